@@ -1,0 +1,79 @@
+"""What a data set knows about one person: the annotation on disk and the sample for the network.
+
+Visibility follows COCO: 0 unlabelled, 1 labelled but occluded, 2 labelled and visible.
+Coordinates of unlabelled keypoints are NaN from the reader to the metric, so that a loss, crop box
+or metric that forgets the mask fails loudly instead of learning garbage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convpose.geometry import Affine, Image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotation:
+    """One annotated person in one image.
+
+    Attributes:
+        image_id: file stem, unique over all data sets (LSP ``im0001``, LSPET ``im00001``).
+        dataset: name of the data set it comes from.
+        width_px, height_px: size of the image.
+        keypoints_px: (K, 2) float32 in pixels of the image, NaN where unlabelled.
+        visibility: (K,) uint8 of 0, 1, 2.
+    """
+
+    image_id: str
+    dataset: str
+    width_px: int
+    height_px: int
+    keypoints_px: NDArray[np.float32]
+    visibility: NDArray[np.uint8]
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(K,) mask of the labelled keypoints, visible or not."""
+        return self.visibility > 0
+
+
+class PoseSource(Protocol):
+    """Annotations and their pixels: an archive, a crop cache, a generator or several joined."""
+
+    @property
+    def annotations(self) -> Sequence[Annotation]:
+        """All annotations in a fixed order."""
+        ...
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        """Pixels that belong to ``annotations[index]``.
+
+        Returns:
+            (H, W, 3) uint8 RGB and the (2, 3) affine from its pixels to the pixels of the image
+            file (the identity unless the source stores crops).
+        """
+        ...
+
+
+class PoseSample(TypedDict):
+    """One sample, or one batch after collation (then with a leading B, and ids as a list).
+
+    Keys:
+        image: (3, S, S) uint8 RGB crop.
+        keypoints: (K, 2) float32 unit coordinates of the crop, NaN where unlabelled.
+        visibility: (K,) int64 of 0, 1, 2.
+        keypoints_px: (K, 2) float32 ground truth in pixels of the image file, NaN where unlabelled.
+        unit_to_px: (2, 3) float32, crop unit coordinates to pixels of the image file.
+        image_id: the annotation's id.
+    """
+
+    image: torch.Tensor
+    keypoints: torch.Tensor
+    visibility: torch.Tensor
+    keypoints_px: torch.Tensor
+    unit_to_px: torch.Tensor
+    image_id: str

@@ -1,0 +1,1 @@
+"""Pose metrics: pure functions and torchmetrics classes over them."""

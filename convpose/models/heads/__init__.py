@@ -1,0 +1,1 @@
+"""Heads: features to a dict with unit keypoints and scores."""

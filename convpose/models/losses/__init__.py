@@ -1,0 +1,1 @@
+"""Losses: (output, keypoints, visibility) to a scalar, masked."""
