@@ -44,8 +44,12 @@ def invert(affine: Affine) -> Affine:
 
 
 def transform(affine: Points, points: Points) -> Points:
-    """Apply affines (..., 2, 3) to points (..., K, 2), arrays or tensors; NaN stays NaN."""
-    return points @ affine[..., :2].mT + affine[..., None, :, 2]
+    """Apply affines (..., 2, 3) to points (..., K, 2), arrays or tensors; NaN stays NaN.
+
+    Elementwise on purpose: under bf16 autocast a matrix product would lose half a pixel.
+    """
+    turned = (affine[..., None, :, :2] * points[..., None, :]).sum(-1)
+    return turned + affine[..., None, :, 2]
 
 
 def box_to_affine(box_px: NDArray[np.float64]) -> Affine:

@@ -1,0 +1,194 @@
+"""One read interface over a zip file and over the same files unpacked in a folder.
+
+A zip is read in place: nothing is written to disk, so nothing has to be trusted with a path or
+cleaned up. All members are checked when the archive is opened, before the first one is read.
+"""
+
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+from convpose.errors import DataError
+
+MAX_FILE_BYTES = 64 * 2**20  # one file; the largest of LSPET has 2 MB
+MAX_TOTAL_BYTES = 16 * 2**30  # all files; LSPET has 0.2 GB
+MAX_RATIO = 200  # uncompressed to compressed: photographs have 1, text 10, a bomb 1000
+HARMLESS_BYTES = 2**20  # a file below this size may have any ratio
+
+_JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db")  # what operating systems add to archives
+_SIGNATURES = (
+    (b"\x1f\x8b", "a gzip file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"%PDF", "a PDF document"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+)
+
+
+class Archive:
+    """Files of a zip or of a folder by their path inside it, with ``/`` between the parts.
+
+    If everything lies in one top folder (``lspet_dataset/images/…``), that folder is left out of
+    the names. The object can be pickled, and worker processes may share it: each process opens
+    the zip anew, because a file position that is shared over a fork would mix up their reads.
+
+    Args:
+        path: a zip file or a folder.
+
+    Raises:
+        DataError: no such file, not a complete zip, or a member that must not be read (path
+            traversal, absolute name, link, encrypted, twice the same name, too large).
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._zip: tuple[int, zipfile.ZipFile] | None = None
+        if self.path.is_dir():
+            members = [p.relative_to(self.path).as_posix() for p in self.path.rglob("*")]
+            files = {name: name for name in members if (self.path / name).is_file()}
+        elif self.path.is_file():
+            files = _check_members(self._open_zip().infolist(), self.path)
+        else:
+            raise DataError(
+                f"{self.path}: no such file or folder; type data.source= with the path of a zip "
+                "or of the folder it was unpacked into"
+            )
+        self._members = _without_top_folder(files)
+
+    def names(self) -> list[str]:
+        """Sorted names of all files."""
+        return sorted(self._members)
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file for reading from its start; DataError if there is none of that name."""
+        if name not in self._members:
+            raise DataError(f"{self.path}: {name} is missing; unpack or download the archive again")
+        member = self._members[name]
+        try:
+            if self.path.is_dir():
+                return (self.path / member).open("rb")
+            return self._open_zip().open(member)
+        except _READ_ERRORS as error:
+            raise self._unreadable(name, error) from error
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file; DataError if it is missing, damaged (checksum) or too large."""
+        try:
+            with self.open(name) as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except _READ_ERRORS as error:
+            raise self._unreadable(name, error) from error
+        if len(content) > MAX_FILE_BYTES:
+            raise DataError(
+                f"{self.path}: {name} is larger than {MAX_FILE_BYTES // 2**20} MiB; no file of "
+                "the data set is, use the official archive"
+            )
+        return content
+
+    def _open_zip(self) -> zipfile.ZipFile:
+        if self._zip is None or self._zip[0] != os.getpid():
+            problem = zip_problem(self.path)
+            if problem:
+                raise DataError(
+                    f"{self.path} is {problem}; delete it and download the archive again, or type "
+                    "data.source= with the path of a complete one"
+                )
+            self._zip = os.getpid(), zipfile.ZipFile(self.path)
+        return self._zip[1]
+
+    def _unreadable(self, name: str, error: Exception) -> DataError:
+        return DataError(
+            f"{self.path}: {name} cannot be read ({error}); the file is damaged, unpack or "
+            "download the archive again"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_zip": None}
+
+
+# What zipfile and the file system raise on damaged, truncated or unsupported content.
+_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
+
+
+def zip_problem(path: Path) -> str | None:
+    """What a file is instead of a complete zip ("an HTML page, not a zip"), or None if it is one.
+
+    Only the first and last bytes are read; damage inside shows when a member is read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+        with zipfile.ZipFile(path):
+            return None
+    except zipfile.BadZipFile:
+        size = path.stat().st_size
+    except OSError as error:
+        return f"not readable ({error.strerror})"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "an empty file, not a zip"
+    if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text:
+        return "an HTML page, not a zip (a dead link or a login page was saved under this name)"
+    if text.startswith((b"<?xml", b"{")):
+        return "an XML or JSON text, not a zip (most likely a server's error message)"
+    for signature, description in _SIGNATURES:
+        if head.startswith(signature):
+            return f"{description}, not a zip"
+    if head[257:262] == b"ustar":
+        return "a tar archive, not a zip"
+    if head.startswith(b"PK"):
+        return f"a truncated zip (its end is missing after {size:,} bytes)"
+    return "not a zip"
+
+
+def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]:
+    """Names with ``/`` of all files to their names in the zip; DataError for a bad member."""
+    files: dict[str, str] = {}
+    for member in members:
+        name = member.filename.replace("\\", "/")  # as some Windows programs write it
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if ".." in name.split("/"):
+            problem = "points outside the archive (path traversal)"
+        elif name.startswith("/") or name[1:2] == ":":
+            problem = "has an absolute name"
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            problem = "is a link or a device, not a file"
+        elif member.flag_bits & 0x1:
+            problem = "is encrypted"
+        elif name in files:
+            problem = "is there twice"
+        elif member.file_size > MAX_FILE_BYTES or (
+            member.file_size > max(HARMLESS_BYTES, MAX_RATIO * member.compress_size)
+        ):
+            problem = (
+                f"unpacks from {member.compress_size:,} to {member.file_size:,} bytes "
+                f"(allowed: {MAX_FILE_BYTES:,} bytes, ratio {MAX_RATIO})"
+            )
+        else:
+            if not member.is_dir():
+                files[name] = member.filename
+            continue
+        raise DataError(
+            f"{path}: member {member.filename!r} {problem}, so nothing was read; use the official "
+            "archive, or unpack this one yourself and type data.source= with the folder"
+        )
+    total = sum(member.file_size for member in members)
+    if total > MAX_TOTAL_BYTES:
+        raise DataError(
+            f"{path} unpacks to {total:,} bytes (allowed: {MAX_TOTAL_BYTES:,}), so nothing was "
+            "read; use the official archive"
+        )
+    return files
+
+
+def _without_top_folder(files: dict[str, str]) -> dict[str, str]:
+    files = {n: m for n, m in files.items() if not any(part in _JUNK for part in n.split("/"))}
+    tops = {name.partition("/")[0] for name in files}
+    if len(tops) == 1 and all("/" in name for name in files):
+        return {name.partition("/")[2]: member for name, member in files.items()}
+    return files

@@ -1,0 +1,113 @@
+"""Augmentation: one similarity for the geometry, Albumentations for pixels and occlusion.
+
+Scale, rotation, shift and mirror change the crop's affine before the one warp; Albumentations then
+works on the crop. All K keypoints stay: one that leaves the crop is still a keypoint, an unlabelled
+one stays NaN. Random numbers come from the generator of the sample, so that a run is repeated
+exactly whatever the number of workers and wherever it was interrupted.
+"""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network at import
+import albumentations
+
+from convpose.errors import ConfigError
+from convpose.geometry import Affine, Image, compose, similarity, transform
+
+MIRROR: Affine = np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])  # u → 1 − u
+
+
+class Augment:
+    """Random changes of a training sample.
+
+    Args:
+        scale: the crop's side is multiplied by ``exp(U(−scale, scale))``.
+        rotation_deg: the crop turns by ``U(−rotation_deg, rotation_deg)``; 180 is the full circle.
+        rotation_probability: share of samples that are turned at all.
+        shift: the crop moves by ``U(−shift, shift)`` of its side in x and y.
+        mirror_probability: share of samples that are mirrored, left and right exchanged.
+        transforms: Albumentations transforms by name, applied in this order to the crop.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        scale: float = 0.0,
+        rotation_deg: float = 0.0,
+        rotation_probability: float = 1.0,
+        shift: float = 0.0,
+        mirror_probability: float = 0.0,
+        transforms: Mapping[str, albumentations.BasicTransform] | None = None,
+    ) -> None:
+        self.scale = _within("scale", scale, 0, 2)
+        self.rotation_deg = _within("rotation_deg", rotation_deg, 0, 180)
+        self.rotation_probability = _within("rotation_probability", rotation_probability, 0, 1)
+        self.shift = _within("shift", shift, 0, 1)
+        self.mirror_probability = _within("mirror_probability", mirror_probability, 0, 1)
+        self.transforms = dict(transforms or {})
+        chosen = list(self.transforms.values())
+        moves = any(isinstance(t, albumentations.DualTransform) for t in chosen)
+        keypoints = albumentations.KeypointParams(format="xy", remove_invisible=False)
+        self._compose = albumentations.Compose(chosen, keypoint_params=keypoints if moves else None)
+        self._moves = moves
+
+    def crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
+        """Draw the similarity.
+
+        Returns:
+            The changed (2, 3) ``unit_to_px``, and whether left and right are exchanged.
+        """
+        side = np.abs(unit_to_px[:, :2]).sum(axis=1)  # width and height of the crop in px
+        centre = transform(unit_to_px, np.array([[0.5, 0.5]]))[0]
+        turned = rng.random() < self.rotation_probability
+        mirrored = rng.random() < self.mirror_probability
+        change = similarity(
+            centre_px=(centre[0], centre[1]),
+            scale=float(np.exp(rng.uniform(-self.scale, self.scale))),
+            rotation_deg=rng.uniform(-self.rotation_deg, self.rotation_deg) if turned else 0.0,
+            shift_px=tuple(rng.uniform(-self.shift, self.shift, 2) * side),
+        )
+        changed = compose(change, unit_to_px)
+        return (compose(changed, MIRROR), True) if mirrored else (changed, False)
+
+    def pixels(
+        self, image: Image, keypoints: NDArray[np.float64], rng: np.random.Generator
+    ) -> Image:
+        """Apply the Albumentations transforms to a crop.
+
+        Args:
+            image: (S, S, 3) uint8.
+            keypoints: (K, 2) unit coordinates, NaN where unlabelled; they must not move.
+            rng: the sample's generator.
+
+        Raises:
+            ConfigError: a transform moves or drops keypoints.
+        """
+        if not self.transforms:
+            return image
+        self._compose.set_random_seed(int(rng.integers(2**31)))
+        if not self._moves:
+            changed: Image = self._compose(image=image)["image"]
+            return changed
+        labelled = keypoints[~np.isnan(keypoints[:, 0])] * image.shape[0]
+        out = self._compose(image=image, keypoints=labelled)
+        after = np.asarray(out["keypoints"])
+        if after.shape != labelled.shape or not np.allclose(after, labelled, atol=1e-3):
+            raise ConfigError(
+                f"augment.transforms ({', '.join(self.transforms)}): one of them moves or drops "
+                "keypoints; geometry belongs to augment.scale, .rotation_deg, .shift and "
+                ".mirror_probability"
+            )
+        return np.asarray(out["image"], dtype=np.uint8)
+
+
+def _within(key: str, value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise ConfigError(f"augment.{key}={value}: expected a number from {low} to {high}")
+    return value

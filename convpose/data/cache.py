@@ -1,0 +1,188 @@
+"""The crop cache: every crop of a source as a JPEG, with its annotation, in one memory-mapped file.
+
+Training from the cache skips the archive and decodes pixels that are seen, at the size that is
+seen. The file is a safetensors file: plain tensors and text, checksummed, that can be copied to
+another machine, where the archive is not needed any more.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from convpose.data.annotation import Annotation, PoseSource
+from convpose.data.crop import Crop
+from convpose.errors import ConfigError, DataError
+from convpose.geometry import Affine, Image, compose, invert, transform
+
+MARGIN = 1.3  # stored region / crop: room for augment.scale, shift and rotation around a box crop
+NAMES = ("keypoints_px", "offsets", "region_to_px", "size_px", "visibility")
+FORMATS = {"jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY)}
+
+
+class CropCache:
+    """A `PoseSource` that reads a cache file.
+
+    Args:
+        path: file written by `write_cache`.
+        crop: the crop that will be asked for; the file must have been made for it.
+
+    Raises:
+        DataError: no cache file, a damaged one, or one for another crop.
+    """
+
+    def __init__(self, path: Path, crop: Crop) -> None:
+        self.path = path
+        self._file: Any
+        self._pixels: Any
+        self._open()
+        remedy = f"delete {path} to have it written again, or type data.cache=ANOTHER_FILE"
+        meta = json.loads(self._file.metadata()["convpose"])
+        if meta["crop"] != str(crop) or meta["box_scale"] != crop.box_scale:
+            raise DataError(
+                f"{path}: written for data.crop={meta['crop']} data.box_scale={meta['box_scale']}, "
+                f"asked for data.crop={crop} data.box_scale={crop.box_scale}; {remedy}"
+            )
+        arrays = {key: self._file.get_tensor(key) for key in NAMES}
+        pixels = self._file.get_tensor("pixels")
+        if _checksum(pixels, arrays) != meta["sha256"]:
+            raise DataError(f"{path}: the checksum does not match, the file is damaged; {remedy}")
+        self._offsets = arrays["offsets"]
+        self._regions = arrays["region_to_px"]
+        self.annotations: Sequence[Annotation] = [
+            Annotation(image_id, dataset, int(size[0]), int(size[1]), keypoints, visibility)
+            for image_id, dataset, size, keypoints, visibility in zip(
+                meta["image_ids"],
+                meta["datasets"],
+                arrays["size_px"],
+                arrays["keypoints_px"],
+                arrays["visibility"],
+                strict=True,
+            )
+        ]
+
+    def _open(self) -> None:
+        try:
+            self._file = safe_open(self.path, framework="np")
+            metadata = self._file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{self.path}: not a readable crop cache ({error}); delete it to have it written "
+                "again, or type data.cache=ANOTHER_FILE"
+            ) from error
+        if "convpose" not in metadata:
+            raise DataError(
+                f"{self.path}: a safetensors file, but no crop cache; type data.cache=ANOTHER_FILE"
+            )
+        self._pixels = self._file.get_slice("pixels")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open file, which a spawned worker opens for itself."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_file", "_pixels")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        """Decode a stored region: (H, W, 3) uint8 RGB and the affine to pixels of the image."""
+        encoded = self._pixels[int(self._offsets[index]) : int(self._offsets[index + 1])]
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+        return np.asarray(image, dtype=np.uint8), self._regions[index]
+
+
+def write_cache(
+    source: PoseSource,
+    path: Path,
+    crop: Crop,
+    size_px: int = 224,
+    quality: int = 90,
+    image_format: str = "jpeg",
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> None:
+    """Write all crops of a source into one file, atomically.
+
+    Args:
+        source: where annotations and pixels come from.
+        path: file to write.
+        crop: the crop that training will ask for; the image's part of `MARGIN` around it is kept.
+        size_px: a crop is stored with this side at most; smaller ones are not enlarged.
+        quality: of the image format, 1 to 100.
+        image_format: ``jpeg``, or ``webp`` (smaller, slower to decode).
+        progress: wraps the indices, for a progress bar.
+
+    Raises:
+        ConfigError: a setting out of its range.
+    """
+    if image_format not in FORMATS or not 1 <= quality <= 100 or size_px < 16:
+        raise ConfigError(
+            f"data.cache_format={image_format} data.cache_quality={quality} "
+            f"data.cache_size_px={size_px}: expected jpeg or webp, 1 to 100, at least 16"
+        )
+    suffix, flag = FORMATS[image_format]
+    encoded: list[NDArray[np.uint8]] = []
+    regions: list[Affine] = []
+    for index in progress(range(len(source.annotations))):
+        image, source_to_px = source.read_image(index)
+        unit_to_source = compose(invert(source_to_px), crop.unit_to_px(source.annotations[index]))
+        region, region_to_source = _region(image, unit_to_source, size_px)
+        regions.append(compose(source_to_px, region_to_source))
+        bgr = cv2.cvtColor(region, cv2.COLOR_RGB2BGR)
+        encoded.append(cv2.imencode(suffix, bgr, [flag, quality])[1].ravel())
+    annotations = source.annotations
+    arrays: dict[str, NDArray[Any]] = {
+        "offsets": np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+        "region_to_px": np.stack(regions),
+        "size_px": np.array([(a.width_px, a.height_px) for a in annotations], dtype=np.int32),
+        "keypoints_px": np.stack([a.keypoints_px for a in annotations]),
+        "visibility": np.stack([a.visibility for a in annotations]),
+    }
+    pixels = np.concatenate(encoded)
+    meta = {
+        "crop": str(crop),
+        "box_scale": crop.box_scale,
+        "size_px": size_px,
+        "quality": quality,
+        "image_ids": [a.image_id for a in annotations],
+        "datasets": [a.dataset for a in annotations],
+        "sha256": _checksum(pixels, arrays),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file({"pixels": pixels, **arrays}, partial, {"convpose": json.dumps(meta)})
+    partial.replace(path)
+
+
+def _region(image: Image, unit_to_source: Affine, size_px: int) -> tuple[Image, Affine]:
+    """Cut the crop with its margin out of an image and shrink it; returns it and its affine."""
+    corners = transform(unit_to_source, np.array([[0.0, 0.0], [1.0, 1.0]]))
+    centre, half = corners.mean(axis=0), np.abs(corners[1] - corners[0]) / 2
+    height, width = image.shape[:2]
+    size = np.array([width, height])
+    low = np.clip(np.floor(centre - half * MARGIN + 0.5), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(centre + half * MARGIN + 0.5), low + 1, size).astype(int)
+    cut = image[low[1] : high[1], low[0] : high[0]]
+    scale = min(1.0, size_px / (2 * half.max()))
+    new = np.maximum(1, np.round((high - low) * scale)).astype(int)
+    if scale < 1:
+        cut = np.asarray(
+            cv2.resize(cut, (int(new[0]), int(new[1])), interpolation=cv2.INTER_AREA), np.uint8
+        )
+    ratio = (high - low) / np.array([cut.shape[1], cut.shape[0]])
+    shift = low + 0.5 * ratio - 0.5
+    return cut, np.array([[ratio[0], 0.0, shift[0]], [0.0, ratio[1], shift[1]]])
+
+
+def _checksum(pixels: NDArray[np.uint8], arrays: dict[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(pixels.tobytes())
+    for key in NAMES:
+        digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""PoseDataModule: sources, crop cache, split, augmentation and loaders in one place."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from convpose.data.annotation import Annotation, PoseSample, PoseSource
+from convpose.data.augment import Augment
+from convpose.data.cache import CropCache, write_cache
+from convpose.data.crop import Crop
+from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
+from convpose.data.splits import Split, make_split
+from convpose.errors import ConfigError, DataError
+from convpose.geometry import Affine, Image
+from convpose.skeleton import LSP14, Skeleton
+
+PoseBatch = PoseSample  # the same keys with a leading B; `image_id` is then a list
+
+
+class JoinedSource:
+    """Several sources one after the other; ids must stay unique."""
+
+    def __init__(self, sources: Sequence[PoseSource]) -> None:
+        self.sources = list(sources)
+        self.annotations: Sequence[Annotation] = [a for s in sources for a in s.annotations]
+        self._starts = np.cumsum([0, *(len(s.annotations) for s in sources)])
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        """See `PoseSource.read_image`."""
+        which = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.sources[which].read_image(index - int(self._starts[which]))
+
+
+class PoseDataModule(LightningDataModule):
+    """Pose data for training, validation and test.
+
+    Args:
+        sources: functions by name that open the data sets; they are called when needed only.
+        split: name or file of the split, see `convpose.data.splits`.
+        crop: crop mode, or one for each data set, see `convpose.data.crop`.
+        box_scale: side of the ``box`` crop over the longer side of the joints' box.
+        input_size_px: side of the network's square input.
+        augment: random changes of training samples; None for none.
+        batch_size: samples a step and process.
+        num_workers: loading processes; None takes one less than the usable cores, 1 to 8: a loader
+            that shares its core with the network's threads slows both down several times.
+        cache: file of the crop cache, written when it does not exist; None reads the originals.
+        cache_size_px, cache_quality, cache_format: see `convpose.data.cache.write_cache`.
+        seed: of order and augmentation.
+        skeleton: of the keypoints.
+
+    Raises:
+        ConfigError: a key out of its range, or a batch larger than the training part.
+        DataError: see the sources.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Callable[[], PoseSource]],
+        split: str,
+        crop: str | Mapping[str, str] = "box",
+        box_scale: float = 1.25,
+        input_size_px: int = 224,
+        augment: Augment | None = None,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        cache: str | None = None,
+        cache_size_px: int = 224,
+        cache_quality: int = 90,
+        cache_format: str = "jpeg",
+        seed: int = 0,
+        skeleton: Skeleton = LSP14,
+    ) -> None:
+        super().__init__()
+        for key, value, least in (
+            ("input_size_px", input_size_px, 32),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers or 0, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"data.{key}={value}: expected at least {least}")
+        self.sources = dict(sources)
+        self.split_name = split
+        self.crop = Crop(crop, box_scale)
+        self.input_size_px = input_size_px
+        self.augment = augment
+        self.batch_size = batch_size
+        self.num_workers = _free_cores() if num_workers is None else num_workers
+        self.cache = None if cache is None else Path(cache)
+        self.write_cache = partial(
+            write_cache, size_px=cache_size_px, quality=cache_quality, image_format=cache_format
+        )
+        self.seed = seed
+        self.skeleton = skeleton
+        self.split: Split = {}
+        self.datasets: dict[str, PoseLandmarksDataset] = {}
+
+    def open_source(self) -> PoseSource:
+        """The joined sources, or the crop cache (written first where the file is missing)."""
+        if self.cache is not None and self.cache.exists():
+            return CropCache(self.cache, self.crop)
+        opened = [open_source() for open_source in self.sources.values()]
+        source: PoseSource = opened[0] if len(opened) == 1 else JoinedSource(opened)
+        if self.cache is None:
+            return source
+        bar = partial(track, description=f"writing {self.cache}", transient=True)
+        self.write_cache(source, self.cache, self.crop, progress=bar)
+        return CropCache(self.cache, self.crop)
+
+    def prepare_data(self) -> None:
+        """Lightning calls this in one process only: download and write the cache there."""
+        if not self.datasets:
+            self.open_source()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the source, split it and make the three data sets; a second call does nothing."""
+        if self.datasets:
+            return
+        source = self.open_source()
+        position = {a.image_id: i for i, a in enumerate(source.annotations)}
+        if len(position) < len(source.annotations):
+            raise DataError(
+                f"data.sources={', '.join(self.sources)}: image ids are not unique; "
+                "name each data set once"
+            )
+        self.split = make_split(self.split_name, source.annotations)
+        for part, ids in self.split.items():
+            self.datasets[part] = PoseLandmarksDataset(
+                source,
+                [position[image_id] for image_id in ids],
+                self.crop,
+                self.input_size_px,
+                self.skeleton,
+                self.augment if part == "train" else None,
+                self.seed,
+            )
+        if self.batch_size > len(self.datasets["train"]):
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} is larger than the training part with its "
+                f"{len(self.datasets['train'])} images; type data.batch_size="
+                f"{max(1, len(self.datasets['train']) // 10)}"
+            )
+
+    def keypoint_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation (K, 2) of the training part's labelled unit keypoints.
+
+        The mean is the mean pose, the baseline that every network has to beat.
+        """
+        train = self.datasets["train"]
+        keypoints = np.stack([train.truth(i)["keypoints"].numpy() for i in range(len(train))])
+        return np.nanmean(keypoints, axis=0), np.nanstd(keypoints, axis=0)
+
+    def train_dataloader(self) -> DataLoader[PoseSample]:
+        """Shuffled, augmented batches; the incomplete last one is dropped (batch norm)."""
+        dataset = self.datasets["train"]
+        rank, world = 0, 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        sampler = EpochSampler(len(dataset), self.seed, rank, world)
+        return self._loader(dataset, sampler)
+
+    def val_dataloader(self) -> DataLoader[PoseSample]:
+        """All validation samples in order."""
+        return self._loader(self.datasets["val"])
+
+    def test_dataloader(self) -> DataLoader[PoseSample]:
+        """All test samples in order; only `convpose.evaluate` reads them."""
+        return self._loader(self.datasets["test"])
+
+    def _loader(
+        self, dataset: PoseLandmarksDataset, sampler: EpochSampler | None = None
+    ) -> DataLoader[PoseSample]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            sampler=sampler,
+            drop_last=sampler is not None,
+        )
+
+
+def _free_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(8, (cores or 2) - 1))

@@ -1,0 +1,137 @@
+"""PoseLandmarksDataset: annotations of a source, cropped, augmented and ready for a network."""
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from convpose.data.annotation import PoseSample, PoseSource
+from convpose.data.augment import Augment
+from convpose.data.crop import Crop
+from convpose.geometry import Affine, compose, invert, transform, warp
+from convpose.skeleton import Skeleton
+
+
+class PoseLandmarksDataset(Dataset[PoseSample]):
+    """Pose samples of a part of a source; it knows no head, loss or metric.
+
+    Args:
+        source: annotations and their pixels.
+        indices: the annotations of `source` that belong to this part.
+        crop: which part of the image is seen.
+        input_size_px: side S of the square crop.
+        skeleton: for the left/right permutation of a mirror.
+        augment: random changes, or None.
+        seed: with the epoch and the position it fixes every random number.
+    """
+
+    def __init__(
+        self,
+        source: PoseSource,
+        indices: Sequence[int],
+        crop: Crop,
+        input_size_px: int,
+        skeleton: Skeleton,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.source = source
+        self.indices = list(indices)
+        self.crop = crop
+        self.input_size_px = input_size_px
+        self.mirror = np.array(skeleton.mirror)
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Ids of the samples in order."""
+        return [self.source.annotations[i].image_id for i in self.indices]
+
+    def truth(self, position: int) -> PoseSample:
+        """The sample at a position without reading its pixels (``image`` is empty)."""
+        annotation = self.source.annotations[self.indices[position]]
+        empty = np.zeros((0, 0, 3), dtype=np.uint8)
+        unit_to_px = self.crop.unit_to_px(annotation)
+        keypoints_px = annotation.keypoints_px
+        return self._sample(
+            empty, keypoints_px, annotation.visibility, unit_to_px, annotation.image_id
+        )
+
+    def __getitem__(self, key: int | tuple[int, int]) -> PoseSample:
+        """The sample at a position, or at (epoch, position) as `EpochSampler` gives it."""
+        epoch, position = key if isinstance(key, tuple) else (0, key)
+        cv2.setNumThreads(0)  # one core a worker: OpenCV's own threads fight the loader's
+        index = self.indices[position]
+        annotation = self.source.annotations[index]
+        image, source_to_px = self.source.read_image(index)
+        unit_to_px = self.crop.unit_to_px(annotation)
+        keypoints_px, visibility = annotation.keypoints_px, annotation.visibility
+        rng = np.random.default_rng((self.seed, epoch, position))
+        if self.augment is not None:
+            unit_to_px, mirrored = self.augment.crop(unit_to_px, rng)
+            if mirrored:
+                keypoints_px, visibility = keypoints_px[self.mirror], visibility[self.mirror]
+        crop = warp(image, compose(invert(source_to_px), unit_to_px), self.input_size_px)
+        if self.augment is not None:
+            keypoints = transform(invert(unit_to_px), keypoints_px.astype(np.float64))
+            crop = self.augment.pixels(crop, keypoints, rng)
+        return self._sample(crop, keypoints_px, visibility, unit_to_px, annotation.image_id)
+
+    def _sample(
+        self,
+        image: NDArray[np.uint8],
+        keypoints_px: NDArray[np.float32],
+        visibility: NDArray[np.uint8],
+        unit_to_px: Affine,
+        image_id: str,
+    ) -> PoseSample:
+        keypoints = transform(invert(unit_to_px), keypoints_px.astype(np.float64))
+        return PoseSample(
+            image=torch.from_numpy(image).permute(2, 0, 1),
+            keypoints=torch.from_numpy(keypoints).float(),
+            visibility=torch.from_numpy(visibility.astype(np.int64)),
+            keypoints_px=torch.from_numpy(keypoints_px.astype(np.float32)),
+            unit_to_px=torch.from_numpy(unit_to_px).float(),
+            image_id=image_id,
+        )
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffled (epoch, position) pairs that depend on nothing but seed, epoch and process rank.
+
+    The epoch travels with the position into the workers, so that persistent workers, another number
+    of workers or a resumed run draw the same augmentations. Lightning calls `set_epoch`.
+
+    Args:
+        length: number of samples N.
+        seed: of the order.
+        rank, world_size: this process takes every world_size-th sample from rank on; the order is
+            padded from its beginning so that all processes get the same number.
+    """
+
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length = length
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Fix the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.length // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        padded = np.resize(order, len(self) * self.world_size)
+        for position in padded[self.rank :: self.world_size]:
+            yield self.epoch, int(position)

@@ -1,0 +1,200 @@
+"""What a data set holds: counts, sizes, and everything about it that deserves a second look."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from convpose.data.annotation import Annotation, PoseSource
+from convpose.errors import DataError
+from convpose.skeleton import Skeleton
+
+DEGENERATE_TORSO_PX = 5.0  # a shorter torso makes PCK a lottery: at 0.2 of it, 1 px decides
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, median and largest value, in pixels."""
+
+    smallest: float
+    median: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{self.smallest:.0f} / {self.median:.0f} / {self.largest:.0f}"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect_source` found.
+
+    Attributes:
+        images: number of images, by data set.
+        keypoints: the K keypoint names.
+        visible, occluded, missing: number of keypoints of each kind, (K,).
+        complete: images with all K keypoints labelled.
+        fewest: smallest number of labelled keypoints in an image.
+        width_px, height_px: of the images.
+        box_px: longest side of the boxes around the labelled keypoints.
+        torso_px: torso lengths, of the images that have both ends labelled; None if no image has.
+        without_torso: images without a labelled torso, of either diagonal.
+        outside: ``image_id keypoint`` of labelled keypoints beyond the edge of their image, which
+            spans −0.5 … W−0.5.
+        degenerate: ids of images with a torso below 5 px.
+        repeated: ids that occur more than once.
+        undecodable: one message for each image that cannot be decoded; None if not looked at.
+    """
+
+    images: dict[str, int]
+    keypoints: tuple[str, ...]
+    visible: NDArray[np.int64]
+    occluded: NDArray[np.int64]
+    missing: NDArray[np.int64]
+    complete: int
+    fewest: int
+    width_px: Spread
+    height_px: Spread
+    box_px: Spread
+    torso_px: Spread | None
+    without_torso: int
+    outside: tuple[str, ...]
+    degenerate: tuple[str, ...]
+    repeated: tuple[str, ...]
+    undecodable: tuple[str, ...] | None
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each kind of problem, worst first; empty if there is none."""
+        kinds = (
+            ("images that cannot be decoded", self.undecodable or ()),
+            ("image ids that occur more than once", self.repeated),
+            ("labelled keypoints outside their image", self.outside),
+            (f"torsos shorter than {DEGENERATE_TORSO_PX:g} px", self.degenerate),
+        )
+        return [f"{what}: {len(where)} ({_some(where)})" for what, where in kinds if where]
+
+
+def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False) -> Inspection:
+    """Count and measure all annotations of a source, and decode all of its images if asked.
+
+    Args:
+        source: annotations with the K keypoints of `skeleton`, and their images.
+        skeleton: names the keypoints and the torso.
+        decode: also read every image.
+
+    Raises:
+        DataError: no keypoint is labelled at all.
+    """
+    annotations = source.annotations
+    if not any(a.labelled.any() for a in annotations):
+        raise DataError(
+            f"the data set has {len(annotations)} annotations and no labelled keypoint; choose "
+            "another one with data= or data.source="
+        )
+    visibility = np.stack([a.visibility for a in annotations])
+    points_px = np.stack([a.keypoints_px for a in annotations]).astype(np.float64)
+    size_px = np.array([(a.width_px, a.height_px) for a in annotations])
+    labelled = visibility > 0
+    torso_px = _distance(points_px, skeleton, skeleton.torso)
+    fallback_px = _distance(points_px, skeleton, skeleton.torso_fallback)
+    beyond = (points_px < -0.5) | (points_px > size_px[:, None] - 0.5)  # False where NaN
+    ids = [a.image_id for a in annotations]
+    return Inspection(
+        images=dict(Counter(a.dataset for a in annotations)),
+        keypoints=skeleton.keypoints,
+        visible=np.count_nonzero(visibility == 2, axis=0),
+        occluded=np.count_nonzero(visibility == 1, axis=0),
+        missing=np.count_nonzero(visibility == 0, axis=0),
+        complete=int(labelled.all(axis=1).sum()),
+        fewest=int(labelled.sum(axis=1).min()),
+        width_px=_spread(size_px[:, 0]),
+        height_px=_spread(size_px[:, 1]),
+        box_px=_spread(_longest_side(points_px[labelled.any(axis=1)])),
+        torso_px=_spread(torso_px[~np.isnan(torso_px)]) if not np.isnan(torso_px).all() else None,
+        without_torso=int((np.isnan(torso_px) & np.isnan(fallback_px)).sum()),
+        outside=tuple(
+            f"{ids[i]} {skeleton.keypoints[k]}" for i, k in np.argwhere(beyond.any(axis=-1))
+        ),
+        degenerate=tuple(ids[i] for i in np.flatnonzero(torso_px < DEGENERATE_TORSO_PX)),
+        repeated=tuple(image_id for image_id, count in Counter(ids).items() if count > 1),
+        undecodable=_undecodable(source, annotations) if decode else None,
+    )
+
+
+def render(inspection: Inspection) -> RenderableType:
+    """Tables for a terminal: the data set as a whole, each keypoint, and the problems."""
+    i = inspection
+    total = sum(i.images.values())
+    whole = Table("", "value", title="data set", title_justify="left")
+    for name, count in i.images.items():
+        whole.add_row(f"images of {name}", f"{count:,}")
+    whole.add_row("complete annotations", f"{i.complete:,} ({i.complete / total:.1%})")
+    whole.add_row("fewest labelled keypoints", str(i.fewest))
+    whole.add_row("image width, px (min / median / max)", str(i.width_px))
+    whole.add_row("image height, px", str(i.height_px))
+    whole.add_row("longest side of the box, px", str(i.box_px))
+    whole.add_row("torso, px", str(i.torso_px or "none labelled"))
+    whole.add_row("images without a torso", f"{i.without_torso:,}")
+    whole.add_row("images decoded", "all" if i.undecodable == () else _decoded(i, total))
+
+    joints = Table("keypoint", title="keypoints", title_justify="left")
+    for column in ("labelled", "visible", "occluded", "missing"):
+        joints.add_column(column, justify="right")
+    rows = zip(i.keypoints, i.visible, i.occluded, i.missing, strict=True)
+    for name, visible, occluded, missing in rows:
+        joints.add_row(name, *_shares(int(visible), int(occluded), int(missing)))
+    joints.add_section()
+    sums = (int(i.visible.sum()), int(i.occluded.sum()), int(i.missing.sum()))
+    joints.add_row("all", *_shares(*sums))
+
+    problems = Text("\n".join(i.problems) or "no problems")
+    return Group(whole, joints, problems)
+
+
+def _shares(visible: int, occluded: int, missing: int) -> list[str]:
+    total = visible + occluded + missing
+    counts = (visible + occluded, occluded, missing)
+    labelled, *others = [f"{count:,} ({count / total:.1%})" for count in counts]
+    return [labelled, f"{visible:,}", *others]
+
+
+def _decoded(inspection: Inspection, total: int) -> str:
+    if inspection.undecodable is None:
+        return "not looked at"
+    return f"{total - len(inspection.undecodable):,} of {total:,}"
+
+
+def _undecodable(source: PoseSource, annotations: Sequence[Annotation]) -> tuple[str, ...]:
+    messages = []
+    for index, annotation in enumerate(annotations):
+        try:
+            source.read_image(index)
+        except DataError as error:
+            messages.append(f"{annotation.image_id} ({error})")
+    return tuple(messages)
+
+
+def _distance(
+    points_px: NDArray[np.float64], skeleton: Skeleton, ends: tuple[str, str]
+) -> NDArray[np.float64]:
+    a, b = (points_px[:, skeleton.index(name)] for name in ends)
+    return np.asarray(np.linalg.norm(a - b, axis=1))
+
+
+def _longest_side(points_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((np.nanmax(points_px, axis=1) - np.nanmin(points_px, axis=1)).max(axis=1))
+
+
+def _spread(values: NDArray[np.generic]) -> Spread:
+    numbers = values.astype(np.float64)
+    return Spread(float(numbers.min()), float(np.median(numbers)), float(numbers.max()))
+
+
+def _some(items: Sequence[str], limit: int = 8) -> str:
+    rest = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,268 @@
+"""Leeds Sports Pose (LSP, 2,000 images) and its extended training set (LSPET, 10,000 images).
+
+Both are an ``images/`` folder beside ``joints.mat``, and differ in three ways that are easy to
+miss: the axis order of the joints, the meaning of the flag, and what stands where nothing is
+labelled. Sources: S. Johnson and M. Everingham, BMVC 2010 (LSP) and CVPR 2011 (LSPET).
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from scipy.io import loadmat
+
+from convpose.data.annotation import Annotation
+from convpose.data.archive import Archive
+from convpose.data.download import download
+from convpose.errors import ConfigError, DataError
+from convpose.geometry import Affine, Image, identity
+from convpose.skeleton import LSP14
+
+# File stems of the archives, the official one first. HR-LSPET is a re-annotated edition of LSPET
+# with larger images (PNG, some numbers left out) in the same layout.
+STEMS = {"lsp": ("lsp_dataset",), "lspet": ("lspet_dataset", "hr-lspet")}
+
+# What is subtracted from the coordinates of joints.mat. The files come from MATLAB, whose first
+# pixel is 1, but the data speak for 0: LSP's images are cropped symmetrically around the joints,
+# and there smallest + largest coordinate is W − 0.91 (median over 2,000 images, quartiles −1.21
+# and −0.61; the same for y and H). A first pixel of 0 gives W − 1, a first pixel of 1 gives W + 1.
+ORIGIN_PX = 0.0
+
+_IMAGE = re.compile(r"(?:images/)?im(\d+)\.(?:jpe?g|png)")
+_END_OF_JPEG = b"\xff\xd9"
+_K = LSP14.num_keypoints
+
+
+class LspSource:
+    """The annotations and images of LSP or LSPET, read from a zip or an unpacked folder.
+
+    LSP labels every joint and flags the occluded ones: visibility 1 or 2. LSPET flags the labelled
+    ones and does not mark occlusion: visibility 0 or 2. What is not labelled has NaN coordinates.
+
+    Args:
+        name: ``lsp`` or ``lspet``.
+        source: the archive, its unpacked folder, or a folder that holds one of them; None looks
+            in `folder` and then downloads to it.
+        folder: the data folder (``CONVPOSE_DATA``).
+        mirrors: addresses of the archive.
+        sha256: hash of the archive that the mirrors send, if it is known.
+
+    Raises:
+        ConfigError: unknown name.
+        DataError: no data found, or data that are not what `name` says: file, expectation and
+            remedy are in the message.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str | Path | None,
+        folder: str | Path,
+        mirrors: Sequence[str] = (),
+        sha256: str | None = None,
+    ) -> None:
+        if name not in STEMS:
+            raise ConfigError(f"unknown data set {name!r}; choose lsp or lspet")
+        self.name = name
+        self.archive = Archive(_locate(name, source, Path(folder), mirrors, sha256))
+        points_px, flags = _read_joints(self.archive)
+        self._files = _image_files(self.archive, len(points_px))
+        sizes_px = _image_sizes(self.archive, self._files)
+        _check_flags(name, self.archive, points_px, flags)
+        visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, 0)
+        points_px[visibility == 0] = np.nan
+        _check_scale(self.archive, points_px, sizes_px)
+        self._annotations = [
+            Annotation(Path(file).stem, name, int(w), int(h), points, visible)
+            for file, (w, h), points, visible in zip(
+                self._files,
+                sizes_px,
+                points_px.astype(np.float32),
+                visibility.astype(np.uint8),
+                strict=True,
+            )
+        ]
+
+    @property
+    def annotations(self) -> Sequence[Annotation]:
+        """One annotation per image in the order of the file numbers."""
+        return self._annotations
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        """Decode the image of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.
+
+        An EXIF rotation is ignored, because the coordinates belong to the pixels as stored.
+
+        Raises:
+            DataError: the file is missing, damaged, truncated or no image.
+        """
+        name = self._files[index]
+        content = self.archive.read(name)
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+        # OpenCV 5 refuses a truncated JPEG, OpenCV 4 fills the rest with grey and says nothing
+        truncated = not name.endswith("png") and _END_OF_JPEG not in content[-64:]
+        if image is None or truncated:
+            raise _not_an_image(self.archive, name, "truncated" if truncated else "not decodable")
+        return np.asarray(image, dtype=np.uint8), identity()
+
+
+def _locate(
+    name: str, source: str | Path | None, folder: Path, mirrors: Sequence[str], sha256: str | None
+) -> Path:
+    """Path of the archive or of the unpacked folder; downloads if nothing is there."""
+    place = folder if source is None else Path(source).expanduser()
+    if source is not None and not place.exists():
+        raise DataError(
+            f"data.source={source}: no such file or folder; type the path of {STEMS[name][0]}.zip "
+            "or of its unpacked folder"
+        )
+    layouts = [place] if source is not None or _is_unpacked(place) else []
+    layouts += [place / f for stem in STEMS[name] for f in (f"{stem}.zip", stem)]
+    for layout in layouts:
+        if layout.is_file() or _is_unpacked(layout):
+            return layout
+    if source is None and mirrors:
+        return download(mirrors, folder / f"{STEMS[name][0]}.zip", sha256)
+    wanted = " or ".join(f"{stem}.zip" for stem in STEMS[name])
+    raise DataError(
+        f"{name} not found: looked in {place.absolute()} for joints.mat with images/, for {wanted} "
+        f"and for a folder of that name; type data.source=/path/to/{STEMS[name][0]}.zip, or put "
+        "the file into the folder that the environment variable CONVPOSE_DATA names"
+    )
+
+
+def _is_unpacked(folder: Path) -> bool:
+    return (folder / "joints.mat").is_file() or (
+        folder.name in {stem for stems in STEMS.values() for stem in stems}
+        and any(folder.glob("*/joints.mat"))  # lspet_dataset/lspet_dataset/joints.mat
+    )
+
+
+def _read_joints(archive: Archive) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Coordinates (N, K, 2) in pixels, garbage included, and flags (N, K)."""
+    expected = (
+        f"{archive.path}: joints.mat should hold 'joints' of shape (3, {_K}, N) or ({_K}, 3, N)"
+    )
+    remedy = "use joints.mat of the official lsp_dataset.zip or lspet_dataset.zip"
+    try:
+        # scipy-stubs know only paths here; scipy documents file objects
+        content = loadmat(io.BytesIO(archive.read("joints.mat")))  # type: ignore[arg-type]
+    except DataError:
+        raise
+    except Exception as error:  # scipy raises a dozen types on a damaged file
+        raise DataError(f"{expected}, but is no MATLAB file ({error}); {remedy}") from error
+    joints = content.get("joints")
+    if not isinstance(joints, np.ndarray) or joints.dtype.kind not in "iuf":
+        found = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+        raise DataError(f"{expected} as numbers, but holds {found}; {remedy}")
+    if joints.ndim == 3 and joints.shape[:2] == (3, _K):
+        joints = joints.transpose(1, 0, 2)
+    if joints.ndim != 3 or joints.shape[:2] != (_K, 3) or joints.shape[2] == 0:
+        raise DataError(f"{expected}, but it has the shape {joints.shape}; {remedy}")
+    joints = joints.transpose(2, 0, 1).astype(np.float64)
+    if not np.isfinite(joints).all() or not np.isin(joints[..., 2], (0, 1)).all():
+        raise DataError(
+            f"{expected}: x, y and a flag of 0 or 1, but it has other values (NaN, or flags like "
+            f"{joints[..., 2].max():g}); {remedy}"
+        )
+    return joints[..., :2] - ORIGIN_PX, joints[..., 2] == 1
+
+
+def _image_files(archive: Archive, count: int) -> list[str]:
+    """Names of the image files by number; DataError if they do not match `count` annotations."""
+    files = {int(m[1]): n for n in archive.names() if (m := _IMAGE.fullmatch(n)) is not None}
+    numbers = sorted(files)
+    gaps_allowed = all(name.endswith("png") for name in files.values())  # HR-LSPET
+    if len(files) != count or not (gaps_allowed or numbers == list(range(1, count + 1))):
+        missing = [number for number in range(1, count + 1) if number not in files]
+        sample = next(iter(files.values()), "images/im00001.jpg")
+        example = (
+            re.sub(r"\d+", lambda m: f"{missing[0]:0{len(m[0])}d}", sample) + " is missing"
+            if missing
+            else "too many"
+        )
+        raise DataError(
+            f"{archive.path}: joints.mat annotates {count} images, but images/ holds {len(files)} "
+            f"({example}); unpack or download the archive again, with joints.mat and images/ from "
+            "the same archive"
+        )
+    return [files[number] for number in numbers]
+
+
+def _image_sizes(archive: Archive, files: Sequence[str]) -> NDArray[np.int64]:
+    """Width and height (N, 2), from the headers alone."""
+    sizes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
+        for name in files:
+            try:
+                with archive.open(name) as file, PillowImage.open(file) as image:
+                    sizes.append(image.size)
+            except DataError:
+                raise
+            except Exception as error:  # Pillow raises a dozen types on a damaged header
+                raise _not_an_image(archive, name, str(error)) from error
+    return np.array(sizes, dtype=np.int64)
+
+
+def _check_flags(
+    name: str, archive: Archive, points_px: NDArray[np.float64], flags: NDArray[np.bool_]
+) -> None:
+    """The flag means "occluded" in LSP and "labelled" in LSPET: see whether the data agree.
+
+    What LSPET does not label has a coordinate of 0 or less (all of its 16,787 joints with flag 0).
+    """
+    given: NDArray[np.bool_] = np.all(points_px > 0, axis=-1)
+    flagged = given[flags].mean() if flags.any() else 1.0
+    unflagged = given[~flags].mean() if not flags.all() else float(name == "lsp")
+    if name == "lsp":
+        wrong = unflagged < 0.5
+        meaning, other = "1 = occluded, all coordinates given", "lspet"
+    else:
+        wrong = flagged < 0.5 or (unflagged > 0.5 and flags.mean() < 0.5)
+        meaning, other = "1 = labelled, 0 = no coordinates", "lsp"
+    if wrong:
+        raise DataError(
+            f"{archive.path}: the flags of joints.mat are not those of {name} ({meaning}): "
+            f"{flags.mean():.0%} of the joints have flag 1, {flagged:.0%} of these and "
+            f"{unflagged:.0%} of the others have positive coordinates; if this is the archive of "
+            f"{other}, type data={other}"
+        )
+
+
+def _check_scale(
+    archive: Archive, points_px: NDArray[np.float64], sizes_px: NDArray[np.int64]
+) -> None:
+    """See whether coordinates and images have the same scale: LSP exists in two sizes."""
+    labelled = np.isfinite(points_px).any((-1, -2))
+    points, sizes = points_px[labelled], sizes_px[labelled]
+    if not len(points):
+        raise DataError(f"{archive.path}: joints.mat labels no joint at all; use the official one")
+    reach = np.nanmax(points, axis=1) / sizes  # a person in the middle reaches past the middle
+    outside = float((reach > 1.05).any(1).mean())
+    middle = float(np.median(reach, axis=0).max())
+    if outside > 0.1 or middle < 0.5:
+        fault = (
+            f"{outside:.0%} of the people reach beyond their image"
+            if outside > 0.1
+            else "the people fill only the upper left part of their images"
+        )
+        raise DataError(
+            f"{archive.path}: joints.mat and the images have different sizes: {fault}. "
+            "lsp_dataset_original.zip (full size) and lsp_dataset.zip (small) have different "
+            "coordinates; take joints.mat and images/ from the same archive"
+        )
+
+
+def _not_an_image(archive: Archive, name: str, reason: str) -> DataError:
+    return DataError(
+        f"{archive.path}: {name} is not a readable JPEG or PNG image ({reason}); unpack or "
+        "download the archive again"
+    )

@@ -1,0 +1,117 @@
+"""Named splits: which image trains, validates and tests; as lists of ids that a run folder keeps.
+
+- ``paper``: ``order = numpy.random.default_rng(0).permutation(N)``; the first 70 % train, the next
+  15 % validate, the last 15 % test (7,000 / 1,500 / 1,500 of LSPET's 10,000).
+- ``lsp``: LSPET and LSP 1–1000 train, but for 200 images of LSP 1–1000 that validate (fixed by
+  ``default_rng(0)``); LSP 1001–2000 test, as everybody reports.
+- a path: a JSON file ``{"train": [ids], "val": [ids], "test": [ids]}`` such as a run's
+  ``splits.json``.
+
+A training image that is a near-duplicate of a validation or test image leaves the training part.
+"""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from convpose.data.annotation import Annotation
+from convpose.errors import ConfigError, DataError
+
+STAGES = ("train", "val", "test")
+Split = dict[str, list[str]]
+
+
+def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
+    """Ids of the three parts.
+
+    Args:
+        name: ``paper``, ``lsp`` or the path of a JSON file.
+        annotations: all annotations of the source, in its order.
+
+    Raises:
+        ConfigError: unknown name, or a part that would be empty.
+        DataError: a file that is no split of these annotations.
+    """
+    if name == "paper":
+        split = _paper([a.image_id for a in annotations])
+    elif name == "lsp":
+        split = _lsp(annotations)
+    elif name.endswith(".json"):
+        split = _from_file(Path(name), {a.image_id for a in annotations})
+    else:
+        raise ConfigError(
+            f"data.split={name}: unknown split; type data.split=paper, data.split=lsp or the path "
+            "of a splits.json"
+        )
+    split["train"] = without_duplicates(split)
+    empty = [stage for stage in STAGES if not split[stage]]
+    if empty:
+        datasets = ", ".join(sorted({a.dataset for a in annotations})) or "no data set"
+        raise ConfigError(
+            f"data.split={name}: the {' and '.join(empty)} part is empty for {len(annotations)} "
+            f"images of {datasets}; the split lsp needs LSP (data=lsp or data=lsp_lspet), the "
+            "split paper at least 7 images (data.split=paper)"
+        )
+    return split
+
+
+def without_duplicates(split: Split) -> list[str]:
+    """The training ids without the near-duplicates of validation and test images."""
+    held_out = {*split["val"], *split["test"]}
+    leaving = {a for pair in duplicate_pairs() for a, b in (pair, pair[::-1]) if b in held_out}
+    return [image_id for image_id in split["train"] if image_id not in leaving]
+
+
+def duplicate_pairs() -> list[tuple[str, str]]:
+    """Known near-duplicate images of LSP and LSPET; ``duplicates.tsv`` says how they were found."""
+    text = resources.files("convpose.data").joinpath("duplicates.tsv").read_text("utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
+    return [(row[0], row[1]) for row in rows[1:]]
+
+
+def _paper(ids: list[str]) -> Split:
+    order = np.random.default_rng(0).permutation(len(ids))
+    ends = [round(0.7 * len(ids)), round(0.85 * len(ids))]
+    parts = np.split(order, ends)
+    return {stage: [ids[i] for i in part] for stage, part in zip(STAGES, parts, strict=True)}
+
+
+def _lsp(annotations: Sequence[Annotation]) -> Split:
+    validation = {f"im{i + 1:04d}" for i in np.random.default_rng(0).permutation(1000)[:200]}
+    split: Split = {stage: [] for stage in STAGES}
+    for a in annotations:
+        if a.dataset != "lsp":
+            split["train"].append(a.image_id)
+        elif int(a.image_id[2:]) > 1000:
+            split["test"].append(a.image_id)
+        else:
+            split["val" if a.image_id in validation else "train"].append(a.image_id)
+    return split
+
+
+def _from_file(path: Path, known: set[str]) -> Split:
+    remedy = 'expected {"train": [ids], "val": [ids], "test": [ids]}'
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"data.split={path}: no such file; {remedy}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not a JSON file ({error}); {remedy}") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(stage), list) for stage in STAGES
+    ):
+        raise DataError(f"{path}: not a split; {remedy}")
+    ids = [str(image_id) for stage in STAGES for image_id in content[stage]]
+    unknown = sorted(set(ids) - known)
+    if unknown:
+        raise DataError(
+            f"{path}: {len(unknown)} ids are not in the data, the first is {unknown[0]}; "
+            "choose the data set that the split was made for with data="
+        )
+    if len(set(ids)) < len(ids):
+        twice = next(image_id for image_id in ids if ids.count(image_id) > 1)
+        raise DataError(f"{path}: {twice} is listed twice; each id belongs to one part only")
+    return {stage: [str(image_id) for image_id in content[stage]] for stage in STAGES}

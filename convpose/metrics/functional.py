@@ -1,0 +1,218 @@
+"""The measures of single-person 2D pose as pure functions on tensors.
+
+Each measure exists twice: as counts or sums per keypoint, which add up over batches and devices,
+and as the ratio of those, which is the number one reports. Shapes: N images, K keypoints, S sticks,
+T thresholds. Unlabelled ground truth (visibility 0) may be NaN: it is masked, never compared. A
+prediction that is NaN misses, and makes EPE and MSE NaN. Everything is computed in float64, and a
+ratio with nothing to count is NaN.
+
+The definitions of PCK, AUC and PCP are those of bearpaw/eval_pose (``utils/eval_pck.m``,
+``eval_pcp.m``, ``keypoints2sticks.m``), the protocol of the published LSP tables.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from convpose.skeleton import Skeleton
+
+THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
+
+# A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
+MSE_SCALES = {"mse_unit": 1.0, "mse_pm1": 4.0, "mse_sq": 2.0}
+
+
+class Torso(IntEnum):
+    """Which pair of keypoints gave an image's torso diameter."""
+
+    MAIN = 0
+    FALLBACK = 1
+    NONE = 2
+
+
+def keypoint_distance(predicted: Tensor, keypoints: Tensor) -> Tensor:
+    """Euclidean distances (N, K) in float64 between points (N, K, 2); NaN stays NaN."""
+    if predicted.shape != keypoints.shape or predicted.shape[-1] != 2:
+        raise ValueError(
+            "predicted and true keypoints must both be (N, K, 2), "
+            f"got {tuple(predicted.shape)} and {tuple(keypoints.shape)}"
+        )
+    difference = predicted.double() - keypoints.double()
+    return difference.square().sum(dim=-1).sqrt()
+
+
+def torso_diameter(
+    keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton
+) -> tuple[Tensor, Tensor]:
+    """Size of each ground-truth torso, by which PCK normalises.
+
+    The distance of ``skeleton.torso`` (LSP: left shoulder – right hip); where an end of it is
+    unlabelled, that of ``skeleton.torso_fallback``. However small a torso is, it is kept, as
+    published protocols do (LSP has one of 2.6 px).
+
+    Args:
+        keypoints_px: (N, K, 2) ground truth in pixels.
+        visibility: (N, K) of 0, 1, 2.
+        skeleton: names the two pairs.
+
+    Returns:
+        (N,) float64 pixels, NaN where there is no torso, and (N,) int64 of `Torso`.
+    """
+    labelled = visibility > 0
+
+    def diagonal(pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
+        a, b = (skeleton.index(name) for name in pair)
+        size = keypoint_distance(keypoints_px[:, a], keypoints_px[:, b])
+        return size, labelled[:, a] & labelled[:, b]
+
+    main, has_main = diagonal(skeleton.torso)
+    fallback, has_fallback = diagonal(skeleton.torso_fallback)
+    size = torch.where(has_main, main, torch.where(has_fallback, fallback, torch.nan))
+    other = torch.where(has_fallback, int(Torso.FALLBACK), int(Torso.NONE))
+    return size, torch.where(has_main, int(Torso.MAIN), other)
+
+
+def pck_counts(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> tuple[Tensor, Tensor]:
+    """Keypoints right at each threshold: ‖predicted − truth‖ ≤ threshold · torso diameter.
+
+    Counted are the labelled keypoints, visible or occluded, of images that have a torso.
+
+    Returns:
+        Hits (K, T) and counted keypoints (K,), int64.
+    """
+    torso, kind = torso_diameter(keypoints_px, visibility, skeleton)
+    counted = (visibility > 0) & (kind != Torso.NONE)[:, None]
+    distance = keypoint_distance(predicted_px, keypoints_px)
+    # One comparison per threshold keeps the thresholds on the host: no copy to the device.
+    hits = [((distance <= t * torso[:, None]) & counted).sum(dim=0) for t in thresholds]
+    return torch.stack(hits, dim=-1), counted.sum(dim=0)
+
+
+def pck_curve(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Tensor:
+    """PCK in [0, 1] at each threshold, (T,), over all counted keypoints of all images at once."""
+    hits, counted = pck_counts(predicted_px, keypoints_px, visibility, skeleton, thresholds)
+    return hits.sum(dim=0).double() / counted.sum()
+
+
+def pck(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+) -> Tensor:
+    """Percentage of correct keypoints, PCK@threshold, as a fraction in [0, 1]; see `pck_counts`."""
+    return pck_curve(predicted_px, keypoints_px, visibility, skeleton, (threshold,))[0]
+
+
+def auc(curve: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
+    """Area under PCK curves (…, T): trapezoid rule, divided by the width of the thresholds.
+
+    With the default thresholds that is the integral over 0 … 0.2 in steps of 0.01, divided by 0.2,
+    so that a perfect prediction has 1.
+    """
+    at = torch.tensor(thresholds, dtype=torch.float64, device=curve.device)
+    return torch.trapezoid(curve.double(), at, dim=-1) / (thresholds[-1] - thresholds[0])
+
+
+def stick_ends(keypoints_px: Tensor, skeleton: Skeleton) -> Tensor:
+    """Both ends of every PCP stick, (N, S, 2 ends, 2); an end is the mean of its keypoints."""
+
+    def end(names: tuple[str, ...]) -> Tensor:
+        points = [keypoints_px[:, skeleton.index(name)].double() for name in names]
+        return torch.stack(points).mean(dim=0)
+
+    sticks = [torch.stack([end(a), end(b)], dim=1) for a, b in skeleton.sticks.values()]
+    return torch.stack(sticks, dim=1)
+
+
+def pcp_counts(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    fraction: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """Sticks that are strictly right: both ends within `fraction` of the true stick's length.
+
+    A stick counts where all of its keypoints are labelled (the torso has four).
+
+    Returns:
+        Hits (S,) and counted sticks (S,), int64.
+    """
+    truth = stick_ends(keypoints_px, skeleton)
+    error = torch.linalg.vector_norm(stick_ends(predicted_px, skeleton) - truth, dim=-1)
+    length = torch.linalg.vector_norm(truth[:, :, 0] - truth[:, :, 1], dim=-1)
+    labelled = visibility > 0
+    counted = torch.stack(
+        [
+            torch.stack([labelled[:, skeleton.index(name)] for name in a + b]).all(dim=0)
+            for a, b in skeleton.sticks.values()
+        ],
+        dim=1,
+    )
+    right = (error <= fraction * length[..., None]).all(dim=-1)
+    return (right & counted).sum(dim=0), counted.sum(dim=0)
+
+
+def pcp(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    fraction: float = 0.5,
+) -> Tensor:
+    """Percentage of correct parts, strict PCP@fraction, as a fraction in [0, 1] of all sticks."""
+    hits, counted = pcp_counts(predicted_px, keypoints_px, visibility, skeleton, fraction)
+    return hits.sum().double() / counted.sum()
+
+
+def epe_sums(
+    predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum of distances (K,) float64 in pixels, and labelled keypoints (K,) int64."""
+    labelled = visibility > 0
+    distance = keypoint_distance(predicted_px, keypoints_px)
+    return torch.where(labelled, distance, 0.0).sum(dim=0), labelled.sum(dim=0)
+
+
+def epe(predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor) -> Tensor:
+    """End-point error: mean Euclidean distance in pixels over all labelled keypoints."""
+    total, counted = epe_sums(predicted_px, keypoints_px, visibility)
+    return total.sum() / counted.sum()
+
+
+def squared_sums(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of squared distances (K,) float64 in unit², and labelled keypoints (K,) int64."""
+    labelled = visibility > 0
+    squared = keypoint_distance(predicted, keypoints).square()
+    return torch.where(labelled, squared, 0.0).sum(dim=0), labelled.sum(dim=0)
+
+
+def mse(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> Tensor:
+    """Mean squared error per coordinate in [0, 1], over all labelled keypoints.
+
+    The other two conventions are multiples of it, written out in `MSE_SCALES`: coordinates in
+    [−1, 1], and squared distance (x and y added up instead of averaged).
+
+    Args:
+        predicted: (N, K, 2) in unit coordinates of the crop.
+        keypoints: (N, K, 2) the ground truth in the same.
+        visibility: (N, K) of 0, 1, 2.
+    """
+    total, counted = squared_sums(predicted, keypoints, visibility)
+    return total.sum() / (2 * counted.sum())

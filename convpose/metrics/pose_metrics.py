@@ -1,0 +1,180 @@
+"""All measures of a split at once, accumulated batch by batch.
+
+The same class serves the validation loop and `convpose.evaluate`. Its state is sums and counts per
+keypoint, so that batches may come in any size and order and devices simply add up.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from convpose.metrics.functional import (
+    MSE_SCALES,
+    THRESHOLDS,
+    Torso,
+    auc,
+    epe_sums,
+    pck_counts,
+    pcp_counts,
+    squared_sums,
+    torso_diameter,
+)
+from convpose.skeleton import Skeleton
+
+DEGENERATE_TORSO_PX = 5.0  # below it PCK asks for less than a pixel at 0.2; counted, not left out
+AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
+
+
+class PoseMetrics(Metric):
+    """PCK, AUC, PCP, EPE and MSE of one split, total, per joint, per part and per stick.
+
+    Args:
+        skeleton: names the keypoints, the torso, the parts and the sticks.
+    """
+
+    full_state_update = False  # an update does not read the state: forward() may add instead
+
+    pck_hits: Tensor
+    pck_counted: Tensor
+    pcp_hits: Tensor
+    pcp_counted: Tensor
+    distance_sum_px: Tensor
+    squared_sum: Tensor
+    labelled: Tensor
+    torsos: Tensor
+    degenerate: Tensor
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__()
+        self.skeleton = skeleton
+        joints, sticks = skeleton.num_keypoints, len(skeleton.sticks)
+        for name, shape, dtype in (
+            ("pck_hits", (joints, len(THRESHOLDS)), torch.int64),
+            ("pck_counted", (joints,), torch.int64),
+            ("pcp_hits", (sticks,), torch.int64),
+            ("pcp_counted", (sticks,), torch.int64),
+            ("distance_sum_px", (joints,), torch.float64),
+            ("squared_sum", (joints,), torch.float64),
+            ("labelled", (joints,), torch.int64),
+            ("torsos", (len(Torso),), torch.int64),
+            ("degenerate", (), torch.int64),
+        ):
+            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        predicted_px: Tensor,
+        keypoints_px: Tensor,
+        visibility: Tensor,
+        predicted: Tensor,
+        keypoints: Tensor,
+    ) -> None:
+        """Add a batch; arguments are left as they are and nothing waits for the device.
+
+        Args:
+            predicted_px: (N, K, 2) in pixels of the image file.
+            keypoints_px: (N, K, 2) ground truth, NaN where unlabelled.
+            visibility: (N, K) of 0, 1, 2.
+            predicted: (N, K, 2) in unit coordinates of the crop; MSE is defined there.
+            keypoints: (N, K, 2) ground truth in unit coordinates.
+
+        Raises:
+            ValueError: shapes that do not belong together or to the skeleton.
+        """
+        expected = (predicted_px.shape[0], self.skeleton.num_keypoints)
+        if keypoints_px.shape != (*expected, 2) or visibility.shape != expected:
+            raise ValueError(
+                f"{self.skeleton.name} wants keypoints {(*expected, 2)} and visibility {expected}, "
+                f"got {tuple(keypoints_px.shape)} and {tuple(visibility.shape)}"
+            )
+        size, kind = torso_diameter(keypoints_px, visibility, self.skeleton)
+        kinds = torch.stack([(kind == which).sum() for which in Torso])
+        hits, counted = pck_counts(predicted_px, keypoints_px, visibility, self.skeleton)
+        sticks, counted_sticks = pcp_counts(predicted_px, keypoints_px, visibility, self.skeleton)
+        distance, labelled = epe_sums(predicted_px, keypoints_px, visibility)
+        squared, _ = squared_sums(predicted, keypoints, visibility)
+        # Not in place: a state that a half-precision run has narrowed becomes float64 again.
+        self.torsos = self.torsos + kinds
+        self.degenerate = self.degenerate + (size < DEGENERATE_TORSO_PX).sum()
+        self.pck_hits = self.pck_hits + hits
+        self.pck_counted = self.pck_counted + counted
+        self.pcp_hits = self.pcp_hits + sticks
+        self.pcp_counted = self.pcp_counted + counted_sticks
+        self.distance_sum_px = self.distance_sum_px + distance
+        self.squared_sum = self.squared_sum + squared
+        self.labelled = self.labelled + labelled
+
+    def compute(self) -> dict[str, Any]:
+        """The measures as plain numbers, ready for ``metrics.json``; NaN where nothing counted.
+
+        Returns:
+            The headline, fractions in [0, 1] for PCK, AUC and PCP, then counts, then groups:
+
+            - ``num_images``: all images; ``num_keypoints``: all labelled keypoints, over which EPE
+              and MSE average; ``num_keypoints_pck``: those of images that have a torso.
+            - ``torso_fallbacks``: images normalised by the other diagonal; ``torso_missing``:
+              images left out of PCK; ``torso_degenerate``: torsos below `DEGENERATE_TORSO_PX`.
+            - ``limbs`` pools the keypoints of ``skeleton.limb_joints``, as the total pools all;
+              ``per_part`` averages the values of its keypoints (left and right), as published.
+            - ``pck_curve``: ``thresholds``, ``total`` and one curve per part.
+        """
+        names, parts = self.skeleton.keypoints, self.skeleton.parts
+        hits, counted = self.pck_hits.cpu().double(), self.pck_counted.cpu()
+        sticks, counted_sticks = self.pcp_hits.cpu().double(), self.pcp_counted.cpu()
+        distance, labelled = self.distance_sum_px.cpu().double(), self.labelled.cpu()
+        mse = float(self.squared_sum.cpu().double().sum() / (2 * labelled.sum()))
+        main, fallbacks, missing = self.torsos.tolist()
+
+        curves, total = hits / counted[:, None], hits.sum(dim=0) / counted.sum()
+        part_curves = {part: curves[list(ids)].nanmean(dim=0) for part, ids in parts.items()}
+        limbs = [self.skeleton.index(name) for name in self.skeleton.limb_joints]
+        epe, pcp = distance / labelled, sticks / counted_sticks
+        return {
+            **_pck_values(total),
+            "pcp@0.5": float(sticks.sum() / counted_sticks.sum()),
+            "epe_px": float(distance.sum() / labelled.sum()),
+            **{convention: scale * mse for convention, scale in MSE_SCALES.items()},
+            "num_images": main + fallbacks + missing,
+            "num_keypoints": int(labelled.sum()),
+            "num_keypoints_pck": int(counted.sum()),
+            "torso_fallbacks": fallbacks,
+            "torso_missing": missing,
+            "torso_degenerate": int(self.degenerate),
+            "limbs": _pck_values(hits[limbs].sum(dim=0) / counted[limbs].sum()),
+            "per_joint": {
+                name: {
+                    **_pck_values(curves[i]),
+                    "epe_px": float(epe[i]),
+                    "num_keypoints": int(labelled[i]),
+                }
+                for i, name in enumerate(names)
+            },
+            "per_part": {
+                part: {
+                    **_pck_values(part_curves[part]),
+                    "epe_px": float(epe[list(ids)].nanmean()),
+                    "num_keypoints": int(labelled[list(ids)].sum()),
+                }
+                for part, ids in parts.items()
+            },
+            "per_stick": {
+                name: {"pcp@0.5": float(pcp[i]), "num_sticks": int(counted_sticks[i])}
+                for i, name in enumerate(self.skeleton.sticks)
+            },
+            "pck_curve": {
+                "thresholds": list(THRESHOLDS),
+                "total": total.tolist(),
+                **{part: curve.tolist() for part, curve in part_curves.items()},
+            },
+        }
+
+
+def _pck_values(curve: Tensor) -> dict[str, float]:
+    """PCK@0.2, PCK@0.1 and AUC of a curve (T,)."""
+    return {
+        "pck@0.2": float(curve[AT_20]),
+        "pck@0.1": float(curve[AT_10]),
+        "auc": float(auc(curve)),
+    }

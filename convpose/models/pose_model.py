@@ -1,0 +1,76 @@
+"""PoseModel: pixels → backbone → features → head → output."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypedDict
+
+import torch
+from torch import nn
+
+Features = list[torch.Tensor]
+
+
+class PoseOutput(TypedDict, total=False):
+    """What every head returns.
+
+    Keys:
+        keypoints: (B, K, 2) float32 unit coordinates of the crop.
+        scores: (B, K) in [0, 1], confidence of each keypoint.
+    """
+
+    keypoints: torch.Tensor
+    scores: torch.Tensor
+
+
+class Backbone(Protocol):
+    """Images to feature maps.
+
+    Attributes:
+        out_channels: channels of each feature map.
+        strides: input pixels a cell of each feature map, finest first.
+        pixel_mean, pixel_std: of each colour in [0, 1], the normalisation that its weights want.
+    """
+
+    out_channels: Sequence[int]
+    strides: Sequence[int]
+    pixel_mean: Sequence[float]
+    pixel_std: Sequence[float]
+
+    def __call__(self, image: torch.Tensor) -> Features:
+        """(B, 3, S, S) normalised float images to feature maps (B, C, S / stride, S / stride)."""
+        ...
+
+
+class PoseModel(nn.Module):
+    """A network for single-person pose.
+
+    Args:
+        backbone: `Backbone` module.
+        head: module from features to `PoseOutput`.
+        channels_last: memory layout of images and convolutions; faster on tensor cores and AMX.
+    """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, channels_last: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head: Any = head
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for name in ("pixel_mean", "pixel_std"):
+            value = torch.tensor(getattr(backbone, name), dtype=torch.float32) * 255
+            self.register_buffer(name, value.view(1, 3, 1, 1))
+        self.to(memory_format=self.memory_format)
+
+    def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Tell the head mean and standard deviation (K, 2) of the training keypoints, if it asks."""
+        if hasattr(self.head, "set_statistics"):
+            self.head.set_statistics(mean, std)
+
+    def forward(self, image: torch.Tensor) -> PoseOutput:
+        """Estimate the keypoints of (B, 3, S, S) uint8 RGB crops."""
+        pixels = (image.float() - self.pixel_mean) / self.pixel_std
+        output: PoseOutput = self.head(
+            self.backbone(pixels.contiguous(memory_format=self.memory_format))
+        )
+        return output

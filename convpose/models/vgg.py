@@ -1,0 +1,96 @@
+"""VGG with batch normalisation, the backbone of the ConvPose paper."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import vgg as torchvision_vgg
+
+from convpose.errors import ConfigError, ModelError
+from convpose.models.pose_model import Features
+from convpose.models.weights import read_weights
+
+# number of layers with weights → torchvision's name of the configuration
+CONFIGURATIONS = {11: "A", 13: "B", 16: "D", 19: "E"}
+
+
+class VggBn(nn.Module):
+    """Convolutions of VGG (Simonyan and Zisserman, 2015) with batch norm, then dropout.
+
+    Args:
+        depth: 11, 13, 16 (the paper's) or 19.
+        width: multiple of the numbers of channels (64 … 512).
+        dropout: share of features set to zero in training; the paper has 0.5.
+        weights: None (random), ``imagenet`` (torchvision's, downloaded) or a file with a state
+            dict of torchvision's ``vgg*_bn`` or of a convpose run.
+
+    Raises:
+        ConfigError: a key out of its range.
+        ModelError: weights that cannot be had or do not fit.
+    """
+
+    strides = (32,)
+    pixel_mean = (0.485, 0.456, 0.406)  # ImageNet's, also from scratch
+    pixel_std = (0.229, 0.224, 0.225)
+
+    def __init__(
+        self, depth: int = 16, width: float = 1.0, dropout: float = 0.5, weights: str | None = None
+    ) -> None:
+        super().__init__()
+        if depth not in CONFIGURATIONS:
+            known = ", ".join(map(str, CONFIGURATIONS))
+            raise ConfigError(f"model.depth={depth}: no such VGG; type one of {known}")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"model.dropout={dropout}: expected a number from 0 to below 1")
+        if not 1 / 64 <= width <= 4:
+            raise ConfigError(f"model.width={width}: expected a number from 1/64 to 4")
+        cfg = torchvision_vgg.cfgs[CONFIGURATIONS[depth]]
+        widths = [c if isinstance(c, str) else max(1, round(c * width)) for c in cfg]
+        self.features = torchvision_vgg.make_layers(widths, batch_norm=True)
+        self.dropout = nn.Dropout(dropout)
+        self.out_channels = (max(c for c in widths if isinstance(c, int)),)
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):  # torchvision's own initialisation of VGG
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(torch.as_tensor(module.bias))
+        if weights is not None:
+            self._load(weights, depth)
+
+    def forward(self, image: torch.Tensor) -> Features:
+        """(B, 3, S, S) to one map (B, C, S // 32, S // 32)."""
+        return [self.dropout(self.features(image))]
+
+    def _load(self, weights: str, depth: int) -> None:
+        if weights == "imagenet":
+            source = f"vgg{depth}_bn"
+            try:
+                hub = torchvision_vgg.__dict__[f"VGG{depth}_BN_Weights"].IMAGENET1K_V1
+                state = hub.get_state_dict(progress=True, check_hash=True)
+            except OSError as error:
+                raise ModelError(
+                    f"model.weights=imagenet: the weights of {source} could not be downloaded "
+                    f"({error}); download them elsewhere and type model.weights=FILE"
+                ) from error
+        else:
+            source, state = weights, read_weights(Path(weights))
+        features = {
+            key.split("features.", 1)[1]: value
+            for key, value in state.items()
+            if "features." in key
+        }
+        own = self.features.state_dict()
+        misfits = [k for k in own if k not in features or features[k].shape != own[k].shape]
+        if misfits:
+            raise ModelError(
+                f"model.weights={weights}: {source} does not fit VGG-{depth} of this width: "
+                f"{len(misfits)} of {len(own)} tensors are missing or of another shape, the first "
+                f"is features.{misfits[0]}; choose model.depth and model.width of the weights, or "
+                "type model.weights=null"
+            )
+        variances = [v for k, v in features.items() if k.endswith("running_var")]
+        if all(bool((v == 0).all()) for v in variances):
+            raise ModelError(
+                f"model.weights={weights}: the batch-norm statistics are all zero, these weights "
+                "were never trained; type model.weights=null or another file"
+            )
+        self.features.load_state_dict({k: features[k] for k in own})

@@ -1,0 +1,186 @@
+"""Figures of a result: PCK curve, errors, and how the training went.
+
+Every function returns a matplotlib `Figure` of its own: no pyplot, no global state, no display.
+All share one look, defined in `_figure`.
+"""
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+from numpy.typing import NDArray
+
+from convpose.errors import DataError
+
+INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
+BLUE, ORANGE = "#1f83d6", "#f0801a"
+# One hue per kind of joint: head, then the arm outwards in oranges, the leg outwards in blues.
+PART_COLOURS = {
+    "head": "#8a8f99",
+    "shoulder": "#f7b267",
+    "elbow": "#f0801a",
+    "wrist": "#b04a00",
+    "hip": "#8cc3f0",
+    "knee": "#1f83d6",
+    "ankle": "#0b4a86",
+}
+
+
+def pck_curve(measures: Mapping[str, Any], baseline: Mapping[str, Any], title: str) -> Figure:
+    """PCK over the threshold 0 … 0.2, in total and per part, the mean pose's total dashed.
+
+    Args:
+        measures: with ``pck_curve`` as `PoseMetrics.compute` returns it.
+        baseline: the same of the mean pose.
+        title: names the split and protocol.
+    """
+    figure, (axes,) = _figure(title, columns=1, width=7.2)
+    curves = dict(measures["pck_curve"])
+    at = curves.pop("thresholds")
+    curves["mean pose"] = baseline["pck_curve"]["total"]
+    looks: dict[str, dict[str, Any]] = {
+        "total": {"color": INK, "linewidth": 2.8, "zorder": 3},
+        "mean pose": {"color": INK, "linewidth": 1.4, "linestyle": "--"},
+    }
+    for name, curve in sorted(curves.items(), key=lambda item: -np.nan_to_num(item[1][-1])):
+        look = looks.get(name, {"color": PART_COLOURS.get(name, MUTED), "linewidth": 1.5})
+        axes.plot(at, 100 * np.array(curve), label=f"{name}  {100 * curve[-1]:.1f}", **look)
+    axes.set(xlim=(0, at[-1]), ylim=(0, 100), xlabel="threshold (torso diameters)", ylabel="PCK %")
+    axes.xaxis.set_major_locator(MultipleLocator(0.05))
+    legend = axes.legend(title=f"PCK@{at[-1]:g}", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _plain(legend)
+    return figure
+
+
+def error_histogram(
+    errors: NDArray[np.floating],
+    baseline_errors: NDArray[np.floating],
+    unit: str,
+    upper: float,
+    title: str,
+) -> Figure:
+    """Share of keypoints per error, the mean pose's as an outline, medians marked.
+
+    Args:
+        errors: distances of any shape; those that are NaN (unlabelled) are left out.
+        baseline_errors: the same of the mean pose.
+        unit: of the errors, for the axis: ``px`` or ``torso diameters``.
+        upper: end of the axis; the legend says how many errors are larger.
+        title: names the split and protocol.
+    """
+    figure, (axes,) = _figure(title, columns=1, width=6.4)
+    edges = np.linspace(0, upper, 41).tolist()
+    kinds: tuple[tuple[str, NDArray[np.floating], dict[str, Any]], ...] = (
+        ("prediction", errors, {"color": BLUE, "alpha": 0.85}),
+        ("mean pose", baseline_errors, {"color": INK, "histtype": "step", "linewidth": 1.4}),
+    )
+    for name, values, look in kinds:
+        finite = values[np.isfinite(values)]
+        share = np.full(finite.shape, 100 / max(1, finite.size))
+        median = float(np.median(finite)) if finite.size else math.nan
+        beyond = float(share[finite > upper].sum())
+        label = f"{name}: median {median:.2f}, {beyond:.1f} % beyond {upper:g}"
+        axes.hist(finite, edges, weights=share, label=label, **look)
+        axes.axvline(median, color=look["color"], linestyle=":", linewidth=1.4)
+    axes.set(xlim=(0, upper), xlabel=f"error ({unit})", ylabel="keypoints %")
+    _plain(axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0)))
+    return figure
+
+
+def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> Figure:
+    """Loss of training and validation over the epochs, and PCK@0.2, the best epoch marked.
+
+    Args:
+        metrics_csv: what Lightning's `CSVLogger` wrote; several rows of an epoch are averaged.
+        monitor: the column that chose the best checkpoint.
+        mode: ``min`` or ``max`` of it.
+        title: names the run.
+
+    Raises:
+        DataError: no such file, or a column that it lacks.
+    """
+    figure, (losses, scores) = _figure(title, columns=2, width=10.4)
+    for axes, name, colour, scale in (
+        (losses, "train/loss", BLUE, 1),
+        (losses, "val/loss", ORANGE, 1),
+        (scores, "val/pck@0.2", ORANGE, 100),
+    ):
+        epochs, values = epoch_means(metrics_csv, name)
+        marker = "o" if len(epochs) < 40 else None
+        axes.plot(
+            epochs, scale * values, color=colour, linewidth=1.9, marker=marker, markersize=3.2
+        )
+        axes.lines[-1].set_label(name)
+    epochs, values = epoch_means(metrics_csv, monitor)
+    finite = np.where(np.isfinite(values), values, np.inf if mode == "min" else -np.inf)
+    best = int(np.argmin(finite) if mode == "min" else np.argmax(finite))
+    for axes in (losses, scores):
+        label = f"best {monitor}, epoch {epochs[best]}"
+        axes.axvline(epochs[best], color=MUTED, linestyle=":", linewidth=1.4, label=label)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3))
+    losses.set_ylabel("loss")
+    scores.set_ylabel("PCK@0.2 %")
+    return figure
+
+
+def epoch_means(metrics_csv: Path, column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Epochs and the mean of a column's rows in each, from a Lightning ``metrics.csv``."""
+    if not metrics_csv.is_file():
+        raise DataError(f"{metrics_csv}: no such file. Train with the CSV logger switched on.")
+    with metrics_csv.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or [])
+    if column not in columns or "epoch" not in columns:
+        raise DataError(f"{metrics_csv} has no column '{column}'; it has: {', '.join(columns)}.")
+    by_epoch: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        if row[column] and row["epoch"]:
+            by_epoch[int(row["epoch"])].append(float(row[column]))
+    if not by_epoch:
+        raise DataError(f"{metrics_csv}: column '{column}' is empty; no epoch has ended yet.")
+    epochs = sorted(by_epoch)
+    return np.array(epochs), np.array([np.mean(by_epoch[epoch]) for epoch in epochs])
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the suffix (``.png``, ``.svg``, ``.pdf``)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160, facecolor="white")
+
+
+def _figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence[Axes]]:
+    """A blank figure with axes in a row, in the one look of all reports."""
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(
+        title, x=0.01, horizontalalignment="left", fontsize=12, color=INK, weight="bold"
+    )
+    row: Sequence[Axes] = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in row:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(MUTED)
+        axes.tick_params(colors=MUTED, labelsize=9)
+        axes.xaxis.label.set(color=INK, fontsize=10)
+        axes.yaxis.label.set(color=INK, fontsize=10)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, row
+
+
+def _plain(legend: Legend) -> None:
+    """The look of a legend: no box, small, its title muted."""
+    legend.set_frame_on(False)
+    legend.get_title().set(color=MUTED, fontsize=9)
+    for text in legend.get_texts():
+        text.set(color=INK, fontsize=9)

@@ -1,0 +1,176 @@
+"""The measures of a split as tables, for the terminal and for Markdown.
+
+A `Table` is rows of text; `to_rich` and `to_markdown` render the same rows, so that a README and a
+terminal never disagree. Input is what `PoseMetrics.compute` returns (or ``metrics.json`` holds),
+beside the same measures of the mean pose, the constant guess that every result must beat.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rich.box
+import rich.table
+from rich.markup import escape
+
+Measures = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table of text; the first column names, the others are numbers.
+
+    Attributes:
+        title, caption: above and below; an empty caption is left out.
+        header: column names.
+        rows: as many cells each as `header`.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def to_rich(self) -> rich.table.Table:
+        """For ``rich.print``."""
+        table = rich.table.Table(
+            title=escape(self.title),
+            caption=escape(self.caption) or None,
+            box=rich.box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+            title_style="bold",
+            title_justify="left",
+            caption_justify="left",
+        )
+        for i, name in enumerate(self.header):
+            own = i == 1  # the column one came for
+            table.add_column(
+                escape(name),
+                justify="right" if i else "left",
+                style="bold cyan" if own else "" if i == 0 else "dim",
+                no_wrap=i == 0,  # long headers may wrap, names may not
+            )
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        return table
+
+    def to_markdown(self) -> str:
+        """Title, pipe table and caption, ending in a newline."""
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        lines = [
+            "| " + " | ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(row)) + " |"
+            for row in (zip(line, widths, strict=True) for line in (cells[0], rule, *cells[1:]))
+        ]
+        caption = ["", self.caption] if self.caption else []
+        return "\n".join([f"**{self.title}**", "", *lines, *caption]) + "\n"
+
+
+def percent(fraction: float) -> str:
+    """83.4 for 0.834; a dash where nothing was counted."""
+    return _number(100 * fraction, "{:.1f}")
+
+
+def pixels(distance_px: float) -> str:
+    """8.26 for 8.2591."""
+    return _number(distance_px, "{:.2f}")
+
+
+def five_digits(error: float) -> str:
+    """0.02850, the precision at which mean squared errors differ."""
+    return _number(error, "{:.5f}")
+
+
+def headline(measures: Measures, baseline: Measures, title: str = "Result") -> Table:
+    """Every total beside the mean pose's, and what was counted as caption."""
+    rows: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("PCK@0.2 %", "pck@0.2", percent),
+        ("PCK@0.1 %", "pck@0.1", percent),
+        ("AUC 0–0.2 %", "auc", percent),
+        ("PCP@0.5 strict %", "pcp@0.5", percent),
+        ("EPE px", "epe_px", pixels),
+        ("MSE [0, 1]", "mse_unit", five_digits),
+        ("MSE [−1, 1]", "mse_pm1", five_digits),
+        ("MSE squared distance", "mse_sq", five_digits),
+    )
+    return Table(
+        title,
+        ("measure", "value", "mean pose"),
+        [(name, show(measures[key]), show(baseline[key])) for name, key, show in rows],
+        counts(measures),
+    )
+
+
+def counts(measures: Measures) -> str:
+    """One line: images, keypoints and what the torso rule did to them."""
+    return (
+        f"{measures['num_images']:,} images, {measures['num_keypoints']:,} labelled keypoints; "
+        f"torso: {measures['torso_fallbacks']} by the other diagonal, "
+        f"{measures['torso_missing']} without (left out of PCK), "
+        f"{measures['torso_degenerate']} under 5 px (kept)"
+    )
+
+
+def per_joint(measures: Measures, baseline: Measures) -> Table:
+    """PCK and EPE of every keypoint beside the mean pose's."""
+    return _by_name("Per joint", "joint", measures["per_joint"], baseline["per_joint"])
+
+
+def per_part(measures: Measures, baseline: Measures) -> Table:
+    """PCK and EPE of every body part, left and right averaged, beside the mean pose's."""
+    return _by_name("Per part", "part", measures["per_part"], baseline["per_part"])
+
+
+def per_stick(measures: Measures, baseline: Measures) -> Table:
+    """Strict PCP of every stick beside the mean pose's."""
+    rows = [
+        (
+            name.replace("_", " "),
+            percent(value["pcp@0.5"]),
+            percent(baseline["per_stick"][name]["pcp@0.5"]),
+            f"{value['num_sticks']:,}",
+        )
+        for name, value in measures["per_stick"].items()
+    ]
+    return Table("Per stick", ("stick", "PCP@0.5 %", "mean pose", "sticks"), rows)
+
+
+def report(measures: Measures, baseline: Measures, title: str = "Result") -> list[Table]:
+    """Headline, parts, joints and sticks, in the order one reads them."""
+    return [
+        headline(measures, baseline, title),
+        per_part(measures, baseline),
+        per_joint(measures, baseline),
+        per_stick(measures, baseline),
+    ]
+
+
+def _by_name(title: str, kind: str, groups: Measures, baseline: Measures) -> Table:
+    header = (
+        *(kind, "PCK@0.2 %", "PCK@0.1 %", "EPE px"),
+        *("mean pose @0.2", "mean pose px", "labelled"),
+    )
+    rows = [
+        (
+            name.replace("_", " "),
+            percent(group["pck@0.2"]),
+            percent(group["pck@0.1"]),
+            pixels(group["epe_px"]),
+            percent(baseline[name]["pck@0.2"]),
+            pixels(baseline[name]["epe_px"]),
+            f"{group['num_keypoints']:,}",
+        )
+        for name, group in groups.items()
+    ]
+    return Table(title, header, rows)
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else form.format(value)
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.rjust(width) if column else cell.ljust(width)

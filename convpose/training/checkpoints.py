@@ -1,0 +1,35 @@
+"""BestAndLast: the two checkpoints that a run keeps."""
+
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keeps ``checkpoints/best.ckpt`` and, from before the first step on, ``last.ckpt``.
+
+    Checkpoints stand at the end of an epoch, so that a resumed run repeats an interrupted epoch
+    exactly; an interruption costs one epoch at most.
+
+    Args:
+        monitor: metric that chooses the best epoch.
+        mode: ``max`` or ``min``.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            filename="best",
+            save_last=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the untrained network: an interruption in the first epoch leaves something too."""
+        super().on_train_start(trainer, pl_module)
+        last = Path(str(self.dirpath)) / "last.ckpt"
+        if not last.exists():
+            trainer.save_checkpoint(last)

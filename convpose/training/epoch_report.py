@@ -1,0 +1,132 @@
+"""EpochReport: every epoch as one line on the console, one row of metrics.csv and TensorBoard."""
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+ONE_CHART = {"losses": {"train/loss and val/loss": ["Multiline", ["train/loss", "val/loss"]]}}
+Row = dict[str, float]
+
+
+class EpochReport(Callback):
+    """Writes what every epoch gave; the step of all curves is the epoch.
+
+    Args:
+        folder: of the run, where ``metrics.csv`` goes; its rows before a resumed epoch are kept.
+        monitor: the metric whose best epoch counts.
+        mode: ``max`` or ``min`` of the monitor.
+        hyperparameters: flat names and values for TensorBoard's HParams.
+    """
+
+    def __init__(
+        self, folder: Path, monitor: str, mode: str, hyperparameters: dict[str, Any]
+    ) -> None:
+        self.path = folder / "metrics.csv"
+        self.monitor = monitor
+        self.mode = mode
+        self.hyperparameters = hyperparameters
+        self.rows: list[Row] = []
+        self._start_s = self._train_s = 0.0
+
+    def best(self) -> Row:
+        """The row of the best epoch by the monitor; empty if there is none."""
+        rows = [row for row in self.rows if math.isfinite(row.get(self.monitor, math.nan))]
+        choose = max if self.mode == "max" else min
+        return choose(rows, key=lambda row: row[self.monitor]) if rows else {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the rows of the epochs before this one, lay out the loss chart."""
+        rows = read_metrics(self.path) if self.path.exists() else []
+        self.rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
+        if writer := tensorboard(trainer):
+            writer.add_custom_scalars(ONE_CHART)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start_s = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the training time: what follows is validation."""
+        self._train_s = time.perf_counter() - self._start_s
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Collect the epoch's numbers and hand them out."""
+        images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        row = {"epoch": float(trainer.current_epoch)}
+        row |= {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row["images_per_s"] = images * trainer.world_size / self._train_s
+        row["seconds"] = time.perf_counter() - self._start_s
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_metrics(self.path, self.rows)
+            print(_line(row, trainer.max_epochs), flush=True)
+        if writer := tensorboard(trainer):
+            joints = pl_module.validation["per_joint"] if pl_module.validation else {}
+            curves = row | {f"joint/{name}": joint["pck@0.2"] for name, joint in joints.items()}
+            for name, value in curves.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, trainer.current_epoch)
+            writer.flush()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Enter the run into TensorBoard's HParams with its best validation measures."""
+        best = self.best()
+        writer = tensorboard(trainer)
+        if writer is None or not best:
+            return
+        metrics = {f"best/{k}": v for k, v in best.items() if k.startswith("val/")}
+        metrics["best/epoch"] = best["epoch"]
+        for summary in hparams(self.hyperparameters, metrics):
+            writer._get_file_writer().add_summary(summary)
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, int(best["epoch"]))
+        writer.flush()
+
+
+def tensorboard(trainer: Trainer) -> SummaryWriter | None:
+    """The run's TensorBoard writer, in the process that writes; None where there is none."""
+    if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
+        return trainer.logger.experiment
+    return None
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a ``metrics.csv``; empty cells are left out."""
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def write_metrics(path: Path, rows: list[Row]) -> None:
+    """Write all rows, atomically, so that a reader never sees half a file."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    partial = path.with_suffix(".part")
+    with partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(rows)
+    partial.replace(path)
+
+
+def _line(row: Row, max_epochs: int | None) -> str:
+    measures = "  ".join(
+        f"{name} {row[key]:.4g}"
+        for name, key in (
+            ("train/loss", "train/loss"),
+            ("val/loss", "val/loss"),
+            ("PCK@0.2", "val/pck@0.2"),
+            ("EPE px", "val/epe_px"),
+            ("lr", "lr"),
+        )
+        if key in row
+    )
+    of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
+    speed = f"{row['images_per_s']:.0f} images/s"
+    return f"epoch {row['epoch'] + 1:.0f}{of}  {measures}  {speed}  {row['seconds']:.1f} s"

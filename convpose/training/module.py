@@ -1,0 +1,106 @@
+"""PoseModule: one step function around any model and loss; knows none of them by name."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from convpose.data.annotation import PoseSample
+from convpose.geometry import transform
+from convpose.metrics.pose_metrics import PoseMetrics
+from convpose.models.pose_model import PoseModel, PoseOutput
+from convpose.skeleton import Skeleton
+
+HEADLINE = ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit")
+
+
+class PoseModule(LightningModule):
+    """Training and validation of a pose model.
+
+    Args:
+        model: crops (B, 3, S, S) to `PoseOutput`.
+        loss: (output, keypoints, visibility) to a scalar.
+        optimizer: parameters to an optimizer.
+        scheduler: (optimizer, total_steps) to a schedule by step.
+        skeleton: of the keypoints.
+        seed: with the epoch it seeds dropout, so that a resumed epoch repeats itself.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        skeleton: Skeleton,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.seed = seed
+        self.learning_rate: float | None = None  # set by the learning-rate finder
+        self.metrics = PoseMetrics(skeleton)
+        self.validation: dict[str, Any] = {}  # all measures of the last validation
+
+    def forward(self, image: torch.Tensor) -> PoseOutput:
+        """Crops (B, 3, S, S) uint8 to the model's output."""
+        output: PoseOutput = self.model(image)
+        return output
+
+    def step(self, batch: PoseSample) -> tuple[PoseOutput, torch.Tensor]:
+        """Output and loss of a batch: the same in training and validation."""
+        output = self.model(batch["image"])
+        return output, self.loss(output, batch["keypoints"], batch["visibility"])
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout by run, epoch and process."""
+        torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
+
+    def training_step(self, batch: PoseSample, batch_idx: int) -> torch.Tensor:
+        """The loss, for Lightning to step on."""
+        _, loss = self.step(batch)
+        self._log("train/loss", loss, len(batch["image_id"]))
+        return loss
+
+    def validation_step(self, batch: PoseSample, batch_idx: int) -> PoseOutput:
+        """Add a batch to loss and metrics; the output goes to the callbacks."""
+        output, loss = self.step(batch)
+        self._log("val/loss", loss, len(batch["image_id"]))
+        self.metrics.update(
+            transform(batch["unit_to_px"], output["keypoints"]),
+            batch["keypoints_px"],
+            batch["visibility"],
+            output["keypoints"],
+            batch["keypoints"],
+        )
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the measures and log the headline."""
+        self.validation = self.metrics.compute()
+        self.metrics.reset()
+        for name in HEADLINE:
+            self.log(f"val/{name}", float(self.validation[name]), rank_zero_only=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """The optimizer and its schedule, stepped every batch."""
+        optimizer = self.optimizer(self.model.parameters())
+        if self.learning_rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.scheduler(optimizer, total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _log(self, name: str, value: torch.Tensor, batch_size: int) -> None:
+        self.log(name, value, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)

@@ -1,0 +1,182 @@
+import os
+import pickle
+import stat
+import zipfile
+
+import pytest
+from fake_lsp import write_folder, write_zip
+
+from convpose.data import archive as module
+from convpose.data.archive import Archive, zip_problem
+from convpose.errors import DataError
+
+FILES = {"joints.mat": b"joints", "images/im0001.jpg": b"one", "images/im0002.jpg": b"two"}
+
+
+@pytest.mark.parametrize("top", ["", "lsp_dataset/"])
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+def test_zip_and_folder_read_alike_with_or_without_a_top_folder(tmp_path, write, top):
+    archive = Archive(write(tmp_path / "a", {top + name: c for name, c in FILES.items()}))
+    assert archive.names() == sorted(FILES)
+    assert {name: archive.read(name) for name in FILES} == FILES
+
+
+def test_what_operating_systems_add_is_ignored(tmp_path):
+    files = {f"lsp/{name}": content for name, content in FILES.items()}
+    junk = {"__MACOSX/lsp/._joints.mat": b"x", "lsp/images/.DS_Store": b"x"}
+    assert Archive(write_zip(tmp_path / "a.zip", files | junk)).names() == sorted(FILES)
+
+
+def test_backslashes_of_windows_are_separators(tmp_path):
+    archive = Archive(write_zip(tmp_path / "a.zip", {"images\\im0001.jpg": b"one", "b": b""}))
+    assert archive.read("images/im0001.jpg") == b"one"
+
+
+def member(name, mode=None):
+    info = zipfile.ZipInfo(name)
+    if mode is not None:
+        info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        (member("../joints.mat"), "path traversal"),
+        (member("images/../../x.jpg"), "path traversal"),
+        (member("..\\x.jpg"), "path traversal"),
+        (member("/etc/passwd"), "absolute name"),
+        (member("C:\\x.jpg"), "absolute name"),
+        (member("images/im0001.jpg", stat.S_IFLNK | 0o777), "is a link"),
+        (member("pipe", stat.S_IFIFO | 0o666), "or a device"),
+    ],
+)
+def test_members_that_could_leave_the_archive_are_refused(tmp_path, info, problem):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("joints.mat", b"joints")
+        file.writestr(info, b"target")
+    with pytest.raises(DataError, match=rf"a\.zip: member .*{problem}.*use the official archive"):
+        Archive(tmp_path / "a.zip")
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("joints.mat", b"one")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("joints.mat", b"two")
+    with pytest.raises(DataError, match=r"'joints.mat' is there twice"):
+        Archive(tmp_path / "a.zip")
+
+
+def test_an_encrypted_member_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"joints.mat": b"joints"})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # general purpose flags, central directory
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is encrypted"):
+        Archive(path)
+
+
+def test_a_bomb_is_refused_by_its_ratio(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"images/im0001.jpg": bytes(8 * 2**20)})
+    with pytest.raises(DataError, match=r"unpacks from [\d,]+ to 8,388,608 bytes .*ratio 200"):
+        Archive(path)
+
+
+def test_size_bounds_hold_for_one_file_and_for_all(tmp_path, monkeypatch):
+    path = write_zip(tmp_path / "a.zip", {"a": os.urandom(600), "b": os.urandom(600)})
+    monkeypatch.setattr(module, "MAX_TOTAL_BYTES", 1000)
+    with pytest.raises(DataError, match=r"unpacks to 1,200 bytes \(allowed: 1,000\)"):
+        Archive(path)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 500)
+    with pytest.raises(DataError, match=r"from 6\d\d to 600 bytes"):
+        Archive(path)
+    folder = Archive(write_folder(tmp_path / "folder", {"a": bytes(600)}))
+    with pytest.raises(DataError, match="folder: a is larger than"):
+        folder.read("a")
+
+
+def test_a_member_that_lies_about_its_size_is_damaged(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"a": bytes(5000)})
+    content = path.read_bytes().replace((5000).to_bytes(4, "little"), (50).to_bytes(4, "little"))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip: a cannot be read .*CRC.*damaged.*again"):
+        Archive(path).read("a")
+
+
+def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("images/im0001.jpg", b"pixels pixels pixels")
+    content = (tmp_path / "a.zip").read_bytes().replace(b"pixels pixels", b"pixels pixelt")
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"im0001.jpg cannot be read .*CRC"):
+        Archive(tmp_path / "a.zip").read("im0001.jpg")  # images/ is the top folder here
+
+
+@pytest.mark.parametrize(
+    ("content", "description"),
+    [
+        (b"\n<!DOCTYPE html><html>404</html>", "an HTML page, not a zip"),
+        (b"\xef\xbb\xbf<HTML>login</HTML>", "an HTML page, not a zip"),
+        (b'<?xml version="1.0"?><Error/>', "an XML or JSON text"),
+        (b'{"message": "Not Found"}', "an XML or JSON text"),
+        (b"\x1f\x8b\x08 and so on", "a gzip file, not a zip"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive, not a zip"),
+        (bytes(257) + b"ustar" + bytes(300), "a tar archive, not a zip"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        (b"", "an empty file"),
+        (b"anything else", "not a zip"),
+    ],
+)
+def test_other_formats_under_the_name_of_a_zip_are_named(tmp_path, content, description):
+    path = tmp_path / "lsp_dataset.zip"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"lsp_dataset.zip is .*{description}") as caught:
+        Archive(path)
+    assert "download the archive again" in str(caught.value)
+    assert "data.source=" in str(caught.value)
+
+
+def test_a_truncated_zip_is_named_and_a_complete_one_has_no_problem(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"a": os.urandom(5000)})
+    assert zip_problem(path) is None
+    path.write_bytes(path.read_bytes()[:2500])
+    with pytest.raises(DataError, match=r"a truncated zip \(its end is missing after 2,500 bytes"):
+        Archive(path)
+
+
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere.zip: no such file or folder; type data.source="):
+        Archive(tmp_path / "nowhere.zip")
+    archive = Archive(write_folder(tmp_path / "a", FILES))
+    with pytest.raises(DataError, match=r"images/im0003.jpg is missing; unpack or download"):
+        archive.read("images/im0003.jpg")
+    (tmp_path / "a/joints.mat").unlink()
+    with pytest.raises(DataError, match=r"joints.mat cannot be read"):
+        archive.read("joints.mat")
+
+
+def test_a_pickled_archive_reads_again(tmp_path):
+    archive = Archive(write_zip(tmp_path / "a.zip", FILES))
+    assert pickle.loads(pickle.dumps(archive)).read("joints.mat") == b"joints"
+
+
+# Python 3.12 warns of a fork beside OpenCV's and torch's threads; the child only reads and exits
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_processes_read_at_the_same_time(tmp_path):
+    """With a shared file position, the two would get each other's bytes."""
+    files = {f"{i}.bin": bytes([i]) * 50_000 for i in range(50)}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    archive = Archive(tmp_path / "a.zip")
+
+    def all_right():
+        return all(archive.read(n) == c for _ in range(4) for n, c in files.items())
+
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if all_right() else 1)
+    here = all_right()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert here
