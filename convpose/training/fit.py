@@ -20,6 +20,8 @@ from convpose.training.epoch_report import EpochReport, tensorboard
 from convpose.training.module import PoseModule
 
 log = logging.getLogger(__name__)
+for library in ("lightning.pytorch", "lightning.fabric"):  # what they say of themselves is known
+    logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def train(cfg: DictConfig, folder: Path) -> float:
