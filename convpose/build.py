@@ -68,7 +68,8 @@ def build_trainer(
     cfg: DictConfig, callbacks: list[Callback], logger: Logger | bool, folder: Path
 ) -> Trainer:
     """Lightning's trainer with ``precision=auto`` made concrete."""
-    settings = OmegaConf.merge(cfg.trainer, {"precision": resolve_precision(cfg)})
+    settings = cfg.trainer.copy()
+    settings.precision = resolve_precision(cfg)
     given = {"callbacks": callbacks, "logger": logger, "default_root_dir": str(folder)}
     try:
         trainer: Trainer = build(settings, "trainer", **given)
@@ -113,16 +114,17 @@ def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType
     """Hold a node's keys and plain values against the constructor that it names, recursively."""
     if not isinstance(node, DictConfig):
         return
-    for name, child in node.items():
-        check(child, f"{key}.{name}")
+    for name in map(str, node):
+        check(node[name], f"{key}.{name}")
     if "_target_" not in node:
         return
     target = get_object(node["_target_"])
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     types_of = _hints(target)
-    for name, value in OmegaConf.to_container(node, resolve=True).items():  # type: ignore[union-attr]
-        if str(name).startswith("_") and str(name).endswith("_"):
+    plain = OmegaConf.to_container(node, resolve=True)
+    for name, value in {str(k): v for k, v in plain.items()}.items():  # type: ignore[union-attr]
+        if name.startswith("_") and name.endswith("_"):
             continue
         if name not in parameters and not open_ended:
             known = ", ".join(n for n in parameters if n not in given and n != "self")
@@ -150,7 +152,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     try:
         return get_type_hints(inspect.unwrap(function))
     except (NameError, TypeError):  # a library's hints that exist for its type checker only
@@ -169,5 +171,4 @@ def _words(hint: Any) -> str:
 
 def _line(node: DictConfig) -> str:
     """A node's own keys as they were set, for a message."""
-    plain = {k: v for k, v in node.items() if not str(k).startswith("_")}
-    return "it was given " + " ".join(f"{k}={v}" for k, v in plain.items())
+    return "it was given " + " ".join(f"{k}={node[k]}" for k in map(str, node) if k[0] != "_")

@@ -48,8 +48,8 @@ def transform(affine: Points, points: Points) -> Points:
 
     Elementwise on purpose: under bf16 autocast a matrix product would lose half a pixel.
     """
-    turned = (affine[..., None, :, :2] * points[..., None, :]).sum(-1)
-    return turned + affine[..., None, :, 2]
+    moved: Points = (affine[..., None, :, :2] * points[..., None, :]).sum(-1)
+    return moved + affine[..., None, :, 2]
 
 
 def box_to_affine(box_px: NDArray[np.float64]) -> Affine:

@@ -122,7 +122,7 @@ def revision() -> str:
 def hardware() -> str:
     """GPU name if there is one, else the processor and its cores."""
     if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+        return str(torch.cuda.get_device_name())
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -136,10 +136,11 @@ def hyperparameters(cfg: DictConfig) -> dict[str, float | str | bool]:
     flat: dict[str, float | str | bool] = {"seed": cfg.seed}
     for group in GROUPS:
         node = OmegaConf.to_container(cfg[group], resolve=True)
-        for key, value in node.items() if isinstance(node, dict) else ():
+        plain = {str(k): v for k, v in node.items()} if isinstance(node, dict) else {}
+        for key, value in plain.items():
             if key == "_target_":
                 flat[group] = str(value).rpartition(".")[2]
-            elif isinstance(value, bool | int | float | str) and not str(key).startswith("_"):
+            elif isinstance(value, bool | int | float | str) and key[0] != "_":
                 flat[f"{group}.{key}"] = value
     for key in ("max_epochs", "precision"):
         flat[f"trainer.{key}"] = cfg.trainer[key]

@@ -34,12 +34,13 @@ class CropCache:
     Args:
         path: file written by `write_cache`.
         crop: the crop that will be asked for; the file must have been made for it.
+        contents: what `write_cache` was told that the file holds.
 
     Raises:
         DataError: no cache file, a damaged one, or one for another crop.
     """
 
-    def __init__(self, path: Path, crop: Crop) -> None:
+    def __init__(self, path: Path, crop: Crop, contents: str) -> None:
         self.path = path
         self._file: Any
         self._pixels: Any
@@ -50,6 +51,10 @@ class CropCache:
             raise DataError(
                 f"{path}: written for data.crop={meta['crop']} data.box_scale={meta['box_scale']}, "
                 f"asked for data.crop={crop} data.box_scale={crop.box_scale}; {remedy}"
+            )
+        if meta["contents"] != contents:
+            raise DataError(
+                f"{path}: holds {meta['contents']}, the configuration asks for {contents}; {remedy}"
             )
         arrays = {key: self._file.get_tensor(key) for key in NAMES}
         pixels = self._file.get_tensor("pixels")
@@ -103,6 +108,7 @@ def write_cache(
     source: PoseSource,
     path: Path,
     crop: Crop,
+    contents: str,
     size_px: int = 224,
     quality: int = 90,
     image_format: str = "jpeg",
@@ -114,6 +120,7 @@ def write_cache(
         source: where annotations and pixels come from.
         path: file to write.
         crop: the crop that training will ask for; the image's part of `MARGIN` around it is kept.
+        contents: names the data sets and their settings; `CropCache` holds it against what it needs.
         size_px: a crop is stored with this side at most; smaller ones are not enlarged.
         quality: of the image format, 1 to 100.
         image_format: ``jpeg``, or ``webp`` (smaller, slower to decode).
@@ -149,6 +156,7 @@ def write_cache(
     meta = {
         "crop": str(crop),
         "box_scale": crop.box_scale,
+        "contents": contents,
         "size_px": size_px,
         "quality": quality,
         "image_ids": [a.image_id for a in annotations],

@@ -22,7 +22,7 @@ from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image
 from convpose.skeleton import LSP14, Skeleton
 
-PoseBatch = PoseSample  # the same keys with a leading B; `image_id` is then a list
+WHERE = ("source", "folder", "mirrors", "sha256")  # keys of a source that do not change its data
 
 
 class JoinedSource:
@@ -106,14 +106,23 @@ class PoseDataModule(LightningDataModule):
     def open_source(self) -> PoseSource:
         """The joined sources, or the crop cache (written first where the file is missing)."""
         if self.cache is not None and self.cache.exists():
-            return CropCache(self.cache, self.crop)
+            return CropCache(self.cache, self.crop, self.contents)
         opened = [open_source() for open_source in self.sources.values()]
         source: PoseSource = opened[0] if len(opened) == 1 else JoinedSource(opened)
         if self.cache is None:
             return source
         bar = partial(track, description=f"writing {self.cache}", transient=True)
-        self.write_cache(source, self.cache, self.crop, progress=bar)
-        return CropCache(self.cache, self.crop)
+        self.write_cache(source, self.cache, self.crop, self.contents, progress=bar)
+        return CropCache(self.cache, self.crop, self.contents)
+
+    @property
+    def contents(self) -> str:
+        """The data sets with the settings that decide what they hold, not where it lies."""
+        settings = {name: getattr(s, "keywords", {}) for name, s in self.sources.items()}
+        return "; ".join(
+            " ".join([name, *(f"{k}={v}" for k, v in keys.items() if k not in WHERE)])
+            for name, keys in settings.items()
+        )
 
     def prepare_data(self) -> None:
         """Lightning calls this in one process only: download and write the cache there."""

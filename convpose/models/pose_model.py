@@ -63,7 +63,7 @@ class PoseModel(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Tell the head mean and standard deviation (K, 2) of the training keypoints, if it asks."""
+        """Tell the head mean and deviation (K, 2) of the training keypoints, if it asks."""
         if hasattr(self.head, "set_statistics"):
             self.head.set_statistics(mean, std)
 

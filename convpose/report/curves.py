@@ -4,9 +4,7 @@ Every function returns a matplotlib `Figure` of its own: no pyplot, no global st
 All share one look, defined in `_figure`.
 """
 
-import csv
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from convpose.errors import DataError
+from convpose.report.history import best_row, read_history
 
 INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
 BLUE, ORANGE = "#1f83d6", "#f0801a"
@@ -100,7 +98,7 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
     """Loss of training and validation over the epochs, and PCK@0.2, the best epoch marked.
 
     Args:
-        metrics_csv: what Lightning's `CSVLogger` wrote; several rows of an epoch are averaged.
+        metrics_csv: of a run, one row an epoch; epochs are counted from 1 here.
         monitor: the column that chose the best checkpoint.
         mode: ``min`` or ``max`` of it.
         title: names the run.
@@ -108,24 +106,25 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
     Raises:
         DataError: no such file, or a column that it lacks.
     """
+    rows = read_history(metrics_csv, "train/loss", "val/loss", "val/pck@0.2", monitor)
     figure, (losses, scores) = _figure(title, columns=2, width=10.4)
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    marker = "o" if len(rows) < 40 else None
     for axes, name, colour, scale in (
         (losses, "train/loss", BLUE, 1),
         (losses, "val/loss", ORANGE, 1),
         (scores, "val/pck@0.2", ORANGE, 100),
     ):
-        epochs, values = epoch_means(metrics_csv, name)
-        marker = "o" if len(epochs) < 40 else None
+        values = [scale * row.get(name, math.nan) for row in rows]
         axes.plot(
-            epochs, scale * values, color=colour, linewidth=1.9, marker=marker, markersize=3.2
+            epochs, values, color=colour, linewidth=1.9, marker=marker, markersize=3.2, label=name
         )
-        axes.lines[-1].set_label(name)
-    epochs, values = epoch_means(metrics_csv, monitor)
-    finite = np.where(np.isfinite(values), values, np.inf if mode == "min" else -np.inf)
-    best = int(np.argmin(finite) if mode == "min" else np.argmax(finite))
+    best = best_row(rows, monitor, mode)
     for axes in (losses, scores):
-        label = f"best {monitor}, epoch {epochs[best]}"
-        axes.axvline(epochs[best], color=MUTED, linestyle=":", linewidth=1.4, label=label)
+        if best:
+            at = int(best["epoch"]) + 1
+            label = f"best {monitor}, epoch {at}"
+            axes.axvline(at, color=MUTED, linestyle=":", linewidth=1.4, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3))
@@ -134,23 +133,14 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
     return figure
 
 
-def epoch_means(metrics_csv: Path, column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Epochs and the mean of a column's rows in each, from a Lightning ``metrics.csv``."""
-    if not metrics_csv.is_file():
-        raise DataError(f"{metrics_csv}: no such file. Train with the CSV logger switched on.")
-    with metrics_csv.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), list(reader.fieldnames or [])
-    if column not in columns or "epoch" not in columns:
-        raise DataError(f"{metrics_csv} has no column '{column}'; it has: {', '.join(columns)}.")
-    by_epoch: dict[int, list[float]] = defaultdict(list)
-    for row in rows:
-        if row[column] and row["epoch"]:
-            by_epoch[int(row["epoch"])].append(float(row[column]))
-    if not by_epoch:
-        raise DataError(f"{metrics_csv}: column '{column}' is empty; no epoch has ended yet.")
-    epochs = sorted(by_epoch)
-    return np.array(epochs), np.array([np.mean(by_epoch[epoch]) for epoch in epochs])
+def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Figure:
+    """The loss over the learning rate as the finder saw it, the chosen rate marked."""
+    figure, (axes,) = _figure("Learning-rate finder", columns=1, width=7.2)
+    axes.plot(rates, losses, color=BLUE, linewidth=1.9)
+    axes.axvline(chosen, color=ORANGE, linestyle=":", linewidth=1.8, label=f"{chosen:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    _plain(axes.legend(loc="upper left"))
+    return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:

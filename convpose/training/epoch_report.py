@@ -1,7 +1,5 @@
 """EpochReport: every epoch as one line on the console, one row of metrics.csv and TensorBoard."""
 
-import csv
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from convpose.report.history import Row, best_row, read_history, write_history
+
 ONE_CHART = {"losses": {"train/loss and val/loss": ["Multiline", ["train/loss", "val/loss"]]}}
-Row = dict[str, float]
 
 
 class EpochReport(Callback):
@@ -37,13 +36,11 @@ class EpochReport(Callback):
 
     def best(self) -> Row:
         """The row of the best epoch by the monitor; empty if there is none."""
-        rows = [row for row in self.rows if math.isfinite(row.get(self.monitor, math.nan))]
-        choose = max if self.mode == "max" else min
-        return choose(rows, key=lambda row: row[self.monitor]) if rows else {}
+        return best_row(self.rows, self.monitor, self.mode)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of the epochs before this one, lay out the loss chart."""
-        rows = read_metrics(self.path) if self.path.exists() else []
+        rows = read_history(self.path) if self.path.exists() else []
         self.rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
         if writer := tensorboard(trainer):
             writer.add_custom_scalars(ONE_CHART)
@@ -66,11 +63,12 @@ class EpochReport(Callback):
         row["seconds"] = time.perf_counter() - self._start_s
         self.rows.append(row)
         if trainer.is_global_zero:
-            write_metrics(self.path, self.rows)
+            write_history(self.path, self.rows)
             print(_line(row, trainer.max_epochs), flush=True)
         if writer := tensorboard(trainer):
-            joints = pl_module.validation["per_joint"] if pl_module.validation else {}
-            curves = row | {f"joint/{name}": joint["pck@0.2"] for name, joint in joints.items()}
+            measures: dict[str, Any] = pl_module.validation  # type: ignore[assignment]
+            joints = measures["per_joint"].items()
+            curves = row | {f"joint/{name}": joint["pck@0.2"] for name, joint in joints}
             for name, value in curves.items():
                 if name != "epoch":
                     writer.add_scalar(name, value, trainer.current_epoch)
@@ -84,8 +82,9 @@ class EpochReport(Callback):
             return
         metrics = {f"best/{k}": v for k, v in best.items() if k.startswith("val/")}
         metrics["best/epoch"] = best["epoch"]
-        for summary in hparams(self.hyperparameters, metrics):
-            writer._get_file_writer().add_summary(summary)
+        summaries = hparams(self.hyperparameters, metrics)  # type: ignore[no-untyped-call]
+        for summary in summaries:
+            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in metrics.items():
             writer.add_scalar(name, value, int(best["epoch"]))
         writer.flush()
@@ -94,25 +93,9 @@ class EpochReport(Callback):
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:
     """The run's TensorBoard writer, in the process that writes; None where there is none."""
     if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
-        return trainer.logger.experiment
+        writer: SummaryWriter = trainer.logger.experiment
+        return writer
     return None
-
-
-def read_metrics(path: Path) -> list[Row]:
-    """The rows of a ``metrics.csv``; empty cells are left out."""
-    with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-
-def write_metrics(path: Path, rows: list[Row]) -> None:
-    """Write all rows, atomically, so that a reader never sees half a file."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_suffix(".part")
-    with partial.open("w", newline="") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(rows)
-    partial.replace(path)
 
 
 def _line(row: Row, max_epochs: int | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -15,6 +15,7 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
 from convpose.models.layer_table import layer_table, layer_table_markdown
 from convpose.models.pose_model import PoseModel
+from convpose.report.curves import loss_by_rate, save_figure
 from convpose.run import Run, hyperparameters
 from convpose.training.epoch_report import EpochReport, tensorboard
 from convpose.training.module import PoseModule
@@ -118,9 +119,7 @@ def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
         log.info("ckpt_path=last: nothing to continue in %s, starting", folder)
         return None
     if not Path(ckpt_path).is_file():
-        raise ModelError(
-            f"ckpt_path={ckpt_path}: no such file; type ckpt_path=last or a .ckpt"
-        )
+        raise ModelError(f"ckpt_path={ckpt_path}: no such file; type ckpt_path=last or a .ckpt")
     return Path(ckpt_path)
 
 
@@ -146,9 +145,7 @@ def find_learning_rate(
     )
     rate = finder.suggestion() if finder else None
     if finder is None or rate is None:
-        raise ConfigError(
-            "lr_find=true: the loss shows no valley; choose optimizer.lr yourself"
-        )
+        raise ConfigError("lr_find=true: the loss shows no valley; choose optimizer.lr yourself")
     module.learning_rate = rate
     figure = loss_by_rate(finder.results["lr"], finder.results["loss"], rate)
     save_figure(figure, folder / "lr_find.png")
