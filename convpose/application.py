@@ -8,6 +8,7 @@ traceback.
 
 import difflib
 import functools
+import hashlib
 import logging
 import os
 import re
@@ -15,14 +16,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +34,8 @@ from convpose.errors import ConfigError, ConvposeError
 log = logging.getLogger(__name__)
 Task = Callable[[DictConfig], Any]
 LONGEST_NAME = 120
+BY_USER = (ConvposeError, HydraException, OmegaConfBaseException)
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
 
 
 def conf_folder() -> Path:
@@ -51,17 +54,25 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Decorate a task ``(cfg) → value`` into a command-line application."""
 
     def decorate(task: Task) -> Callable[[], None]:
+        refused: list[Exception] = []
+        started = False
+
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Any:
+            nonlocal started
+            started = True
             try:
                 return task(cfg)
             except Exception as error:
-                if isinstance(error, ConvposeError):
-                    remove_if_empty(output_folder())
-                if HydraConfig.get().mode != RunMode.MULTIRUN:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    write_error(output_folder(), error)  # the other jobs of the sweep go on
+                    return float("nan")
+                if not isinstance(error, BY_USER):
                     raise
-                write_error(output_folder(), error)  # the other jobs of the sweep go on
-                return float("nan")
+                refused.append(error)  # raised below: Hydra would add a message of its own
+                return None
+            finally:
+                remove_if_empty(output_folder())
 
         run = hydra.main(
             version_base="1.3", config_path=str(conf_folder()), config_name=config_name
@@ -69,15 +80,21 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
-            wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on to us
+            nonlocal started
+            started = False
+            refused.clear()
+            FailedJobs.names = ()
             OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
             OmegaConf.register_new_resolver("study_folder", study_folder, replace=True)
             OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
             try:
                 run()
-            except (ConvposeError, HydraException, OmegaConfBaseException) as error:
-                if wants_traceback:
+                if refused:
+                    raise refused[0]
+            except Exception as error:
+                # before the task starts, everything is about the configuration
+                if WANTS_TRACEBACK or (started and not isinstance(error, BY_USER)):
                     raise
                 print(f"error: {explain(error)}", file=sys.stderr)
                 sys.exit(2)
@@ -95,7 +112,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 def explain(error: BaseException) -> str:
-    """The message for the user: our own error if one is the cause, else Hydra's with the keys."""
+    """The message for the user: our own error if one is the cause, else Hydra's with the choice."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -107,20 +124,32 @@ def explain(error: BaseException) -> str:
     for link in chain:
         parent = getattr(link, "parent_node", None)
         if isinstance(link, ConfigAttributeError | ConfigKeyError) and parent is not None:
-            keys = sorted(str(key) for key in parent)
-            near = difflib.get_close_matches(str(link.key), keys, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            return f"unknown key {link.full_key}{hint}\nkeys there: {', '.join(keys)}"
+            keys = sorted(str(key) for key in parent if str(key)[0] != "_")
+            return f"unknown key {link.full_key}{choice('keys', str(link.key), keys)}"
+        if isinstance(link, MissingConfigException) and link.options:
+            group, _, option = str(link.missing_cfg_file).rpartition("/")
+            return f"{group}={option}: no such option{choice('options', option, link.options)}"
+    if str(error).startswith("Config group override must be"):
+        return "GROUP=null: a group is left out by ~GROUP, or by its option none, as in logger=none"
     return str(error).strip()
+
+
+def choice(what: str, word: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown word: a near match and what there is."""
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{hint}\n{what} there: {', '.join(known)}"
 
 
 def folder_name(override_dirname: str) -> str:
     """Overrides as a folder name that pastes back on a command line: no ``=``, ``,`` or ``/``."""
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", override_dirname).strip("_")
-    return name[:LONGEST_NAME] or "defaults"
+    if len(name) > LONGEST_NAME:  # what is cut off must still tell two runs apart
+        name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name or "defaults"
 
 
-def run_folder(runs: str, study: str | None, override_dirname: str, ckpt_path: str | None) -> str:
+def run_folder(runs: str, study: object, override_dirname: str, ckpt_path: str | None) -> str:
     """``hydra.run.dir``: a new ``<runs>/<study>/<time>_<overrides>``.
 
     With ``ckpt_path=last`` it is the newest folder of the same overrides that has a last
@@ -129,7 +158,7 @@ def run_folder(runs: str, study: str | None, override_dirname: str, ckpt_path: s
     Raises:
         ConfigError: ``ckpt_path=last`` and there is nothing to continue.
     """
-    folder, name = Path(runs) / (study or "single"), folder_name(override_dirname)
+    folder, name = Path(runs) / str(study or "single"), folder_name(override_dirname)
     if ckpt_path != "last":
         return str(folder / f"{_now()}_{name}")
     before = [f.parent.parent for f in folder.glob("*/checkpoints/last.ckpt")]
@@ -144,9 +173,9 @@ def run_folder(runs: str, study: str | None, override_dirname: str, ckpt_path: s
     return str(same[-1])
 
 
-def study_folder(runs: str, study: str | None) -> str:
+def study_folder(runs: str, study: object) -> str:
     """``hydra.sweep.dir``: the folder of a multirun, by default named after the time."""
-    return str(Path(runs) / (study or f"sweep_{_now()}"))
+    return str(Path(runs) / str(study or f"sweep_{_now()}"))
 
 
 def job_folder(number: int, override_dirname: str) -> str:

@@ -15,6 +15,8 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -25,7 +27,29 @@ from convpose.models.pose_model import PoseModel
 from convpose.skeleton import LSP14, Skeleton
 from convpose.training.module import PoseModule
 
+TOP_LEVEL: dict[str, Any] = {
+    "study": str | int | None,
+    "seed": int,
+    "monitor": str,
+    "monitor_mode": Literal["max", "min"],
+    "ckpt_path": str | None,
+    "lr_find": bool,
+    "channels_last": bool,
+    "compile": bool,
+}
 READ_BY_OTHERS = ("source", "gallery", "gallery_images")  # keys of data that sources or apps read
+
+
+def check_top_level(cfg: DictConfig) -> None:
+    """Hold the keys that belong to no constructor against their types.
+
+    Raises:
+        ConfigError: a value of another type, or a seed that no generator takes.
+    """
+    for key, hint in TOP_LEVEL.items():
+        _require(key, cfg[key], hint)
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}")
 
 
 def build_datamodule(cfg: DictConfig, skeleton: Skeleton = LSP14) -> PoseDataModule:
@@ -67,14 +91,27 @@ def build_module(cfg: DictConfig, model: PoseModel, skeleton: Skeleton = LSP14) 
 def build_trainer(
     cfg: DictConfig, callbacks: list[Callback], logger: Logger | bool, folder: Path
 ) -> Trainer:
-    """Lightning's trainer with ``precision=auto`` made concrete."""
+    """Lightning's trainer with ``precision=auto`` made concrete.
+
+    Raises:
+        ConfigError: no epoch to train, or what Lightning refuses.
+    """
     settings = cfg.trainer.copy()
     settings.precision = resolve_precision(cfg)
-    given = {"callbacks": callbacks, "logger": logger, "default_root_dir": str(folder)}
-    try:
-        trainer: Trainer = build(settings, "trainer", **given)
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"trainer: {error}; {_line(cfg.trainer)}") from error
+    settings.enable_progress_bar = any(isinstance(c, ProgressBar) for c in callbacks)
+    given: dict[str, Any] = {"callbacks": callbacks, "logger": logger}
+    given["default_root_dir"] = str(folder)
+    given["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)
+    trainer: Trainer = build(settings, "trainer", **given)
+    for key in ("max_epochs", "limit_train_batches", "limit_val_batches"):
+        if settings[key] is not None and settings[key] <= 0:
+            raise ConfigError(f"trainer.{key}={settings[key]}: expected more than 0")
+    every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
+    if epochs is None or every > epochs:
+        raise ConfigError(
+            f"trainer.max_epochs={epochs}: expected a whole number, and at least "
+            f"trainer.check_val_every_n_epoch={every} so that an epoch is validated"
+        )
     return trainer
 
 
@@ -97,17 +134,19 @@ def build(node: DictConfig, key: str, **given: Any) -> Any:
         given: arguments that are computed, not configured.
 
     Raises:
-        ConfigError: an unknown key or a value of another type.
-        ConvposeError: what the constructor itself refuses.
+        ConfigError: an unknown or missing key, or a value that the constructor refuses.
+        ConvposeError: what a constructor of ours refuses.
     """
     check(node, key, given)
     try:
         make = instantiate(node, _partial_=True)  # `given` must not pass through OmegaConf
+        return functools.partial(make, **given) if node.get("_partial_") else make(**given)
     except InstantiationException as error:  # of a nested node
         if isinstance(error.__cause__, ConvposeError):
             raise error.__cause__ from error
         raise ConfigError(f"{key}: {error.__cause__ or error}; {_line(node)}") from error
-    return functools.partial(make, **given) if node.get("_partial_") else make(**given)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise ConfigError(f"{key}: {error}; {_line(node)}") from error
 
 
 def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType({})) -> None:
@@ -122,18 +161,18 @@ def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     types_of = _hints(target)
-    plain = OmegaConf.to_container(node, resolve=True)
-    for name, value in {str(k): v for k, v in plain.items()}.items():  # type: ignore[union-attr]
-        if name.startswith("_") and name.endswith("_"):
-            continue
+    known = ", ".join(n for n in parameters if n not in given)
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    for name in (n for n in map(str, plain) if not (n[0] == "_" == n[-1])):
         if name not in parameters and not open_ended:
-            known = ", ".join(n for n in parameters if n not in given and n != "self")
             raise ConfigError(f"unknown key {key}.{name}; keys there: {known}")
-        if name in types_of and not fits(value, types_of[name]):
-            raise ConfigError(
-                f"{key}.{name}={value}: expected {_words(types_of[name])}, got "
-                f"{type(value).__name__}"
-            )
+        if name in types_of:
+            _require(f"{key}.{name}", plain[name], types_of[name])
+    for name, parameter in parameters.items():
+        starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        needed = parameter.default is parameter.empty and not starred
+        if needed and not (name in plain or name in given or "_partial_" in plain):
+            raise ConfigError(f"{key}.{name} is missing; keys there: {known}")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -151,6 +190,11 @@ def fits(value: Any, hint: Any) -> bool:
     return hint is Any or not isinstance(value, bool | int | float | str | None)
 
 
+def _require(name: str, value: Any, hint: Any) -> None:
+    if not fits(value, hint):
+        raise ConfigError(f"{name}={value}: expected {_words(hint)}, got {type(value).__name__}")
+
+
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
     try:
@@ -162,7 +206,8 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 def _words(hint: Any) -> str:
     """A hint for the user: the plain types that it allows."""
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_words(part) for part in get_args(hint)))
+        words = " or ".join(_words(part) for part in get_args(hint)).split(" or ")
+        return " or ".join(dict.fromkeys(words))
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -170,5 +215,6 @@ def _words(hint: Any) -> str:
 
 
 def _line(node: DictConfig) -> str:
-    """A node's own keys as they were set, for a message."""
-    return "it was given " + " ".join(f"{k}={node[k]}" for k in map(str, node) if k[0] != "_")
+    """A node's own keys as they were set, the first ones, for a message."""
+    keys = [key for key in map(str, node) if key[0] != "_"][:4]
+    return "it was given " + " ".join(f"{key}={node[key]}" for key in keys)

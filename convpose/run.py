@@ -34,7 +34,6 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._start_s = time.time()
 
     @classmethod
     def find(cls, path: Path) -> "Run":
@@ -81,12 +80,11 @@ class Run:
         self._write_json("splits.json", split)
         self._write_json("run.json", describe())
 
-    def write_end(self, best: dict[str, float]) -> None:
-        """Add the seconds, and write the measures of the best epoch to ``metrics.json``."""
+    def write_end(self, best: dict[str, float], seconds: float) -> None:
+        """Write the best epoch to ``metrics.json``, and what all epochs took to ``run.json``."""
         self._write_json("metrics.json", best)
         facts = json.loads((self.folder / "run.json").read_text("utf-8"))
-        facts["seconds"] = facts.get("seconds", 0.0) + round(time.time() - self._start_s, 1)
-        self._write_json("run.json", facts)
+        self._write_json("run.json", facts | {"seconds": round(seconds, 1)})
 
     def _write_json(self, name: str, content: Any) -> None:
         partial = self.folder / f"{name}.part"
@@ -135,9 +133,8 @@ def hyperparameters(cfg: DictConfig) -> dict[str, float | str | bool]:
     """Flat names and plain values of what runs differ in, for TensorBoard's HParams."""
     flat: dict[str, float | str | bool] = {"seed": cfg.seed}
     for group in GROUPS:
-        node = OmegaConf.to_container(cfg[group], resolve=True)
-        plain = {str(k): v for k, v in node.items()} if isinstance(node, dict) else {}
-        for key, value in plain.items():
+        node: Any = OmegaConf.to_container(cfg.get(group) or OmegaConf.create(), resolve=True)
+        for key, value in node.items():
             if key == "_target_":
                 flat[group] = str(value).rpartition(".")[2]
             elif isinstance(value, bool | int | float | str) and key[0] != "_":

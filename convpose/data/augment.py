@@ -7,7 +7,9 @@ exactly whatever the number of workers and wherever it was interrupted.
 """
 
 import os
+import random
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ import albumentations
 from convpose.errors import ConfigError
 from convpose.geometry import Affine, Image, compose, similarity, transform
 
+Transform: TypeAlias = albumentations.BasicTransform | albumentations.BaseCompose
 MIRROR: Affine = np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])  # u → 1 − u
 
 
@@ -43,7 +46,7 @@ class Augment:
         rotation_probability: float = 1.0,
         shift: float = 0.0,
         mirror_probability: float = 0.0,
-        transforms: Mapping[str, albumentations.BasicTransform] | None = None,
+        transforms: Mapping[str, Transform] | None = None,
     ) -> None:
         self.scale = _within("scale", scale, 0, 2)
         self.rotation_deg = _within("rotation_deg", rotation_deg, 0, 180)
@@ -52,10 +55,11 @@ class Augment:
         self.mirror_probability = _within("mirror_probability", mirror_probability, 0, 1)
         self.transforms = dict(transforms or {})
         chosen = list(self.transforms.values())
-        moves = any(isinstance(t, albumentations.DualTransform) for t in chosen)
+        self._may_move = not all(isinstance(t, albumentations.ImageOnlyTransform) for t in chosen)
         keypoints = albumentations.KeypointParams(format="xy", remove_invisible=False)
-        self._compose = albumentations.Compose(chosen, keypoint_params=keypoints if moves else None)
-        self._moves = moves
+        self._compose = albumentations.Compose(
+            chosen, keypoint_params=keypoints if self._may_move else None
+        )
 
     def crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
         """Draw the similarity.
@@ -87,24 +91,31 @@ class Augment:
             rng: the sample's generator.
 
         Raises:
-            ConfigError: a transform moves or drops keypoints.
+            ConfigError: a transform moves or drops keypoints, or returns no uint8 crop.
         """
         if not self.transforms:
             return image
-        self._compose.set_random_seed(int(rng.integers(2**31)))
-        if not self._moves:
-            changed: Image = self._compose(image=image)["image"]
-            return changed
+        # Not `set_random_seed`, which gives all transforms the same stream: what has p=0.3 would
+        # then happen to the same samples.
+        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         labelled = keypoints[~np.isnan(keypoints[:, 0])] * image.shape[0]
-        out = self._compose(image=image, keypoints=labelled)
-        after = np.asarray(out["keypoints"])
+        given = {"keypoints": labelled} if self._may_move else {}
+        out = self._compose(image=image, **given)
+        after = np.asarray(out.get("keypoints", labelled))
         if after.shape != labelled.shape or not np.allclose(after, labelled, atol=1e-3):
             raise ConfigError(
                 f"augment.transforms ({', '.join(self.transforms)}): one of them moves or drops "
                 "keypoints; geometry belongs to augment.scale, .rotation_deg, .shift and "
                 ".mirror_probability"
             )
-        return np.asarray(out["image"], dtype=np.uint8)
+        changed: Image = out["image"]
+        if changed.dtype != np.uint8 or changed.shape != image.shape:
+            raise ConfigError(
+                f"augment.transforms ({', '.join(self.transforms)}): one of them returns "
+                f"{changed.dtype} of shape {changed.shape} instead of uint8 {image.shape}; "
+                "leave conversions and normalisation to the model"
+            )
+        return changed
 
 
 def _within(key: str, value: float, low: float, high: float) -> float:

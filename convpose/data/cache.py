@@ -46,7 +46,7 @@ class CropCache:
         self._pixels: Any
         self._open()
         remedy = f"delete {path} to have it written again, or type data.cache=ANOTHER_FILE"
-        meta = json.loads(self._file.metadata()["convpose"])
+        meta, arrays = self._read(remedy)
         if meta["crop"] != str(crop) or meta["box_scale"] != crop.box_scale:
             raise DataError(
                 f"{path}: written for data.crop={meta['crop']} data.box_scale={meta['box_scale']}, "
@@ -56,10 +56,6 @@ class CropCache:
             raise DataError(
                 f"{path}: holds {meta['contents']}, the configuration asks for {contents}; {remedy}"
             )
-        arrays = {key: self._file.get_tensor(key) for key in NAMES}
-        pixels = self._file.get_tensor("pixels")
-        if _checksum(pixels, arrays) != meta["sha256"]:
-            raise DataError(f"{path}: the checksum does not match, the file is damaged; {remedy}")
         self._offsets = arrays["offsets"]
         self._regions = arrays["region_to_px"]
         self.annotations: Sequence[Annotation] = [
@@ -88,6 +84,21 @@ class CropCache:
                 f"{self.path}: a safetensors file, but no crop cache; type data.cache=ANOTHER_FILE"
             )
         self._pixels = self._file.get_slice("pixels")
+
+    def _read(self, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        try:
+            meta = json.loads(self._file.metadata()["convpose"])
+            arrays = {key: self._file.get_tensor(key) for key in NAMES}
+            pixels = self._file.get_tensor("pixels")
+            intact = meta.pop("sha256") == _checksum(meta, pixels, arrays)
+        except (SafetensorError, ValueError, LookupError, AttributeError):
+            intact = False
+        if not intact:
+            raise DataError(
+                f"{self.path}: the checksum does not match, the file is damaged or of another "
+                f"version of convpose; {remedy}"
+            )
+        return meta, arrays
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which a spawned worker opens for itself."""
@@ -120,7 +131,7 @@ def write_cache(
         source: where annotations and pixels come from.
         path: file to write.
         crop: the crop that training will ask for; the image's part of `MARGIN` around it is kept.
-        contents: names the data sets and their settings; `CropCache` holds it against what it needs.
+        contents: names the data sets and their settings; `CropCache` compares it with its own.
         size_px: a crop is stored with this side at most; smaller ones are not enlarged.
         quality: of the image format, 1 to 100.
         image_format: ``jpeg``, or ``webp`` (smaller, slower to decode).
@@ -153,7 +164,7 @@ def write_cache(
         "visibility": np.stack([a.visibility for a in annotations]),
     }
     pixels = np.concatenate(encoded)
-    meta = {
+    meta: dict[str, Any] = {
         "crop": str(crop),
         "box_scale": crop.box_scale,
         "contents": contents,
@@ -161,12 +172,15 @@ def write_cache(
         "quality": quality,
         "image_ids": [a.image_id for a in annotations],
         "datasets": [a.dataset for a in annotations],
-        "sha256": _checksum(pixels, arrays),
     }
+    meta["sha256"] = _checksum(meta, pixels, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file({"pixels": pixels, **arrays}, partial, {"convpose": json.dumps(meta)})
-    partial.replace(path)
+    try:
+        save_file({"pixels": pixels, **arrays}, partial, {"convpose": json.dumps(meta)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _region(image: Image, unit_to_source: Affine, size_px: int) -> tuple[Image, Affine]:
@@ -189,8 +203,10 @@ def _region(image: Image, unit_to_source: Affine, size_px: int) -> tuple[Image, 
     return cut, np.array([[ratio[0], 0.0, shift[0]], [0.0, ratio[1], shift[1]]])
 
 
-def _checksum(pixels: NDArray[np.uint8], arrays: dict[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256(pixels.tobytes())
-    for key in NAMES:
-        digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+def _checksum(
+    meta: dict[str, Any], pixels: NDArray[np.uint8], arrays: dict[str, NDArray[Any]]
+) -> str:
+    digest = hashlib.sha256(json.dumps(meta).encode())
+    for array in (pixels, *(arrays[key] for key in NAMES)):
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

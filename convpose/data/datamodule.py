@@ -102,6 +102,7 @@ class PoseDataModule(LightningDataModule):
         self.skeleton = skeleton
         self.split: Split = {}
         self.datasets: dict[str, PoseLandmarksDataset] = {}
+        self._opened: PoseSource | None = None
 
     def open_source(self) -> PoseSource:
         """The joined sources, or the crop cache (written first where the file is missing)."""
@@ -117,23 +118,25 @@ class PoseDataModule(LightningDataModule):
 
     @property
     def contents(self) -> str:
-        """The data sets with the settings that decide what they hold, not where it lies."""
+        """What a cache holds: the data sets with their settings, not where they lie; its format."""
         settings = {name: getattr(s, "keywords", {}) for name, s in self.sources.items()}
-        return "; ".join(
+        sets = [
             " ".join([name, *(f"{k}={v}" for k, v in keys.items() if k not in WHERE)])
             for name, keys in settings.items()
-        )
+        ]
+        stored = self.write_cache.keywords
+        return "; ".join([*sets, "{size_px} px {image_format} {quality}".format(**stored)])
 
     def prepare_data(self) -> None:
         """Lightning calls this in one process only: download and write the cache there."""
         if not self.datasets:
-            self.open_source()
+            self._opened = self.open_source()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the source, split it and make the three data sets; a second call does nothing."""
         if self.datasets:
             return
-        source = self.open_source()
+        source = self._opened or self.open_source()
         position = {a.image_id: i for i, a in enumerate(source.annotations)}
         if len(position) < len(source.annotations):
             raise DataError(
@@ -162,9 +165,21 @@ class PoseDataModule(LightningDataModule):
         """Mean and standard deviation (K, 2) of the training part's labelled unit keypoints.
 
         The mean is the mean pose, the baseline that every network has to beat.
+
+        Raises:
+            DataError: a keypoint that no training image labels.
         """
         train = self.datasets["train"]
         keypoints = np.stack([train.truth(i)["keypoints"].numpy() for i in range(len(train))])
+        never = np.isnan(keypoints).all(axis=(0, 2))
+        if never.any():
+            names = [
+                name for name, none in zip(self.skeleton.keypoints, never, strict=True) if none
+            ]
+            raise DataError(
+                f"data.split={self.split_name}: no image of the training part labels "
+                f"{', '.join(names)}; choose a split that has some in every part"
+            )
         return np.nanmean(keypoints, axis=0), np.nanstd(keypoints, axis=0)
 
     def train_dataloader(self) -> DataLoader[PoseSample]:
@@ -178,11 +193,15 @@ class PoseDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[PoseSample]:
         """All validation samples in order."""
-        return self._loader(self.datasets["val"])
+        return self.loader("val")
 
     def test_dataloader(self) -> DataLoader[PoseSample]:
         """All test samples in order; only `convpose.evaluate` reads them."""
-        return self._loader(self.datasets["test"])
+        return self.loader("test")
+
+    def loader(self, part: str) -> DataLoader[PoseSample]:
+        """All samples of a part in order; those of ``train`` are augmented."""
+        return self._loader(self.datasets[part])
 
     def _loader(
         self, dataset: PoseLandmarksDataset, sampler: EpochSampler | None = None

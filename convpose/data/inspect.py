@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -130,7 +131,7 @@ def render(inspection: Inspection) -> RenderableType:
     """Tables for a terminal: the data set as a whole, each keypoint, and the problems."""
     i = inspection
     total = sum(i.images.values())
-    whole = Table("", "value", title="data set", title_justify="left")
+    whole = Table("", "value", title="data set", title_justify="left", box=SIMPLE_HEAD)
     for name, count in i.images.items():
         whole.add_row(f"images of {name}", f"{count:,}")
     whole.add_row("complete annotations", f"{i.complete:,} ({i.complete / total:.1%})")
@@ -142,7 +143,7 @@ def render(inspection: Inspection) -> RenderableType:
     whole.add_row("images without a torso", f"{i.without_torso:,}")
     whole.add_row("images decoded", "all" if i.undecodable == () else _decoded(i, total))
 
-    joints = Table("keypoint", title="keypoints", title_justify="left")
+    joints = Table("keypoint", title="keypoints", title_justify="left", box=SIMPLE_HEAD)
     for column in ("labelled", "visible", "occluded", "missing"):
         joints.add_column(column, justify="right")
     rows = zip(i.keypoints, i.visible, i.occluded, i.missing, strict=True)

@@ -53,7 +53,7 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
         raise ConfigError(
             f"data.split={name}: the {' and '.join(empty)} part is empty for {len(annotations)} "
             f"images of {datasets}; the split lsp needs LSP (data=lsp or data=lsp_lspet), the "
-            "split paper at least 7 images (data.split=paper)"
+            "split paper at least 6 images (data.split=paper)"
         )
     return split
 
@@ -96,8 +96,8 @@ def _from_file(path: Path, known: set[str]) -> Split:
     remedy = 'expected {"train": [ids], "val": [ids], "test": [ids]}'
     try:
         content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"data.split={path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise ConfigError(f"data.split={path}: {error.strerror}; {remedy}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a JSON file ({error}); {remedy}") from error
     if not isinstance(content, dict) or not all(

@@ -1,5 +1,6 @@
 """VGG with batch normalisation, the backbone of the ConvPose paper."""
 
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -66,7 +67,7 @@ class VggBn(nn.Module):
             try:
                 hub = torchvision_vgg.__dict__[f"VGG{depth}_BN_Weights"].IMAGENET1K_V1
                 state = hub.get_state_dict(progress=True, check_hash=True)
-            except OSError as error:
+            except (OSError, HTTPException, RuntimeError) as error:  # the last: a wrong hash
                 raise ModelError(
                     f"model.weights=imagenet: the weights of {source} could not be downloaded "
                     f"({error}); download them elsewhere and type model.weights=FILE"

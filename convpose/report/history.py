@@ -23,8 +23,11 @@ def read_history(path: Path, *columns: str) -> list[Row]:
         raise DataError(f"{path}: no such file; a training writes it after its first epoch")
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = [{k: float(v) for k, v in row.items() if v} for row in reader]
         found = list(reader.fieldnames or [])
+        try:
+            rows = [{k: float(v) for k, v in row.items() if v} for row in reader]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: line {reader.line_num} is no row of numbers") from error
     missing = [name for name in ("epoch", *columns) if name not in found]
     if missing or not rows:
         raise DataError(

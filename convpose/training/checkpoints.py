@@ -10,7 +10,8 @@ class BestAndLast(ModelCheckpoint):
     """Keeps ``checkpoints/best.ckpt`` and, from before the first step on, ``last.ckpt``.
 
     Checkpoints stand at the end of an epoch, so that a resumed run repeats an interrupted epoch
-    exactly; an interruption costs one epoch at most.
+    exactly; an interruption costs one epoch at most. Lightning's own ``save_last`` would save the
+    last epoch that was the best, and a resumed run would forget all epochs since.
 
     Args:
         monitor: metric that chooses the best epoch.
@@ -22,7 +23,6 @@ class BestAndLast(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             filename="best",
-            save_last=True,
             enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
@@ -30,6 +30,14 @@ class BestAndLast(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the untrained network: an interruption in the first epoch leaves something too."""
         super().on_train_start(trainer, pl_module)
-        last = Path(str(self.dirpath)) / "last.ckpt"
-        if not last.exists():
-            trainer.save_checkpoint(last)
+        if trainer.current_epoch == 0:
+            self._save_last(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch as the last, and as the best if it is."""
+        if self.monitor in trainer.callback_metrics:  # else no epoch has been validated yet
+            super().on_train_epoch_end(trainer, pl_module)
+        self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")

@@ -39,15 +39,18 @@ class EpochReport(Callback):
         return best_row(self.rows, self.monitor, self.mode)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the rows of the epochs before this one, lay out the loss chart."""
-        rows = read_history(self.path) if self.path.exists() else []
-        self.rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
+        """Read the rows of a run that is continued, lay out the loss chart."""
+        self.rows = read_history(self.path) if self.path.exists() else []
         if writer := tensorboard(trainer):
             writer.add_custom_scalars(ONE_CHART)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the rows of the epochs before this one; Lightning knows it only now."""
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._start_s = time.perf_counter()
+        self._start_s, self._train_s = time.perf_counter(), 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the training time: what follows is validation."""
@@ -55,19 +58,23 @@ class EpochReport(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the epoch's numbers and hand them out."""
+        seconds = time.perf_counter() - self._start_s
+        validated = self._train_s > 0  # if not, Lightning still has the measures of an older epoch
         images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
         row = {"epoch": float(trainer.current_epoch)}
-        row |= {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("train/") or (name.startswith("val/") and validated):
+                row[name] = float(value)
         row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row["images_per_s"] = images * trainer.world_size / self._train_s
-        row["seconds"] = time.perf_counter() - self._start_s
+        row["images_per_s"] = images * trainer.world_size / (self._train_s or seconds)
+        row["seconds"] = seconds
         self.rows.append(row)
         if trainer.is_global_zero:
             write_history(self.path, self.rows)
             print(_line(row, trainer.max_epochs), flush=True)
         if writer := tensorboard(trainer):
             measures: dict[str, Any] = pl_module.validation  # type: ignore[assignment]
-            joints = measures["per_joint"].items()
+            joints = measures["per_joint"].items() if validated else ()
             curves = row | {f"joint/{name}": joint["pck@0.2"] for name, joint in joints}
             for name, value in curves.items():
                 if name != "epoch":

@@ -1,28 +1,49 @@
 """One training run, from its configuration to its folder."""
 
 import logging
+import signal
+import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.tuner.tuning import Tuner
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from rich.console import Console
+from torch import nn
 
-from convpose.build import build, build_datamodule, build_model, build_module, build_trainer
+from convpose.build import (
+    build,
+    build_datamodule,
+    build_model,
+    build_module,
+    build_trainer,
+    check_top_level,
+)
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
 from convpose.models.layer_table import layer_table, layer_table_markdown
 from convpose.models.pose_model import PoseModel
+from convpose.models.weights import read_weights
 from convpose.report.curves import loss_by_rate, save_figure
 from convpose.run import Run, hyperparameters
 from convpose.training.epoch_report import EpochReport, tensorboard
-from convpose.training.module import PoseModule
+from convpose.training.module import HEADLINE, LOWER_IS_BETTER, PoseModule
 
 log = logging.getLogger(__name__)
-for library in ("lightning.pytorch", "lightning.fabric"):  # what they say of themselves is known
-    logging.getLogger(library).setLevel(logging.WARNING)
+IGNORED_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.11 and later
+    ".*does not have many workers",  # data.num_workers is chosen with care, see PoseDataModule
+    "Checkpoint directory .* exists and is not empty",  # that is what continuing a run means
+    "The dirpath has changed from",  # another run's checkpoint was asked for
+    "You requested to overfit",  # the fixed order that Lightning chooses is what is wanted
+)
 
 
 def train(cfg: DictConfig, folder: Path) -> float:
@@ -37,68 +58,107 @@ def train(cfg: DictConfig, folder: Path) -> float:
 
     Raises:
         ConfigError, DataError, ModelError: see `convpose.errors`.
+        SystemExit: after Ctrl-C or SIGTERM, see `fit`.
     """
+    keep_console_clean()
+    check_top_level(cfg)
+    check_monitor(cfg)
     checkpoint = checkpoint_to_resume(cfg.ckpt_path, folder)
     seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
+    module = build_module(cfg, build_model(cfg))
+    if checkpoint:
+        check_checkpoint(checkpoint, module, cfg.trainer.max_epochs)
+    report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, hyperparameters(cfg))
+    trainer = build_trainer(cfg, build_callbacks(cfg, report), build_logger(cfg, folder), folder)
     datamodule.prepare_data()
     datamodule.setup()
-    model = build_model(cfg)
+    if cfg.trainer.overfit_batches:
+        datamodule.datasets["val"] = datamodule.datasets["train"]
     mean, std = datamodule.keypoint_statistics()
-    model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
-    module = build_module(cfg, model)
-    report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, hyperparameters(cfg))
-    callbacks: list[Callback] = [
-        build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node
-    ]
-    # first, so that the row of an epoch is written before a callback may end the training
-    callbacks = [report, *callbacks]
-    if cfg.trainer.enable_progress_bar and Console().is_terminal:
-        callbacks.append(RichProgressBar(leave=False))
-    else:
-        cfg.trainer.enable_progress_bar = False
-    logger = build(cfg.logger, "logger", save_dir=str(folder), name="", version="")
-    trainer = build_trainer(cfg, callbacks, logger, folder)
+    module.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+    if cfg.lr_find and not checkpoint:
+        find_learning_rate(trainer, module, datamodule, folder)
     run = Run(folder)
     run.write_start(cfg, datamodule.split)
-    write_layers(trainer, model, cfg.data.input_size_px, folder)
-    if cfg.lr_find:
-        find_learning_rate(trainer, module, datamodule, folder)
+    write_layers(trainer, module.model, cfg.data.input_size_px, folder)
     if cfg.compile:
         module.model.compile()
-    print(f"run folder {folder}")
+    print(f"run folder {folder}", flush=True)
     fit(trainer, module, datamodule, checkpoint)
     best = report.best()
-    run.write_end(best)
-    print(
-        f"best {cfg.monitor} {best[cfg.monitor]:.4f} in epoch {best['epoch'] + 1:.0f}; see it with"
-    )
+    if not best:
+        raise ModelError(f"no epoch gave a finite {cfg.monitor}; see {report.path}")
+    run.write_end(best, sum(row["seconds"] for row in report.rows))
+    value, epoch = best[cfg.monitor], best["epoch"] + 1
+    print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
     print(f"  python -m convpose.evaluate run={folder} split=val")
     print(f"  tensorboard --logdir {cfg.paths.runs}")
-    return best[cfg.monitor]
+    return value
 
 
 def fit(
     trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, checkpoint: Path | None
 ) -> None:
-    """Lightning's fit, with an interruption as an exception and memory shortage as advice.
+    """Lightning's fit, with advice for what may happen to it.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, when the run folder is in order.
+        ConfigError: what Lightning refuses only now, or a network that cannot be compiled.
         ModelError: out of memory.
+        SystemExit: 130 after Ctrl-C and 143 after SIGTERM, when the run folder is in order.
     """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from end
-        raise
+    except SystemExit as end:  # what Lightning makes of both signals
+        if not trainer.interrupted:
+            raise
+        stop = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
+        print(
+            f"stopped by {stop.name} in epoch {trainer.current_epoch + 1}; the same command with "
+            f"ckpt_path=last continues {trainer.default_root_dir}",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + stop) from end
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {error}") from error
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"compile=true: {reason}; type compile=false") from error
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"out of memory with data.batch_size={datamodule.batch_size} at "
             f"data.input_size_px={datamodule.input_size_px}; halve data.batch_size and double "
             "trainer.accumulate_grad_batches, or type trainer.precision=bf16-mixed"
         ) from error
+
+
+def keep_console_clean() -> None:
+    """Hide what the user cannot change, or has asked for."""
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for library in ("lightning.pytorch", "lightning.fabric"):  # what they say of themselves
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def check_monitor(cfg: DictConfig) -> None:
+    """Refuse a monitor that no validation gives, or one that would choose the worst epoch.
+
+    Raises:
+        ConfigError: with the metrics there are.
+    """
+    names = ["val/loss", *(f"val/{name}" for name in HEADLINE)]
+    if (cfg.get("callbacks") or {}).get("collapse_alarm"):
+        names.append("val/spread")
+    if cfg.monitor not in names:
+        raise ConfigError(
+            f"monitor={cfg.monitor}: no such metric\nmetrics there are: {', '.join(names)}"
+        )
+    mode = "min" if cfg.monitor in LOWER_IS_BETTER else "max"
+    if cfg.monitor_mode != mode:
+        raise ConfigError(
+            f"monitor={cfg.monitor} monitor_mode={cfg.monitor_mode}: would choose the worst epoch; "
+            f"type monitor_mode={mode}"
+        )
 
 
 def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
@@ -123,6 +183,48 @@ def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
     return Path(ckpt_path)
 
 
+def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> None:
+    """Hold a checkpoint against the network and the epochs that are wanted.
+
+    Raises:
+        ModelError: of another network, or of more epochs.
+    """
+    saved, own = read_weights(path), module.state_dict()
+    misfits = [k for k in {**own, **saved} if k not in own or k not in saved]
+    misfits = misfits or [k for k in own if own[k].shape != saved[k].shape]
+    if misfits:
+        raise ModelError(
+            f"ckpt_path={path}: the checkpoint of another network: {len(misfits)} tensors are "
+            f"missing, left over or of another shape, the first is {misfits[0]}; type the model, "
+            "head and data.input_size_px keys of its run"
+        )
+    epochs = torch.load(path, weights_only=True, mmap=True).get("epoch", 0) + 1
+    if epochs > max_epochs:
+        raise ModelError(
+            f"ckpt_path={path}: {epochs} epochs are trained already; type trainer.max_epochs={epochs} "
+            "or more"
+        )
+
+
+def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
+    """The report, the configured callbacks that are not null, a progress bar on a terminal."""
+    nodes = (cfg.get("callbacks") or {}).items()
+    # the report first: the row of an epoch is written before another callback may end the training
+    callbacks: list[Callback] = [report]
+    callbacks += [build(node, f"callbacks.{name}") for name, node in nodes if node]
+    if cfg.trainer.enable_progress_bar and Console().is_terminal:
+        callbacks.append(RichProgressBar(leave=False))
+    return callbacks
+
+
+def build_logger(cfg: DictConfig, folder: Path) -> Logger | bool:
+    """The logger, which writes into the run folder itself; False for ``logger=null``."""
+    if not cfg.get("logger"):
+        return False
+    logger: Logger = build(cfg.logger, "logger", save_dir=str(folder), name="", version="")
+    return logger
+
+
 def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder: Path) -> None:
     """The layer table as ``layers.md``, and as text in TensorBoard."""
     image = torch.zeros(1, 3, input_size_px, input_size_px, dtype=torch.uint8)
@@ -135,18 +237,26 @@ def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder:
 def find_learning_rate(
     trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, folder: Path
 ) -> None:
-    """Search the learning rate (Smith, 2017) and train with it; the curve goes to ``lr_find.png``.
+    """Search the learning rate and train with it; the curve goes to ``lr_find.png``.
+
+    While the rate rises from step to step (Smith, 2017), the loss falls, then climbs; a tenth of
+    the rate at the lowest loss is taken. Lightning's suggestion, the steepest fall, is often noise.
 
     Raises:
         ConfigError: the loss shows no valley.
     """
     finder = Tuner(trainer).lr_find(
-        module, datamodule=datamodule, attr_name="learning_rate", update_attr=False
+        module, datamodule=datamodule, min_lr=1e-6, attr_name="learning_rate", update_attr=False
     )
-    rate = finder.suggestion() if finder else None
-    if finder is None or rate is None:
-        raise ConfigError("lr_find=true: the loss shows no valley; choose optimizer.lr yourself")
-    module.learning_rate = rate
-    figure = loss_by_rate(finder.results["lr"], finder.results["loss"], rate)
+    results = finder.results if finder else {"lr": [], "loss": []}
+    rates, losses = np.array(results["lr"])[10:], np.array(results["loss"])[10:]  # settled by then
+    lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
+    if lowest == 0:
+        raise ConfigError(
+            "lr_find=true: the loss shows no valley; choose optimizer.lr yourself, or search over "
+            "more steps, with more trainer.max_epochs or a smaller data.batch_size"
+        )
+    module.learning_rate = float(rates[lowest]) / 10
+    figure = loss_by_rate(rates.tolist(), losses.tolist(), module.learning_rate)
     save_figure(figure, folder / "lr_find.png")
-    print(f"lr_find: optimizer.lr={rate:.3g}")
+    print(f"lr_find: optimizer.lr={module.learning_rate:.3g}", flush=True)

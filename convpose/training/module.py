@@ -16,6 +16,7 @@ from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
 
 HEADLINE = ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit")
+LOWER_IS_BETTER = ("val/loss", "val/epe_px", "val/mse_unit")
 
 
 class PoseModule(LightningModule):
@@ -27,7 +28,7 @@ class PoseModule(LightningModule):
         optimizer: parameters to an optimizer.
         scheduler: (optimizer, total_steps) to a schedule by step.
         skeleton: of the keypoints.
-        seed: with the epoch it seeds dropout, so that a resumed epoch repeats itself.
+        seed: with epoch and batch it seeds dropout, so that a resumed epoch repeats itself.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class PoseModule(LightningModule):
         output = self.model(batch["image"])
         return output, self.loss(output, batch["keypoints"], batch["visibility"])
 
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout by run, epoch and process."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
+    def on_train_batch_start(self, batch: PoseSample, batch_idx: int) -> None:
+        """Seed dropout by run, epoch, batch and process: loaders draw from the same generator."""
+        key = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(hash(key))
 
     def training_step(self, batch: PoseSample, batch_idx: int) -> torch.Tensor:
         """The loss, for Lightning to step on."""
@@ -87,7 +89,7 @@ class PoseModule(LightningModule):
         self.validation = self.metrics.compute()
         self.metrics.reset()
         for name in HEADLINE:
-            self.log(f"val/{name}", float(self.validation[name]), rank_zero_only=True)
+            self.log(f"val/{name}", float(self.validation[name]), sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and its schedule, stepped every batch."""

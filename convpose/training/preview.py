@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from convpose.data.datamodule import PoseDataModule
+from convpose.errors import ConfigError
 from convpose.report.gallery import gallery
 from convpose.training.epoch_report import tensorboard
 
@@ -17,12 +18,17 @@ class PosePreview(Callback):
     """Draws fixed validation images every few epochs, and the worst ones.
 
     Args:
-        images: how many fixed images, the first of the validation part.
-        worst: how many of the images with the largest mean error.
+        images: how many fixed images, the first of the validation part; 0 for none.
+        worst: how many of the images with the largest mean error; 0 for none.
         every_epochs: pause between pictures; the last epoch always has one.
+
+    Raises:
+        ConfigError: a pause below one epoch.
     """
 
     def __init__(self, images: int = 10, worst: int = 10, every_epochs: int = 1) -> None:
+        if every_epochs < 1:
+            raise ConfigError(f"callbacks.preview.every_epochs={every_epochs}: expected at least 1")
         self.images = images
         self.worst = worst
         self.every_epochs = every_epochs
@@ -59,6 +65,8 @@ class PosePreview(Callback):
         dataset = data.datasets["val"]
         worst = sorted(self._errors, key=lambda entry: -entry[0])[: self.worst]
         for name, chosen in (("fixed", self._errors[: self.images]), ("worst", worst)):
+            if not chosen:
+                continue
             errors, positions, poses = zip(*chosen, strict=True)
             notes = [f"{100 * error:.0f} %" for error in errors]
             picture = gallery(dataset, positions, data.skeleton, poses, notes)

@@ -58,7 +58,9 @@ def step(
     Raises:
         ConfigError: a share out of 0 to 1.
     """
-    _check(gamma=gamma, warmup=warmup, milestones=max(milestones, default=0.0))
+    _check(gamma=gamma, warmup=warmup)
+    for share in milestones:
+        _check(milestones=share)
     rise = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:

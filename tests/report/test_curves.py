@@ -8,8 +8,8 @@ import pytest
 
 from convpose.errors import DataError
 from convpose.report.curves import (
-    epoch_means,
     error_histogram,
+    loss_by_rate,
     pck_curve,
     save_figure,
     training_curves,
@@ -60,15 +60,10 @@ def test_histogram_counts_shares_of_labelled_keypoints() -> None:
 
 
 CSV = """\
-epoch,lr-SGD,step,train/loss,val/loss,val/pck@0.2
-,0.1,10,,,
-0,,10,,0.5,0.10
-0,,10,0.8,,
-1,,20,,0.3,0.30
-1,,15,0.5,,
-1,,20,0.3,,
-2,,30,,0.4,0.25
-2,,30,0.2,,
+epoch,train/loss,val/loss,val/pck@0.2
+0,0.8,0.5,0.10
+1,0.4,0.3,0.30
+2,0.2,0.4,0.25
 """
 
 
@@ -79,36 +74,57 @@ def metrics_csv(tmp_path):
     return path
 
 
-def test_epochs_are_read_from_sparse_rows(metrics_csv) -> None:
-    epochs, values = epoch_means(metrics_csv, "train/loss")
-    assert epochs.tolist() == [0, 1, 2]
-    assert values.tolist() == pytest.approx([0.8, 0.4, 0.2])
-
-
 @pytest.mark.parametrize(("monitor", "mode"), [("val/pck@0.2", "max"), ("val/loss", "min")])
-def test_training_curves_mark_the_best_epoch(metrics_csv, monitor: str, mode: str) -> None:
+def test_training_curves_count_from_one_and_mark_the_best_epoch(
+    metrics_csv, monitor: str, mode: str
+) -> None:
     losses, scores = training_curves(metrics_csv, monitor, mode, "run").axes
     lines = {line.get_label(): line for line in losses.lines}
-    assert list(lines) == ["train/loss", "val/loss", f"best {monitor}, epoch 1"]
+    assert list(lines) == ["train/loss", "val/loss", f"best {monitor}, epoch 2"]
+    assert lines["train/loss"].get_xdata().tolist() == [1, 2, 3]
+    assert lines["train/loss"].get_ydata().tolist() == [0.8, 0.4, 0.2]
     assert lines["val/loss"].get_ydata().tolist() == [0.5, 0.3, 0.4]
-    assert list(lines[f"best {monitor}, epoch 1"].get_xdata()) == [1, 1]
+    assert list(lines[f"best {monitor}, epoch 2"].get_xdata()) == [2, 2]
     assert scores.lines[0].get_ydata() == pytest.approx([10, 30, 25])
 
 
 def test_a_diverged_epoch_is_not_the_best(metrics_csv) -> None:
-    metrics_csv.write_text(CSV + "3,,40,,nan,nan\n3,,40,nan,,\n")
+    metrics_csv.write_text(CSV + "3,nan,nan,nan\n")
     losses, _ = training_curves(metrics_csv, "val/pck@0.2", "max", "run").axes
-    assert losses.lines[-1].get_label() == "best val/pck@0.2, epoch 1"
+    assert losses.lines[-1].get_label() == "best val/pck@0.2, epoch 2"
+    assert np.isnan(losses.lines[0].get_ydata()[-1])
+
+
+def test_an_epoch_without_validation_is_a_gap(metrics_csv) -> None:
+    metrics_csv.write_text(CSV + "3,0.1,,\n")
+    losses, _ = training_curves(metrics_csv, "val/pck@0.2", "max", "run").axes
+    train, val, _ = losses.lines
+    assert train.get_ydata()[-1] == 0.1
+    assert np.isnan(val.get_ydata()[-1])
+
+
+def test_training_curves_without_a_best_epoch(metrics_csv) -> None:
+    metrics_csv.write_text("epoch,train/loss,val/loss,val/pck@0.2\n0,0.5,nan,nan\n")
+    losses, _ = training_curves(metrics_csv, "val/pck@0.2", "max", "run").axes
+    assert [line.get_label() for line in losses.lines] == ["train/loss", "val/loss"]
 
 
 def test_missing_file_and_column_are_named(metrics_csv, tmp_path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
-        epoch_means(tmp_path / "none.csv", "val/loss")
-    with pytest.raises(DataError, match=r"no column 'val/los'; it has: epoch, lr-SGD"):
-        epoch_means(metrics_csv, "val/los")
-    metrics_csv.write_text("epoch,val/loss\n0,\n")
-    with pytest.raises(DataError, match=r"'val/loss' is empty; no epoch has ended"):
-        epoch_means(metrics_csv, "val/loss")
+        training_curves(tmp_path / "none.csv", "val/loss", "min", "run")
+    with pytest.raises(DataError, match=r"no column val/epe_px; it has epoch, train/loss"):
+        training_curves(metrics_csv, "val/epe_px", "min", "run")
+
+
+def test_loss_by_rate_marks_the_chosen_rate() -> None:
+    figure = loss_by_rate([1e-4, 1e-3, 1e-2, 1e-1], [1.0, 0.9, 0.5, 3.0], chosen=0.01)
+    (axes,) = figure.axes
+    curve, mark = axes.lines
+    assert axes.get_xscale() == "log"
+    assert list(curve.get_xdata()) == [1e-4, 1e-3, 1e-2, 1e-1]
+    assert list(curve.get_ydata()) == [1.0, 0.9, 0.5, 3.0]
+    assert list(mark.get_xdata()) == [0.01, 0.01]
+    assert mark.get_label() == "0.01"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

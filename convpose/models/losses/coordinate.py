@@ -1,4 +1,4 @@
-"""Losses on coordinates, masked: an unlabelled keypoint adds nothing."""
+"""Losses on unit coordinates, masked: an unlabelled keypoint adds nothing."""
 
 import torch
 from torch import nn
@@ -22,6 +22,25 @@ class MaskedMSE(nn.Module):
         Returns:
             Scalar; 0 for a batch without labels.
         """
-        labelled = (visibility > 0).unsqueeze(-1)
-        error = torch.where(labelled, output["keypoints"] - keypoints, 0.0)
-        return error.square().sum() / (2 * labelled.sum()).clamp(min=1)
+        error, count = masked_error(output, keypoints, visibility)
+        return error.square().sum() / count
+
+
+class MaskedL1(nn.Module):
+    """Mean absolute error per coordinate over the labelled keypoints, in unit coordinates."""
+
+    def forward(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of a batch; arguments as in `MaskedMSE`."""
+        error, count = masked_error(output, keypoints, visibility)
+        return error.abs().sum() / count
+
+
+def masked_error(
+    output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Errors (B, K, 2), 0 where unlabelled, and the number of labelled coordinates, at least 1."""
+    labelled = (visibility > 0).unsqueeze(-1)
+    error = torch.where(labelled, output["keypoints"] - keypoints, 0.0)
+    return error, (2 * labelled.sum()).clamp(min=1)

@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"convpose needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; type make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## make .venv with everything in it
+
+quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes on two CPU cores
+	$(BIN)/python -m convpose.train experiment=quickstart
+	$(BIN)/python -m convpose.evaluate run=runs/quickstart
+	@echo 'See the run: $(BIN)/tensorboard --logdir runs   (then open http://localhost:6006)'
+
+test: $(READY) ## run the tests; those on the real archives if CONVPOSE_DATA has them
+	$(BIN)/python -m pytest
+
+test-fast: $(READY) ## run the tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: $(READY) ## ruff and mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+data: $(READY) ## verify LSPET (downloads it where it is missing)
+	$(BIN)/python -m convpose.data data=lspet
+
+board: $(READY) ## TensorBoard over all runs
+	$(BIN)/tensorboard --logdir runs
+
+clean: ## remove the environment and caches; runs and data stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help setup quickstart test test-fast check data board clean

@@ -1,0 +1,54 @@
+"""Verify a data set: ``python -m convpose.data data=lspet``.
+
+Prints what it holds and what is wrong with it; ``data.gallery=out.png`` draws a contact sheet and
+``data.cache=FILE`` writes the crop cache.
+"""
+
+from omegaconf import DictConfig
+
+from convpose.application import application
+
+
+@application("data")
+def main(cfg: DictConfig) -> None:
+    """Open, inspect, print and draw; a problem with an image is a DataError."""
+    from pathlib import Path
+
+    import numpy as np
+    from PIL import Image as PillowImage
+    from rich.console import Console
+
+    from convpose.build import build_datamodule
+    from convpose.data.inspect import inspect_source, render
+    from convpose.errors import DataError
+    from convpose.report.gallery import gallery
+
+    datamodule = build_datamodule(cfg)
+    datamodule.setup()
+    train = datamodule.datasets["train"]
+    console = Console()
+    inspection = inspect_source(train.source, datamodule.skeleton, decode=cfg.decode)
+    console.print(render(inspection))
+    parts = ", ".join(f"{part} {len(data):,}" for part, data in datamodule.datasets.items())
+    console.print(f"split {datamodule.split_name}: {parts}", highlight=False, soft_wrap=True)
+    if datamodule.cache is not None:
+        size = datamodule.cache.stat().st_size / 2**20
+        console.print(
+            f"crop cache {datamodule.cache}, {size:.1f} MiB", highlight=False, soft_wrap=True
+        )
+    if cfg.data.gallery is not None:
+        chosen = np.random.default_rng(cfg.seed).permutation(len(train))[: cfg.data.gallery_images]
+        sheet = gallery(train, chosen.tolist(), datamodule.skeleton, columns=6)
+        path = Path(cfg.data.gallery)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PillowImage.fromarray(sheet).save(path)
+        console.print(f"gallery {path}", highlight=False, soft_wrap=True)
+    if inspection.undecodable:
+        raise DataError(
+            f"{len(inspection.undecodable)} images cannot be decoded, the first is "
+            f"{inspection.undecodable[0]}; fetch the archive again or name another data.source"
+        )
+
+
+if __name__ == "__main__":
+    main()

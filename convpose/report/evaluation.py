@@ -1,0 +1,175 @@
+"""The report of an evaluation: predictions, measures, tables, plots and galleries in a folder."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image as PillowImage
+from rich.console import Console
+
+from convpose.build import build_datamodule, build_model, resolve_precision
+from convpose.data.datamodule import PoseDataModule
+from convpose.data.splits import STAGES
+from convpose.errors import ConfigError
+from convpose.geometry import transform
+from convpose.metrics.predictions import Predictions, match
+from convpose.models.weights import load_checkpoint
+from convpose.report import tables
+from convpose.report.curves import error_histogram, pck_curve, save_figure, training_curves
+from convpose.report.gallery import gallery
+from convpose.run import Run
+from convpose.scoring import Truth, predict
+
+
+def evaluate(cfg: DictConfig) -> float:
+    """Score what ``cfg.run`` or ``cfg.predictions`` names.
+
+    Args:
+        cfg: of ``conf/evaluate.yaml``.
+
+    Returns:
+        PCK@0.2.
+
+    Raises:
+        ConfigError: neither or both named, an unknown split, or a file of predictions without
+            data.
+        DataError, ModelError: see `Predictions`, `Run` and the data.
+    """
+    if (cfg.run is None) == (cfg.predictions is None):
+        raise ConfigError(
+            "name what to evaluate: run=RUN_FOLDER, or predictions=FILE.npz with data=lsp"
+        )
+    if cfg.split not in STAGES:
+        raise ConfigError(f"split={cfg.split}: type one of {', '.join(STAGES)}")
+    if cfg.run is not None:
+        return evaluate_run(cfg)
+    if cfg.get("data") is None:
+        raise ConfigError(
+            "predictions=FILE.npz needs the data it was made for; type data=lsp or data=lspet"
+        )
+    path = Path(cfg.predictions)
+    datamodule = build_datamodule(cfg)
+    datamodule.setup()
+    truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
+    predictions = match(Predictions.load(path), truth.image_ids, datamodule.skeleton, path)
+    folder = Path(cfg.output or path.parent / f"{path.stem}_{cfg.split}")
+    return write_report(predictions, truth, datamodule, cfg.data.split, cfg, folder)
+
+
+def evaluate_run(cfg: DictConfig) -> float:
+    """Rebuild a run's network, predict the split and write the report into the run's folder."""
+    run = Run.find(Path(cfg.run))
+    trained = run.config
+    other = cfg.get("data")
+    split_name = trained.data.split if other is None else other.split
+    if other is None:
+        trained.data.split = str(run.folder / "splits.json")
+        for source in trained.data.sources.values():
+            if "folder" in source:  # the archives may lie elsewhere today
+                source.folder = cfg.paths.data
+    else:
+        other.input_size_px = trained.data.input_size_px
+        other.batch_size = trained.data.batch_size
+        trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
+    if cfg.batch_size is not None:
+        trained.data.batch_size = cfg.batch_size
+    if "weights" in trained.model:
+        trained.model.weights = None  # the checkpoint has them
+    trained.trainer.accelerator = cfg.accelerator
+    checkpoint = run.checkpoint(cfg.checkpoint)
+    datamodule = build_datamodule(trained)
+    datamodule.setup()
+    model = build_model(trained)
+    load_checkpoint(model, checkpoint)
+    gpu = cfg.accelerator != "cpu" and torch.cuda.is_available()
+    predictions = predict(
+        model,
+        datamodule.loader(cfg.split),
+        torch.device("cuda" if gpu else "cpu"),
+        resolve_precision(trained),
+    )
+    name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
+    folder = Path(cfg.output or run.folder / f"evaluate_{name}")
+    truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
+    predictions.save(folder / "predictions.npz")
+    history = run.folder / "metrics.csv"
+    if history.is_file():
+        figure = training_curves(history, trained.monitor, trained.monitor_mode, run.folder.name)
+        save_figure(figure, folder / "training.png")
+    return write_report(predictions, truth, datamodule, split_name, cfg, folder)
+
+
+def write_report(
+    predictions: Predictions,
+    truth: Truth,
+    datamodule: PoseDataModule,
+    split_name: str,
+    cfg: DictConfig,
+    folder: Path,
+) -> float:
+    """Write measures, tables, plots and galleries; print the tables; returns PCK@0.2."""
+    predicted_px = torch.from_numpy(predictions.keypoints_px)
+    mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
+    mean_pose_px = transform(truth.unit_to_px, mean_pose)
+    measures, baseline = truth.score(predicted_px), truth.score(mean_pose_px)
+    protocol = (
+        f"{'+'.join(datamodule.sources)}, split {split_name}, {cfg.split}, crop {datamodule.crop}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {**measures, "protocol": protocol, "baseline": baseline}
+    text = json.dumps(_nan_to_null(content), indent=1, allow_nan=False)
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+
+    report = tables.report(measures, baseline, protocol)
+    markdown = "\n".join(table.to_markdown() for table in report)
+    (folder / "report.md").write_text(markdown, encoding="utf-8")
+    errors, errors_of_mean = truth.errors(predicted_px), truth.errors(mean_pose_px)
+    save_figure(pck_curve(measures, baseline, protocol), folder / "pck_curve.png")
+    save_figure(
+        error_histogram(errors, errors_of_mean, "torso diameters", 2.0, protocol),
+        folder / "error_histogram.png",
+    )
+    write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
+    console = Console()
+    for table in report[:2]:
+        console.print(table.to_rich())
+    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    return float(measures["pck@0.2"])
+
+
+def write_galleries(
+    truth: Truth,
+    predicted_px: torch.Tensor,
+    errors: np.ndarray[Any, Any],
+    datamodule: PoseDataModule,
+    cfg: DictConfig,
+    folder: Path,
+) -> None:
+    """Contact sheets: a random sample, and the images with the largest and smallest mean error."""
+    if cfg.gallery == 0:
+        return
+    counted = np.flatnonzero(np.isfinite(errors).any(axis=1))
+    order = counted[np.argsort(-np.nanmean(errors[counted], axis=1))]
+    predicted = truth.to_unit(predicted_px)
+    sample = np.random.default_rng(0).permutation(counted)
+    for name, ranked in (("sample", sample), ("worst", order), ("best", order[::-1])):
+        chosen = ranked[: cfg.gallery]
+        notes = [f"{np.nanmean(errors[i]):.2f} torso" for i in chosen]
+        dataset = datamodule.datasets[cfg.split]
+        positions = [int(i) for i in chosen]
+        poses = [predicted[i].float() for i in positions]
+        sheet = gallery(dataset, positions, datamodule.skeleton, poses, notes)
+        PillowImage.fromarray(sheet).save(folder / f"{name}.png")
+
+
+def _nan_to_null(value: Any) -> Any:
+    """JSON has no NaN: what was not counted is null."""
+    if isinstance(value, dict):
+        return {key: _nan_to_null(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_nan_to_null(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

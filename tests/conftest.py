@@ -1,0 +1,98 @@
+"""What the tests of training share: a network and data so small that a run takes seconds."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from convpose.application import conf_folder
+from convpose.train import main
+from convpose.training.fit import train
+
+TINY = (
+    *("data=synthetic", "data.sources.synthetic.num_images=40"),
+    *("data.sources.synthetic.image_size_px=48", "data.input_size_px=32"),
+    *("data.batch_size=8", "data.num_workers=0", "model.depth=11", "model.width=0.0625"),
+    *("trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks this small are slower on several threads, and much slower on a busy machine."""
+    torch.set_num_threads(1)
+
+
+def tiny_config(*overrides: str, name: str = "train") -> DictConfig:
+    """The composed configuration of a tiny run, as `convpose.train` gets it."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose(name, [*TINY, *overrides])
+
+
+def tiny_run(folder: Path, *overrides: str) -> float:
+    """Train in a folder, in this process."""
+    return train(tiny_config(*overrides), folder)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator["Command"]:
+    """`python -m convpose.train` in this process, in an empty folder; Hydra's traces removed."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    monkeypatch.chdir(tmp_path)
+    yield Command(monkeypatch, capsys)
+    root.handlers[:], root.level = handlers, level
+
+
+class Command:
+    """Calls the training application with a command line.
+
+    Args:
+        monkeypatch, capsys: pytest's.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch = monkeypatch
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str) -> Ended:
+        self.monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        self.capsys.readouterr()
+        code: int | str | None = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return Ended(code, *self.capsys.readouterr())
+
+
+def start(folder: Path, *arguments: str, module: str = "convpose.train") -> subprocess.Popen[str]:
+    """The real command line in a process of its own, in a folder."""
+    checkout = str(Path(__file__).parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,253 @@
+"""The data module: sources, cache and split in, batches out."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from fake_source import HEIGHT_PX, WIDTH_PX, ArraySource, K, dotted_source
+
+from convpose.data.augment import Augment
+from convpose.data.datamodule import JoinedSource, PoseDataModule
+from convpose.data.synthetic import SyntheticSource
+from convpose.errors import ConfigError, DataError
+
+
+def datamodule(sources=None, **keys):
+    sources = sources or {"synthetic": partial(SyntheticSource, num_images=40, image_size_px=64)}
+    keys = {"split": "paper", "input_size_px": 32, "batch_size": 8, "num_workers": 0, **keys}
+    return PoseDataModule(sources, **keys)
+
+
+def ready(**keys):
+    data = datamodule(**keys)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def ids(loader):
+    return [image_id for batch in loader for image_id in batch["image_id"]]
+
+
+class Counting:
+    """Opens a source and counts how often."""
+
+    def __init__(self, count=20, dataset="lspet"):
+        self.opened = 0
+        self.source = dotted_source(count, dataset=dataset)
+
+    def __call__(self):
+        self.opened += 1
+        return self.source
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ready(augment=Augment(mirror_probability=0.5, rotation_deg=30))
+
+
+class TestLoaders:
+    def test_batches_have_the_shapes_and_types_of_the_contract(self, data):
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            batch = next(iter(loader))
+            count = len(batch["image_id"])
+            shapes = {key: (v.shape, v.dtype) for key, v in batch.items() if key != "image_id"}
+            assert shapes == {
+                "image": ((count, 3, 32, 32), torch.uint8),
+                "keypoints": ((count, K, 2), torch.float32),
+                "visibility": ((count, K), torch.int64),
+                "keypoints_px": ((count, K, 2), torch.float32),
+                "unit_to_px": ((count, 2, 3), torch.float32),
+            }
+
+    def test_parts_are_those_of_the_split(self, data):
+        assert [len(data.split[part]) for part in ("train", "val", "test")] == [28, 6, 6]
+        for part, some in data.datasets.items():
+            assert some.image_ids == data.split[part]
+
+    def test_validation_and_test_are_complete_and_in_order(self, data):
+        for part in ("val", "test"):
+            assert ids(data.loader(part)) == data.split[part]
+        assert ids(data.val_dataloader()) == ids(data.val_dataloader()) == data.split["val"]
+        assert ids(data.test_dataloader()) == data.split["test"]
+
+    def test_training_drops_the_incomplete_batch_and_shuffles(self, data):
+        loader = data.train_dataloader()
+        assert len(loader) == 3  # of 28 images, 8 each
+        first = ids(loader)
+        assert len(set(first)) == 24
+        assert set(first) <= set(data.split["train"])
+        assert first != data.split["train"][:24]
+        loader.sampler.set_epoch(1)
+        assert ids(loader) != first
+
+    def test_only_training_is_augmented(self, data):
+        a, b = (data.datasets["train"][epoch, 0] for epoch in (0, 1))
+        assert not torch.equal(a["unit_to_px"], b["unit_to_px"])
+        for part in ("val", "test"):
+            a, b = (data.datasets[part][epoch, 0] for epoch in (0, 1))
+            assert torch.equal(a["image"], b["image"])
+            assert torch.equal(a["unit_to_px"], b["unit_to_px"])
+
+    def test_the_seed_makes_order_and_augmentation_repeatable(self):
+        augment = Augment(rotation_deg=30)
+        one, same, other = (
+            next(iter(ready(augment=augment, seed=seed).train_dataloader())) for seed in (1, 1, 2)
+        )
+        assert one["image_id"] == same["image_id"] != other["image_id"]
+        assert torch.equal(one["image"], same["image"])
+
+    def test_workers_deliver_the_same(self):
+        alone, helped = ready(), ready(num_workers=2)
+        for a, b in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
+            assert a["image_id"] == b["image_id"]
+            assert torch.equal(a["image"], b["image"])
+
+    def test_some_workers_by_default(self):
+        assert 1 <= datamodule(num_workers=None).num_workers <= 8
+
+    def test_a_second_setup_does_nothing(self):
+        opened = Counting()
+        data = datamodule({"lspet": opened})
+        data.setup()
+        before = data.datasets["val"]
+        data.prepare_data()
+        data.setup("fit")
+        assert opened.opened == 1
+        assert data.datasets["val"] is before
+
+
+class TestStatistics:
+    def test_mean_and_deviation_are_those_of_a_plain_loop(self):
+        data = ready(sources={"lspet": Counting()}, crop="box", augment=Augment(rotation_deg=180))
+        mean, deviation = data.keypoint_statistics()
+        train = data.datasets["train"]
+        for k in range(K):
+            for axis in range(2):
+                seen = []
+                for index in train.indices:
+                    annotation = train.source.annotations[index]
+                    box = annotation.keypoints_px[annotation.visibility > 0].astype(float)
+                    low, high = box.min(axis=0), box.max(axis=0)
+                    side = 1.25 * max(high - low)
+                    if annotation.visibility[k]:
+                        start = (low[axis] + high[axis] - side) / 2
+                        seen.append((float(annotation.keypoints_px[k, axis]) - start) / side)
+                assert mean[k, axis] == pytest.approx(sum(seen) / len(seen), abs=1e-6)
+                variance = sum((x - sum(seen) / len(seen)) ** 2 for x in seen) / len(seen)
+                assert deviation[k, axis] == pytest.approx(variance**0.5, abs=1e-6)
+        assert mean.dtype == deviation.dtype == np.float32
+
+    def test_a_joint_that_no_training_image_labels_is_named(self):
+        opened = Counting()
+        for annotation in opened.source.annotations:
+            annotation.keypoints_px[[3, 7]] = np.nan
+            annotation.visibility[[3, 7]] = 0
+        data = ready(sources={"lspet": opened})
+        with pytest.raises(
+            DataError, match=r"split=paper: no image .* labels left_hip, right_elbow;"
+        ):
+            data.keypoint_statistics()
+
+
+class TestJoined:
+    def test_reads_from_the_right_source(self):
+        a, b = dotted_source(3, seed=1, dataset="lsp"), dotted_source(4, seed=2)
+        joined = JoinedSource([a, ArraySource([], []), b])
+        assert [x.dataset for x in joined.annotations] == ["lsp"] * 3 + ["lspet"] * 4
+        for i in range(7):
+            expected = (a.images + b.images)[i]
+            assert np.array_equal(joined.read_image(i)[0], expected)
+
+    def test_a_data_set_twice_is_refused(self):
+        with pytest.raises(DataError, match=r"data\.sources=one, two: image ids are not unique"):
+            datamodule({"one": Counting(), "two": Counting()}).setup()
+
+    def test_each_data_set_has_its_crop(self):
+        one, two = Counting(30, "lsp"), Counting(30, "lspet")
+        for i, annotation in enumerate(two.source.annotations):
+            object.__setattr__(annotation, "image_id", f"other{i}")
+        data = ready(
+            sources={"lsp": one, "lspet": two}, crop={"lsp": "image", "lspet": "box"}, batch_size=4
+        )
+        for some in data.datasets.values():
+            for i, image_id in enumerate(some.image_ids):
+                whole_frame = some[i]["unit_to_px"].diagonal().tolist() == [WIDTH_PX, HEIGHT_PX]
+                assert whole_frame == image_id.startswith("im")
+
+
+class TestCache:
+    def test_it_is_written_once_and_the_original_not_opened_again(self, tmp_path):
+        path, opened = tmp_path / "crops", Counting()
+        first = ready(sources={"lspet": opened}, cache=str(path), cache_quality=95)
+        assert opened.opened == 1
+        written = path.stat().st_mtime_ns
+        again = ready(sources={"lspet": opened}, cache=str(path))
+        assert opened.opened == 1
+        assert path.stat().st_mtime_ns == written
+        plain = ready(sources={"lspet": opened})
+        for some in (first, again):
+            for a, b in zip(some.val_dataloader(), plain.val_dataloader(), strict=True):
+                assert a["image_id"] == b["image_id"]
+                assert torch.equal(a["keypoints"].nan_to_num(-9), b["keypoints"].nan_to_num(-9))
+                assert (a["image"].float() - b["image"].float()).abs().mean() < 4
+
+    def test_its_settings_reach_the_file(self, tmp_path):
+        sizes = []
+        for quality, size_px in ((20, 64), (95, 64), (95, 32)):
+            path = tmp_path / f"{quality}_{size_px}"
+            ready(cache=str(path), cache_quality=quality, cache_size_px=size_px)
+            sizes.append(path.stat().st_size)
+        assert sizes[1] > 1.3 * sizes[0]
+        assert sizes[1] > 1.3 * sizes[2]
+        with pytest.raises(ConfigError, match=r"data\.cache_format=png"):
+            ready(cache=str(tmp_path / "new"), cache_format="png")
+
+    def test_it_is_held_against_crop_and_data_set(self, tmp_path):
+        path = str(tmp_path / "crops")
+        ready(cache=path)
+        with pytest.raises(DataError, match=r"asked for data\.crop=image"):
+            ready(cache=path, crop="image")
+        other = {"synthetic": partial(SyntheticSource, num_images=41, image_size_px=64)}
+        with pytest.raises(
+            DataError,
+            match=r"holds synthetic num_images=40 image_size_px=64, the .* num_images=41",
+        ):
+            ready(cache=path, sources=other)
+
+    def test_where_the_archive_lies_does_not_matter(self):
+        def opening(**keys):
+            return dotted_source()
+
+        here = partial(opening, name="lspet", source="/a.zip", folder="/x", mirrors=[], sha256="1")
+        there = partial(opening, name="lspet", source=None, folder="/y", mirrors=["u"], sha256=None)
+        contents = {datamodule({"lspet": s}).contents for s in (here, there)}
+        assert contents == {"lspet name=lspet"}
+        both = {"lsp": partial(opening, name="lsp"), "lspet": here}
+        assert datamodule(both).contents == "lsp name=lsp; lspet name=lspet"
+
+
+class TestRefused:
+    def test_a_batch_larger_than_the_training_part(self):
+        with pytest.raises(
+            ConfigError,
+            match=r"data\.batch_size=29 is larger than the training part with its 28 images; type "
+            r"data\.batch_size=2$",
+        ):
+            ready(batch_size=29)
+        assert len(ready(batch_size=28).train_dataloader()) == 1
+
+    @pytest.mark.parametrize(
+        ("key", "value", "least"),
+        [("input_size_px", 31, 32), ("batch_size", 0, 1), ("num_workers", -1, 0)],
+    )
+    def test_values_out_of_range(self, key, value, least):
+        with pytest.raises(ConfigError, match=rf"data\.{key}={value}: expected at least {least}"):
+            datamodule(**{key: value})
+
+    def test_crop_and_split_are_checked(self):
+        with pytest.raises(ConfigError, match=r"data\.crop=round"):
+            datamodule(crop="round")
+        with pytest.raises(ConfigError, match=r"data\.split=lsp: the val and test part is empty"):
+            ready(split="lsp")

@@ -1,0 +1,188 @@
+"""Splits are the ones they are said to be, and no photo is on two sides."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_source import annotation
+
+from convpose.data.splits import STAGES, duplicate_pairs, make_split
+from convpose.errors import ConfigError, DataError
+
+
+def people(count, dataset="lspet"):
+    digits = 4 if dataset == "lsp" else 5
+    point = [[1.0, 2.0]]
+    return [
+        annotation(point, image_id=f"im{i + 1:0{digits}d}", dataset=dataset) for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def lspet_people():
+    return people(10_000)
+
+
+@pytest.fixture(scope="module")
+def lsp_people():
+    return people(2000, "lsp")
+
+
+def held_apart(split):
+    """Whether no training image is a near-duplicate of a validation or test image."""
+    train, held_out = set(split["train"]), {*split["val"], *split["test"]}
+    return not any({a, b} & train and {a, b} & held_out for a, b in duplicate_pairs())
+
+
+def check_paper_split(split, ids):
+    order = np.random.default_rng(0).permutation(10_000)
+    assert split["val"] == [ids[i] for i in order[7000:8500]]
+    assert split["test"] == [ids[i] for i in order[8500:]]
+    first = [ids[i] for i in order[:7000]]
+    staying = set(split["train"])
+    assert split["train"] == [i for i in first if i in staying]  # in the order of the permutation
+    assert [len(split[stage]) for stage in STAGES] == [6977, 1500, 1500]
+    twins = {image_id for pair in duplicate_pairs() for image_id in pair}
+    assert set(first) - staying <= twins
+    assert held_apart(split)
+
+
+class TestPaper:
+    def test_lspet_is_split_as_the_paper_says(self, lspet_people):
+        ids = [a.image_id for a in lspet_people]
+        check_paper_split(make_split("paper", lspet_people), ids)
+
+    def test_twins_on_one_side_both_stay(self, lspet_people):
+        split = make_split("paper", lspet_people)
+        train = set(split["train"])
+        together = [pair for pair in duplicate_pairs() if set(pair) <= train]
+        assert together  # and they are there
+
+    def test_the_smallest_that_can_be_split_has_six_images(self):
+        split = make_split("paper", people(6))
+        assert [len(split[stage]) for stage in STAGES] == [4, 1, 1]
+        with pytest.raises(
+            ConfigError,
+            match=r"data\.split=paper: the val part is empty for 5 images of lspet; .* 6 images",
+        ):
+            make_split("paper", people(5))
+
+    def test_nothing_at_all(self):
+        with pytest.raises(ConfigError, match=r"train and val and test part is empty for 0 images"):
+            make_split("paper", [])
+
+    @pytest.mark.archive
+    def test_the_real_lspet(self, lspet):
+        ids = [f"im{i:05d}" for i in range(1, 10_001)]
+        assert [a.image_id for a in lspet.annotations] == ids
+        check_paper_split(make_split("paper", lspet.annotations), ids)
+
+
+class TestLsp:
+    def test_the_second_half_of_lsp_is_the_test(self, lsp_people, lspet_people):
+        split = make_split("lsp", [*lsp_people, *lspet_people])
+        assert split["test"] == [f"im{i}" for i in range(1001, 2001)]
+
+    def test_two_hundred_of_the_first_half_validate_always_the_same(self, lsp_people, lspet_people):
+        joined, alone = (make_split("lsp", p) for p in ([*lsp_people, *lspet_people], lsp_people))
+        assert joined["val"] == alone["val"]
+        assert len(joined["val"]) == 200
+        drawn = np.random.default_rng(0).permutation(1000)[:200]
+        assert joined["val"] == [f"im{i + 1:04d}" for i in sorted(drawn)]
+
+    def test_the_rest_trains_but_for_near_duplicates(self, lsp_people, lspet_people):
+        split = make_split("lsp", [*lsp_people, *lspet_people])
+        assert held_apart(split)
+        everything = {a.image_id for a in [*lsp_people, *lspet_people]}
+        missing = everything - {i for stage in STAGES for i in split[stage]}
+        assert missing <= {i for pair in duplicate_pairs() for i in pair}
+        assert 0 < len(missing) < 20
+        assert sum(len(i) == 7 for i in split["train"]) > 9_990
+
+    @pytest.mark.archive
+    def test_the_real_lsp_and_lspet(self, lsp, lspet):
+        split = make_split("lsp", [*lsp.annotations, *lspet.annotations])
+        assert split["test"] == [f"im{i}" for i in range(1001, 2001)]
+        assert len(split["val"]) == 200
+        assert held_apart(split)
+
+    def test_it_needs_lsp(self, lspet_people):
+        with pytest.raises(
+            ConfigError, match=r"data\.split=lsp: the val and test part is empty .* of lspet; .*LSP"
+        ):
+            make_split("lsp", lspet_people)
+
+
+def test_the_near_duplicates_are_pairs_of_real_ids():
+    pairs = duplicate_pairs()
+    kinds = sorted((len(a), len(b)) for a, b in pairs)
+    assert kinds == [(6, 6)] * 18 + [(6, 7)] * 3 + [(7, 7)] * 42  # LSP, both, LSPET
+    names = {f"im{i:04d}" for i in range(1, 2001)} | {f"im{i:05d}" for i in range(1, 10_001)}
+    for a, b in pairs:
+        assert {a, b} <= names
+        assert a != b
+
+
+class TestFile:
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "splits.json"
+
+    def write(self, path, **parts):
+        path.write_text(json.dumps(parts))
+        return str(path)
+
+    def test_a_run_s_split_comes_back(self, path, lspet_people):
+        split = make_split("paper", lspet_people)
+        assert make_split(self.write(path, **split), lspet_people) == split
+
+    def test_its_order_and_choice_are_kept(self, path):
+        name = self.write(path, train=["im00003", "im00001"], val=["im00002"], test=["im00009"])
+        split = make_split(name, people(9))
+        assert split == {"train": ["im00003", "im00001"], "val": ["im00002"], "test": ["im00009"]}
+
+    def test_near_duplicates_leave_its_training_part_too(self, path, lspet_people):
+        a, b = next(pair for pair in duplicate_pairs() if len(pair[0]) == 7)
+        name = self.write(path, train=[a, "im00500"], val=[b], test=["im00501"])
+        assert make_split(name, lspet_people)["train"] == ["im00500"]
+
+    def test_no_such_file(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"no\.json: No such file .*; expected \{\"train\""):
+            make_split(str(tmp_path / "no.json"), people(9))
+
+    def test_a_folder(self, path):
+        path.mkdir()
+        with pytest.raises(ConfigError, match=r"splits\.json: Is a directory; expected"):
+            make_split(str(path), people(9))
+
+    @pytest.mark.parametrize("content", [b"{", b"train: 1", b"\xff\xfe"])
+    def test_no_json(self, path, content):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"splits\.json: not a JSON file \(.*\); expected"):
+            make_split(str(path), people(9))
+
+    @pytest.mark.parametrize("content", ["[]", "{}", '{"train": [], "val": [], "test": 3}'])
+    def test_no_split(self, path, content):
+        path.write_text(content)
+        with pytest.raises(DataError, match=r"splits\.json: not a split; expected \{\"train\""):
+            make_split(str(path), people(9))
+
+    def test_ids_of_other_data(self, path):
+        name = self.write(path, train=["im00001", "im9"], val=["im8"], test=["im00002"])
+        with pytest.raises(DataError, match=r"2 ids are not in the data, the first is im8; choose"):
+            make_split(name, people(9))
+
+    def test_an_id_in_two_parts(self, path):
+        name = self.write(path, train=["im00001"], val=["im00002"], test=["im00001"])
+        with pytest.raises(DataError, match=r"im00001 is listed twice; each id belongs to one"):
+            make_split(name, people(9))
+
+    def test_an_empty_part(self, path):
+        name = self.write(path, train=["im00001"], val=[], test=["im00002"])
+        with pytest.raises(ConfigError, match=r"splits\.json: the val part is empty for 9 images"):
+            make_split(name, people(9))
+
+
+def test_an_unknown_name():
+    with pytest.raises(ConfigError, match=r"data\.split=coco: unknown split; type data\.split=pap"):
+        make_split("coco", people(9))

@@ -1,0 +1,191 @@
+"""`python -m convpose.train` as a user has it: real processes, real signals."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, start, tiny_run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+from test_train import assert_same_run, history
+
+from convpose.report.history import read_history
+
+LONG = ("data.sources.synthetic.num_images=1200", "augment=default", "model.dropout=0.5")
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout_s)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
+def test_answers_without_importing_torch(arguments, tmp_path):
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['train', *{arguments!r}]\n"
+        "try: runpy.run_module('convpose.train', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('imported:', sorted({'torch', 'lightning', 'cv2'} & set(sys.modules)))\n"
+    )
+    checkout = Path(__file__).parent.parent
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("imported: []\n")
+    assert "batch_size: 64" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_defect_ends_with_its_traceback(tmp_path):
+    process = start(tmp_path, *TINY, "paths.runs=/dev/null/runs")  # no folder can be made there
+    code, _, err = ended(process)
+    assert code == 2, "Hydra cannot make the folder: that is the user's"
+    assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A multirun of two jobs, the second of which cannot be."""
+    folder = tmp_path_factory.mktemp("study")
+    process = start(folder, "-m", *TINY, "study=rates", "optimizer.lr=0.1,-1")
+    code, out, err = ended(process)
+    assert code == 1, err
+    good, bad = sorted(path for path in (folder / "runs/rates").iterdir() if path.is_dir())
+    return good, bad, out, err
+
+
+def test_the_failed_job_is_named_at_the_end(study):
+    good, bad, out, err = study
+    assert err.splitlines()[-2] == "1 jobs failed:"
+    assert err.splitlines()[-1].startswith(f"  runs/rates/{bad.name}: optimizer: Invalid learning")
+    assert {path.name for path in bad.iterdir()} == {"error.txt", "train.log"}
+    assert "Traceback" in (bad / "error.txt").read_text()
+    assert "Traceback" not in err
+    assert "Warning" not in err
+    assert f"run folder runs/rates/{good.name}" in out
+
+
+def test_the_folder_of_a_finished_job_is_complete(study):
+    good = study[0]
+    files = {str(path.relative_to(good)) for path in good.rglob("*") if path.is_file()}
+    assert files >= {
+        *("config.yaml", "splits.json", "run.json", "metrics.csv", "metrics.json", "layers.md"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+    }
+    assert [row["epoch"] for row in read_history(good / "metrics.csv", "val/spread")] == [0, 1]
+    split = json.loads((good / "splits.json").read_text())
+    assert {part: len(ids) for part, ids in split.items()} == {"train": 28, "val": 6, "test": 6}
+    facts = json.loads((good / "run.json").read_text())
+    assert "optimizer.lr=0.1,-1" in facts["command"]
+    assert facts["seconds"] > 0
+    assert "| Conv2d |" in (good / "layers.md").read_text()
+    for name in ("best", "last"):
+        content = torch.load(good / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert content["state_dict"]
+
+
+def test_tensorboard_shows_it(study):
+    good = study[0]
+    events = EventAccumulator(str(good), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    rows = read_history(good / "metrics.csv")
+    best = json.loads((good / "metrics.json").read_text())
+    tags = events.Tags()
+    assert {"train/loss", "val/loss", "val/pck@0.2", "val/epe_px", "lr", "images_per_s"} <= set(
+        tags["scalars"]
+    )
+    assert sum(tag.startswith("joint/") for tag in tags["scalars"]) == 14
+    for tag in ("train/loss", "val/pck@0.2"):
+        read = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert read == [(row["epoch"], pytest.approx(row[tag])) for row in rows]
+    assert {"val/fixed", "val/worst"} <= set(tags["images"])
+    assert [event.step for event in events.Images("val/fixed")] == [0, 1], "the first and the last"
+    text = events.Tensors("layers/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "parameters" in text
+    (chart,) = _charts(events)
+    assert list(chart.multiline.tag) == ["train/loss", "val/loss"]
+    start_info, metrics = _hparams(events)
+    assert start_info["optimizer.lr"] == pytest.approx(0.1)
+    assert start_info["model"] == "VggBn"
+    assert "best/val/pck@0.2" in metrics
+    (value,) = events.Scalars("best/val/pck@0.2")
+    assert value.value == pytest.approx(best["val/pck@0.2"])
+
+
+def _charts(events: EventAccumulator):
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    return [chart for category in layout.category for chart in category.chart]
+
+
+def _hparams(events: EventAccumulator):
+    content = events._plugin_to_tag_to_content["hparams"]
+    read = plugin_data_pb2.HParamsPluginData.FromString
+    session = read(content["_hparams_/session_start_info"]).session_start_info.hparams
+    values = {k: v.string_value or v.number_value for k, v in session.items()}
+    experiment = read(content["_hparams_/experiment"]).experiment
+    return values, [info.name.tag for info in experiment.metric_infos]
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, path: str) -> Path:
+    """Read the console until a line shows, then wait for a file in the run folder."""
+    for line in process.stdout:
+        if re.match(pattern, line):
+            break
+    else:
+        pytest.fail(f"ended before {pattern}: {process.stderr.read()}")
+    deadline = time.monotonic() + 60
+    while not (found := list(folder.glob(f"runs/single/*/{path}"))):
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.05)
+    return found[0]
+
+
+def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(tmp_path, command):
+    arguments = (*TINY, *LONG, "data.batch_size=16", "trainer.max_epochs=3")
+    process = start(tmp_path, *arguments)
+    last = wait_for(process, tmp_path, "epoch 2/3", "checkpoints/last.ckpt")
+    time.sleep(1.0)  # well into the third epoch
+    process.kill()
+    assert ended(process)[0] == -signal.SIGKILL
+    run = last.parent.parent
+    assert [row["epoch"] for row in history(run)] == [0, 1]
+
+    again = command(*arguments, "ckpt_path=last")
+    assert again.code == 0
+    assert [path.resolve() for path in Path("runs/single").iterdir()] == [run]
+    assert [row["epoch"] for row in history(run)] == [0, 1, 2], "no row is lost or doubled"
+    assert [line.split()[1] for line in again.out.splitlines() if line[:5] == "epoch"] == ["3/3"]
+
+    tiny_run(tmp_path / "unbroken", *arguments[len(TINY) :])
+    assert_same_run(run, tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_epoch_leaves_a_loadable_checkpoint(number, tmp_path):
+    process = start(tmp_path, *TINY, *LONG, "data.batch_size=4")
+    last = wait_for(process, tmp_path, "run folder", "checkpoints/last.ckpt")
+    time.sleep(1.0)
+    process.send_signal(number)
+    code, _, err = ended(process)
+    assert code == 128 + number
+    assert err == (
+        f"stopped by {number.name} in epoch 1; the same command with ckpt_path=last continues "
+        f"{last.parent.parent}\n"
+    )
+    content = torch.load(last, weights_only=True)
+    assert content["epoch"] == content["global_step"] == 0
+    assert content["state_dict"]

@@ -1,0 +1,193 @@
+"""Evaluation through its door: rebuilt runs, files of predictions, and what it refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from convpose.application import conf_folder
+from convpose.build import build_datamodule
+from convpose.errors import ConfigError, DataError, ModelError
+from convpose.metrics.predictions import Predictions
+from convpose.report.evaluation import evaluate
+from convpose.report.history import best_row, read_history
+from convpose.run import Run
+from convpose.scoring import Truth
+from convpose.training.fit import train
+
+DATA = (
+    "data=synthetic",
+    "data.sources.synthetic.num_images=48",
+    "data.sources.synthetic.image_size_px=64",
+    "data.input_size_px=32",
+    "data.num_workers=0",
+    "data.batch_size=8",
+)
+
+
+def configure(application: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose(application, overrides=[*DATA, *overrides])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "run"
+    cfg = configure(
+        "train",
+        "augment=none",
+        "model.depth=11",
+        "model.width=0.0625",
+        "trainer=cpu",
+        "trainer.precision=32-true",
+        "trainer.max_epochs=3",
+        "callbacks.preview=null",
+        "optimizer.lr=0.02",
+    )
+    train(cfg, folder)
+    return folder
+
+
+def evaluation(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("evaluate", overrides=["gallery=2", *overrides])
+
+
+def test_in_loop_measures_equal_the_evaluation(run: Path) -> None:
+    evaluate(evaluation(f"run={run}", "split=val", "accelerator=cpu"))
+
+    measures = json.loads((run / "evaluate_val" / "metrics.json").read_text())
+    best = best_row(read_history(run / "metrics.csv"), "val/pck@0.2", "max")
+    for name in ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit"):
+        assert measures[name] == pytest.approx(best[f"val/{name}"], rel=1e-6, abs=1e-6), name
+
+
+def test_report_has_every_measure_and_picture(run: Path) -> None:
+    evaluate(evaluation(f"run={run.parent}", "split=test", "accelerator=cpu"))  # by its study
+
+    folder = run / "evaluate_test"
+    measures = json.loads((folder / "metrics.json").read_text())
+    top = {
+        *("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit", "mse_pm1", "mse_sq"),
+        *("num_images", "num_keypoints", "torso_fallbacks", "protocol", "limbs", "per_joint"),
+        *("per_part", "baseline"),
+    }
+    assert top <= set(measures)
+    assert set(measures["limbs"]) == {"pck@0.2", "pck@0.1", "auc"}
+    assert top - {"baseline", "protocol"} <= set(measures["baseline"])
+    assert measures["protocol"] == "synthetic, split paper, test, crop box"
+    assert measures["num_images"] == 7  # the last 15 % of 48
+    assert measures["mse_pm1"] == pytest.approx(4 * measures["mse_unit"])
+    assert "left wrist" in (folder / "report.md").read_text()
+    for name in ("pck_curve", "error_histogram", "training", "sample", "worst", "best"):
+        assert (folder / f"{name}.png").stat().st_size > 1000, name
+    predictions = Predictions.load(folder / "predictions.npz")
+    assert predictions.keypoints_px.shape == (7, 14, 2)
+
+
+def test_a_file_scores_like_the_run_that_wrote_it(run: Path) -> None:
+    evaluate(evaluation(f"run={run}", "split=test", "accelerator=cpu"))
+    file = run / "evaluate_test" / "predictions.npz"
+
+    evaluate(configured_file(file, "gallery=0"))
+
+    from_run = json.loads((file.parent / "metrics.json").read_text())
+    from_file = json.loads((file.parent / "predictions_test" / "metrics.json").read_text())
+    assert from_file == from_run
+
+
+def configured_file(file: Path, *overrides: str) -> DictConfig:
+    return configure("evaluate", f"predictions={file}", *overrides)
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    datamodule = build_datamodule(configure("evaluate"))
+    datamodule.setup()
+    return Truth.of(datamodule.datasets["test"], datamodule.skeleton)
+
+
+def test_the_truth_itself_is_perfect(truth: Truth) -> None:
+    measures = truth.score(truth.keypoints_px)
+
+    assert measures["pck@0.1"] == 1.0
+    assert measures["pcp@0.5"] == 1.0
+    assert measures["epe_px"] == 0.0
+    assert measures["mse_unit"] == 0.0
+
+
+def test_a_shift_in_pixels_is_the_same_share_of_the_crop(truth: Truth) -> None:
+    shifted = truth.keypoints_px + torch.tensor([3.0, 4.0])
+
+    measures = truth.score(shifted)
+
+    side_px = truth.unit_to_px[:, 0, 0].double()  # square crops without rotation
+    assert measures["epe_px"] == pytest.approx(5.0, rel=1e-6)
+    assert measures["mse_sq"] == pytest.approx(float((25 / side_px**2).mean()), rel=1e-5)
+
+
+def test_unit_and_pixels_are_inverse(truth: Truth) -> None:
+    unit = truth.to_unit(truth.keypoints_px)
+
+    assert bool(((unit > 0) & (unit < 1)).all())  # a box crop holds its joints
+    errors = truth.errors(truth.keypoints_px)
+    assert errors.shape == (7, 14)
+    assert np.all(errors == 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "name what to evaluate: run=RUN_FOLDER, or predictions"),
+        (["run=a", "predictions=b"], "name what to evaluate"),
+        (["run=nowhere"], "run=nowhere: the folder does not exist; type run=FOLDER"),
+        (["run=nowhere", "split=dev"], "split=dev: type one of train, val, test"),
+        (["predictions=some.npz"], "needs the data it was made for; type data=lsp"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(evaluation(*overrides))
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no config\.yaml; type run=FOLDER"):
+        Run.find(tmp_path)
+
+
+def test_a_missing_checkpoint_is_named(run: Path) -> None:
+    with pytest.raises(ModelError, match=r"gone\.ckpt: no such checkpoint; type checkpoint=last"):
+        evaluate(evaluation(f"run={run}", "checkpoint=gone.ckpt"))
+
+
+def test_another_network_is_refused(run: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"model.other": torch.zeros(1)}}, tmp_path / "other.ckpt")
+
+    with pytest.raises(ModelError, match=r"other\.ckpt: not a checkpoint of this network"):
+        evaluate(evaluation(f"run={run}", f"checkpoint={tmp_path / 'other.ckpt'}"))
+
+
+def test_a_file_with_an_unknown_id_is_refused(truth: Truth, tmp_path: Path) -> None:
+    ids = np.array(["stranger", *truth.image_ids[1:]])
+    Predictions(ids, truth.keypoints_px.numpy()).save(tmp_path / "mine.npz")
+
+    with pytest.raises(DataError, match=r"mine\.npz: 'image_id' holds stranger"):
+        evaluate(configured_file(tmp_path / "mine.npz"))
+
+
+def test_the_command_line_says_it_in_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convpose.evaluate import main
+
+    monkeypatch.setattr(sys, "argv", ["evaluate", "run=nowhere"])
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == 2
+    assert "run=nowhere: the folder does not exist" in capsys.readouterr().err
