@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from convpose.application import conf_folder
+from convpose.report.history import read_history
 from convpose.train import main
 from convpose.training.fit import train
 
@@ -23,6 +24,8 @@ TINY = (
     *("data.batch_size=8", "data.num_workers=0", "model.depth=11", "model.width=0.0625"),
     *("trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
 )
+RANDOM = ("augment=default", "model.dropout=0.5", "trainer.max_epochs=4")  # all that is random
+CLOCKS = ("seconds", "images_per_s")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,6 +43,48 @@ def tiny_config(*overrides: str, name: str = "train") -> DictConfig:
 def tiny_run(folder: Path, *overrides: str) -> float:
     """Train in a folder, in this process."""
     return train(tiny_config(*overrides), folder)
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of four epochs with all that is random."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    tiny_run(folder, *RANDOM)
+    return folder
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    rows = read_history(folder / "metrics.csv")
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
+
+
+def saved(folder: Path, name: str = "last") -> dict:
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def assert_same(a, b, where: str = "") -> None:
+    """Bit-equality of nested containers of tensors."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert history(one) == history(other)
+    for name in ("best", "last"):
+        a, b = saved(one, name), saved(other, name)
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+            assert_same(a[part], b[part], f"{name}.{part}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +105,8 @@ def command(
     handlers, level = list(root.handlers), root.level
     monkeypatch.chdir(tmp_path)
     yield Command(monkeypatch, capsys)
+    for added in set(root.handlers) - set(handlers):
+        added.close()
     root.handlers[:], root.level = handlers, level
 
 

@@ -32,7 +32,7 @@ REFUSED = {
     "optimizer.lr=-1": "optimizer: Invalid learning rate: -1; it was given lr=-1 momentum=0.9",
     "ckpt_path=nope.ckpt": "ckpt_path=nope.ckpt: no such file; type ckpt_path=last or a .ckpt",
     "model.weights=nope.pt": "nope.pt: no such file",
-    "data.batch_size=100": "data.batch_size=100 is larger than the training part with its 28 images",
+    "data.batch_size=100": "is larger than the training part with its 28 images",
     "monitor=val/pkc": "monitor=val/pkc: no such metric\nmetrics there are: val/loss, val/pck@0.2",
     "monitor=val/loss": "would choose the worst epoch; type monitor_mode=min",
     "monitor_mode=up": "monitor_mode=up: expected max or min",
@@ -161,13 +161,10 @@ def test_run_folder_is_new_or_the_one_to_continue(tmp_path):
     runs = str(tmp_path)
     new = run_folder(runs, None, "lr-1", None)
     assert re.fullmatch(r".*/single/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_lr-1", new)
-    for name in (
-        "2024-01-01_00-00-00_lr-1",
-        "2024-01-02_00-00-00_lr-1",
-        "2024-01-03_00-00-00_lr-2",
-    ):
-        (tmp_path / "s" / name / "checkpoints").mkdir(parents=True)
-        (tmp_path / "s" / name / "checkpoints" / "last.ckpt").touch()
+    for name in ("01_00-00-00_lr-1", "02_00-00-00_lr-1", "03_00-00-00_lr-2"):
+        checkpoints = tmp_path / "s" / f"2024-01-{name}" / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        (checkpoints / "last.ckpt").touch()
     (tmp_path / "s" / "2024-01-04_00-00-00_lr-1").mkdir()  # nothing in it to continue
     found = run_folder(runs, "s", "lr-1", "last")
     assert found == str(tmp_path / "s" / "2024-01-02_00-00-00_lr-1")
@@ -193,7 +190,8 @@ def test_explain_finds_our_own_error_below_others():
         except DataError as error:
             raise RuntimeError("instantiation failed") from error
     except RuntimeError as error:
-        assert explain(error) == "the file is HTML"
+        message = explain(error)
+    assert message == "the file is HTML"
 
 
 def test_explain_lists_the_keys():

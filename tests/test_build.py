@@ -85,9 +85,7 @@ def test_what_a_constructor_refuses_keeps_the_keys_that_it_was_given():
     node = OmegaConf.create(
         {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "a", "mode": "up"}
     )
-    with pytest.raises(
-        ConfigError, match=r"^callbacks\.e: .*mode.*; it was given monitor=a mode=up"
-    ):
+    with pytest.raises(ConfigError, match=r"^callbacks\.e: .*; it was given monitor=a mode=up"):
         build(node, "callbacks.e")
 
 

@@ -10,20 +10,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, start, tiny_run
+from conftest import TINY, assert_same_run, history, start, tiny_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
-from test_train import assert_same_run, history
 
 from convpose.report.history import read_history
 
-LONG = ("data.sources.synthetic.num_images=1200", "augment=default", "model.dropout=0.5")
+LONG = ("data.sources.synthetic.num_images=600", "augment=default", "model.dropout=0.5")
 
 
 def ended(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
@@ -35,14 +44,7 @@ def test_answers_without_importing_torch(arguments, tmp_path):
         "except SystemExit as end: assert not end.code\n"
         "print('imported:', sorted({'torch', 'lightning', 'cv2'} & set(sys.modules)))\n"
     )
-    checkout = Path(__file__).parent.parent
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(checkout)},
-        capture_output=True,
-        text=True,
-    )
+    result = python(code, tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("imported: []\n")
     assert "batch_size: 64" in result.stdout
@@ -50,10 +52,24 @@ def test_answers_without_importing_torch(arguments, tmp_path):
 
 
 def test_a_defect_ends_with_its_traceback(tmp_path):
-    process = start(tmp_path, *TINY, "paths.runs=/dev/null/runs")  # no folder can be made there
-    code, _, err = ended(process)
-    assert code == 2, "Hydra cannot make the folder: that is the user's"
-    assert "Traceback" not in err
+    code = (
+        "import sys, convpose.train as application, convpose.training.fit as fit\n"
+        "def train(cfg, folder): raise RuntimeError('shapes do not match')\n"
+        "fit.train = train\n"
+        f"sys.argv = ['train', *{TINY!r}]\n"
+        "application.main()\n"
+    )
+    result = python(code, tmp_path)
+    assert result.returncode == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.endswith("RuntimeError: shapes do not match\n")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, command):
+    (tmp_path / "file").touch()
+    refused = command(*TINY, "paths.runs=file/runs")
+    assert refused.code == 2
+    assert refused.err.startswith("error: [Errno 20] Not a directory: 'file/runs/single/")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +91,7 @@ def test_the_failed_job_is_named_at_the_end(study):
     assert "Traceback" in (bad / "error.txt").read_text()
     assert "Traceback" not in err
     assert "Warning" not in err
-    assert f"run folder runs/rates/{good.name}" in out
+    assert re.search(rf"^run folder .*runs/rates/{re.escape(good.name)}$", out, re.M)
 
 
 def test_the_folder_of_a_finished_job_is_complete(study):
@@ -158,7 +174,7 @@ def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(tmp_path, c
     arguments = (*TINY, *LONG, "data.batch_size=16", "trainer.max_epochs=3")
     process = start(tmp_path, *arguments)
     last = wait_for(process, tmp_path, "epoch 2/3", "checkpoints/last.ckpt")
-    time.sleep(1.0)  # well into the third epoch
+    time.sleep(0.5)  # into the third epoch
     process.kill()
     assert ended(process)[0] == -signal.SIGKILL
     run = last.parent.parent
@@ -176,7 +192,7 @@ def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(tmp_path, c
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_first_epoch_leaves_a_loadable_checkpoint(number, tmp_path):
-    process = start(tmp_path, *TINY, *LONG, "data.batch_size=4")
+    process = start(tmp_path, *TINY, *LONG, "data.batch_size=2")
     last = wait_for(process, tmp_path, "run folder", "checkpoints/last.ckpt")
     time.sleep(1.0)
     process.send_signal(number)
@@ -189,3 +205,12 @@ def test_a_signal_in_the_first_epoch_leaves_a_loadable_checkpoint(number, tmp_pa
     content = torch.load(last, weights_only=True)
     assert content["epoch"] == content["global_step"] == 0
     assert content["state_dict"]
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_folder(tmp_path):
+    code, out, err = ended(start(tmp_path, *TINY, "trainer.strategy=ddp", "trainer.devices=2"))
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == [
+        *("run", "epoch", "epoch", "best", "python", "tensorboard")
+    ]

@@ -1,125 +1,29 @@
-"""Whole trainings in this process: options, alarms, and continuing where a run was cut off."""
+"""Whole trainings in this process: options, alarms, the console."""
 
 import json
 import logging
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config, tiny_run
+from conftest import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 from lightning import Trainer
-from torch import nn
 
 from convpose.build import build_model
 from convpose.errors import ConfigError, ModelError
-from convpose.report.history import read_history
 from convpose.training import fit
 from convpose.training.alarms import NanGuard
-from convpose.training.fit import check_checkpoint, checkpoint_to_resume, train
-
-CLOCKS = ("seconds", "images_per_s")
-HARD = ("augment=default", "model.dropout=0.5", "trainer.max_epochs=4")  # all that is random
-
-
-def history(folder: Path) -> list[dict[str, float]]:
-    rows = read_history(folder / "metrics.csv")
-    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
-
-
-def saved(folder: Path, name: str = "last") -> dict:
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-
-
-def assert_same(a, b, where: str = "") -> None:
-    """Bit-equality of nested containers of tensors."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{i}]")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert history(one) == history(other)
-    for name in ("best", "last"):
-        a, b = saved(one, name), saved(other, name)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
-            assert_same(a[part], b[part], f"{name}.{part}")
-
-
-class CutOff(BaseException):
-    """As if the process had died."""
-
-
-def cut_off(monkeypatch, folder: Path, epoch: int, *overrides: str) -> None:
-    """A run that dies before the last batch of an epoch."""
-    guard = NanGuard.on_train_batch_end
-
-    def die(self, trainer, module, outputs, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == (epoch, 1):
-            raise CutOff
-        guard(self, trainer, module, outputs, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(NanGuard, "on_train_batch_end", die)
-        with pytest.raises(CutOff):
-            tiny_run(folder, *overrides)
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unbroken")
-    tiny_run(folder, *HARD)
-    return folder
-
-
-@pytest.mark.parametrize("epoch", [0, 2])
-def test_a_continued_run_is_the_unbroken_run(epoch, unbroken, tmp_path, monkeypatch):
-    cut_off(monkeypatch, tmp_path, epoch, *HARD)
-    tiny_run(tmp_path, *HARD, "ckpt_path=last")
-    assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2, 3]
-    assert_same_run(tmp_path, unbroken)
+from convpose.training.fit import train
 
 
 def test_workers_change_nothing(unbroken, tmp_path):
-    tiny_run(tmp_path, *HARD, "data.num_workers=1")
+    tiny_run(tmp_path, *RANDOM, "data.num_workers=1")
     assert_same_run(tmp_path, unbroken)
 
 
 def test_another_seed_is_another_run(unbroken, tmp_path):
-    tiny_run(tmp_path, *HARD, "seed=1")
+    tiny_run(tmp_path, *RANDOM, "seed=1")
     assert history(tmp_path) != history(unbroken)
-
-
-def test_a_moving_average_continues(tmp_path, monkeypatch):
-    overrides = ("callbacks=[default,ema]", "callbacks.ema.decay=0.5", "trainer.max_epochs=3")
-    tiny_run(tmp_path / "unbroken", *overrides)
-    cut_off(monkeypatch, tmp_path / "cut", 1, *overrides)
-    tiny_run(tmp_path / "cut", *overrides, "ckpt_path=last")
-    assert_same_run(tmp_path / "cut", tmp_path / "unbroken")
-    content = saved(tmp_path / "cut")
-    assert_same(content["current_model_state"], saved(tmp_path / "unbroken")["current_model_state"])
-    name = "model.head.output.weight"
-    assert not torch.equal(content["state_dict"][name], content["current_model_state"][name])
-
-
-def test_early_stopping_remembers_across_a_break(tmp_path, monkeypatch):
-    overrides = (
-        *("trainer.max_epochs=9", "callbacks.early_stopping.patience=2"),
-        "+callbacks.early_stopping.min_delta=1.0",  # nothing is ever better than the first epoch
-    )
-    cut_off(monkeypatch, tmp_path, 2, *overrides)
-    tiny_run(tmp_path, *overrides, "ckpt_path=last")
-    assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2]
 
 
 def test_last_follows_every_epoch_also_when_none_is_better(tmp_path):
@@ -127,42 +31,6 @@ def test_last_follows_every_epoch_also_when_none_is_better(tmp_path):
     assert saved(tmp_path)["epoch"] == 2
     best = json.loads((tmp_path / "metrics.json").read_text())
     assert saved(tmp_path, "best")["epoch"] == best["epoch"]
-
-
-def test_a_finished_run_has_its_result_at_once(unbroken, tmp_path):
-    best = json.loads((unbroken / "metrics.json").read_text())
-    before = history(unbroken)
-    assert tiny_run(unbroken, *HARD, "ckpt_path=last") == best["val/pck@0.2"]
-    assert history(unbroken) == before
-    with pytest.raises(
-        ConfigError, match="trainer: You restored a checkpoint with current_epoch=4"
-    ):
-        tiny_run(unbroken, *HARD, "ckpt_path=last", "trainer.max_epochs=2")
-
-
-def test_seconds_of_a_continued_run_are_those_of_all_epochs(unbroken):
-    facts = json.loads((unbroken / "run.json").read_text())
-    rows = read_history(unbroken / "metrics.csv")
-    assert facts["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=0.06)
-
-
-def test_checkpoint_to_resume(tmp_path):
-    assert checkpoint_to_resume(None, tmp_path) is None
-    assert checkpoint_to_resume("last", tmp_path) is None, "a queue may repeat the same command"
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.parent.mkdir()
-    last.touch()
-    assert checkpoint_to_resume("last", tmp_path) == last
-    assert checkpoint_to_resume(str(last), tmp_path) == last
-
-
-def test_the_checkpoint_of_another_network(unbroken):
-    path = unbroken / "checkpoints" / "last.ckpt"
-    for override in ("model.width=0.125", "model.depth=13", "head.hidden=8"):
-        model = nn.ModuleDict({"model": build_model(tiny_config(override))})
-        with pytest.raises(ModelError, match=r"of another network: \d+ tensors are missing, left"):
-            check_checkpoint(path, model)
-    check_checkpoint(path, nn.ModuleDict({"model": build_model(tiny_config())}))
 
 
 def test_weights_of_a_run_start_another(unbroken, tmp_path):
@@ -201,7 +69,7 @@ def test_eight_images_by_heart(tmp_path, monkeypatch):
     pck = tiny_run(
         tmp_path,
         *("debug=overfit", "model.width=0.125", "trainer.max_epochs=300", "logger=none"),
-        "+trainer.enable_checkpointing=false" if False else "~callbacks.checkpoint",
+        "~callbacks.checkpoint",
     )
     assert pck > 0.95
     assert len(set(seen)) == 1
@@ -210,19 +78,19 @@ def test_eight_images_by_heart(tmp_path, monkeypatch):
 
 
 def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
-    search = ("data.batch_size=2", "trainer.max_epochs=3", "scheduler=constant", "logger=none")
+    search = ("data.batch_size=4", "trainer.max_epochs=15", "scheduler=constant", "logger=none")
     tiny_run(tmp_path / "found", *search, "lr_find=true")
     assert "lr_find: optimizer.lr=" in capsys.readouterr().out
     assert (tmp_path / "found" / "lr_find.png").stat().st_size > 10_000
     rate = history(tmp_path / "found")[0]["lr"]
-    assert 1e-6 < rate <= 0.1
+    assert 1e-4 < rate <= 0.1
     tiny_run(tmp_path / "given", *search, f"optimizer.lr={rate}")
     assert_same_run(tmp_path / "found", tmp_path / "given")
     assert not list((tmp_path / "found").glob(".lr_find*"))
 
 
 def test_a_search_over_too_few_steps(tmp_path):
-    with pytest.raises(ConfigError, match="no valley; choose optimizer.lr yourself"):
+    with pytest.raises(ConfigError, match=r"no valley; choose optimizer\.lr yourself"):
         tiny_run(tmp_path, "lr_find=true", "trainer.max_epochs=1", "logger=none")
     assert not list(tmp_path.iterdir())
 
@@ -277,7 +145,7 @@ def test_the_console_is_clean(tmp_path, monkeypatch, capsys):
     assert [str(w.message) for w in shown] == []
     assert err == ""
     lines = [line.split()[0] for line in out.splitlines()]
-    assert lines == ["run", "epoch", "best", "python", "tensorboard"] * 2
+    assert lines == ["run", "epoch", "epoch", "best", "python", "tensorboard"] * 2
 
 
 @pytest.mark.slow
@@ -290,7 +158,9 @@ def test_a_compiled_network_trains(tmp_path, monkeypatch):
 
 
 def test_a_network_that_cannot_be_compiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/compiler"))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(ConfigError, match="compile=true: .*compiler.*; type compile=false"):
-        tiny_run(tmp_path, "compile=true", "debug=fast", "logger=none")
+    def no_compiler(*_, **__):
+        raise torch._dynamo.exc.TorchDynamoException("InvalidCxxCompiler: no compiler\nmore")
+
+    monkeypatch.setattr(Trainer, "fit", no_compiler)
+    with pytest.raises(ConfigError, match=r"^compile=true: Invalid.*r; type compile=false$"):
+        tiny_run(tmp_path)

@@ -50,7 +50,7 @@ class CollapseAlarm(Callback):
         predicted, labelled = torch.cat(self._predicted), torch.cat(self._labelled)
         self._predicted, self._labelled = [], []
         ratio = float(spread(predicted.masked_fill(labelled.isnan(), torch.nan)) / spread(labelled))
-        pl_module.log("val/spread", ratio, sync_dist=True)
+        pl_module.log("val/spread", ratio, logger=False, sync_dist=True)
         self.epochs_below = self.epochs_below + 1 if ratio < self.threshold else 0
         if self.epochs_below == self.patience:
             log.warning(

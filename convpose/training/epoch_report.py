@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -95,6 +96,13 @@ class EpochReport(Callback):
         for name, value in metrics.items():
             writer.add_scalar(name, value, int(best["epoch"]))
         writer.flush()
+
+
+class EpochBar(RichProgressBar):
+    """A progress bar that counts epochs from 1, as the report does."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs} "
 
 
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.tuner.tuning import Tuner
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from rich.console import Console
-from torch import nn
 
 from convpose.build import (
     build,
@@ -30,13 +28,12 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
 from convpose.models.layer_table import layer_table, layer_table_markdown
 from convpose.models.pose_model import PoseModel
-from convpose.models.weights import read_weights
 from convpose.report.curves import loss_by_rate, save_figure
 from convpose.run import Run, hyperparameters
-from convpose.training.epoch_report import EpochReport, tensorboard
+from convpose.training.epoch_report import EpochBar, EpochReport, tensorboard
 from convpose.training.module import HEADLINE, LOWER_IS_BETTER, PoseModule
+from convpose.training.resume import check_checkpoint, checkpoint_to_resume
 
-log = logging.getLogger(__name__)
 IGNORED_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.11 and later
     ".*does not have many workers",  # data.num_workers is chosen with care, see PoseDataModule
@@ -80,20 +77,22 @@ def train(cfg: DictConfig, folder: Path) -> float:
     if cfg.lr_find and not checkpoint:
         find_learning_rate(trainer, module, datamodule, folder)
     run = Run(folder)
-    run.write_start(cfg, datamodule.split)
-    write_layers(trainer, module.model, cfg.data.input_size_px, folder)
+    if trainer.is_global_zero:
+        run.write_start(cfg, datamodule.split)
+        write_layers(trainer, module.model, cfg.data.input_size_px, folder)
     if cfg.compile:
         module.model.compile()
-    print(f"run folder {folder}", flush=True)
+    trainer.print(f"run folder {folder}", flush=True)
     fit(trainer, module, datamodule, checkpoint)
     best = report.best()
     if not best:
         raise ModelError(f"no epoch gave a finite {cfg.monitor}; see {report.path}")
-    run.write_end(best, sum(row["seconds"] for row in report.rows))
+    if trainer.is_global_zero:
+        run.write_end(best, sum(row["seconds"] for row in report.rows))
     value, epoch = best[cfg.monitor], best["epoch"] + 1
-    print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
-    print(f"  python -m convpose.evaluate run={folder} split=val")
-    print(f"  tensorboard --logdir {cfg.paths.runs}")
+    trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
+    trainer.print(f"  python -m convpose.evaluate run={folder} split=val")
+    trainer.print(f"  tensorboard --logdir {cfg.paths.runs}")
     return value
 
 
@@ -161,51 +160,6 @@ def check_monitor(cfg: DictConfig) -> None:
         )
 
 
-def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
-    """The checkpoint to continue from; None to start.
-
-    ``last`` in a folder without a checkpoint starts, so that a scheduler can put the same command
-    into its queue again and again.
-
-    Raises:
-        ModelError: a file that does not exist.
-    """
-    if ckpt_path is None:
-        return None
-    if ckpt_path == "last":
-        last = folder / "checkpoints" / "last.ckpt"
-        if last.is_file():
-            return last
-        log.info("ckpt_path=last: nothing to continue in %s, starting", folder)
-        return None
-    if not Path(ckpt_path).is_file():
-        raise ModelError(f"ckpt_path={ckpt_path}: no such file; type ckpt_path=last or a .ckpt")
-    return Path(ckpt_path)
-
-
-def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> None:
-    """Hold a checkpoint against the network and the epochs that are wanted.
-
-    Raises:
-        ModelError: of another network, or of more epochs.
-    """
-    saved, own = read_weights(path), module.state_dict()
-    misfits = [k for k in {**own, **saved} if k not in own or k not in saved]
-    misfits = misfits or [k for k in own if own[k].shape != saved[k].shape]
-    if misfits:
-        raise ModelError(
-            f"ckpt_path={path}: the checkpoint of another network: {len(misfits)} tensors are "
-            f"missing, left over or of another shape, the first is {misfits[0]}; type the model, "
-            "head and data.input_size_px keys of its run"
-        )
-    epochs = torch.load(path, weights_only=True, mmap=True).get("epoch", 0) + 1
-    if epochs > max_epochs:
-        raise ModelError(
-            f"ckpt_path={path}: {epochs} epochs are trained already; type trainer.max_epochs={epochs} "
-            "or more"
-        )
-
-
 def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
     """The report, the configured callbacks that are not null, a progress bar on a terminal."""
     nodes = (cfg.get("callbacks") or {}).items()
@@ -213,7 +167,7 @@ def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
     callbacks: list[Callback] = [report]
     callbacks += [build(node, f"callbacks.{name}") for name, node in nodes if node]
     if cfg.trainer.enable_progress_bar and Console().is_terminal:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks.append(EpochBar(leave=False))
     return callbacks
 
 

@@ -89,7 +89,7 @@ class PoseModule(LightningModule):
         self.validation = self.metrics.compute()
         self.metrics.reset()
         for name in HEADLINE:
-            self.log(f"val/{name}", float(self.validation[name]), sync_dist=True)
+            self._log(f"val/{name}", float(self.validation[name]))
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and its schedule, stepped every batch."""
@@ -104,5 +104,14 @@ class PoseModule(LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def _log(self, name: str, value: torch.Tensor, batch_size: int) -> None:
-        self.log(name, value, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+    def _log(self, name: str, value: torch.Tensor | float, batch_size: int | None = None) -> None:
+        """For callbacks and progress bar; `EpochReport` writes to the logger, by epoch."""
+        self.log(
+            name,
+            value,
+            logger=False,
+            on_step=False,
+            on_epoch=True,
+            batch_size=batch_size,
+            sync_dist=True,
+        )

@@ -209,8 +209,6 @@ class Loop(L.LightningModule):
         self.metrics.reset()
 
 
-# Lightning 2.6 asks torch's pytree about leaves in a way that torch has deprecated.
-@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")  # two batches
 def test_serves_a_validation_loop(tmp_path) -> None:
     batch = a_split()

@@ -15,7 +15,7 @@ from convpose.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
 from convpose.training.alarms import CollapseAlarm, NanGuard, spread
 from convpose.training.checkpoints import BestAndLast
-from convpose.training.epoch_report import EpochReport, _line, tensorboard
+from convpose.training.epoch_report import EpochBar, EpochReport, _line, tensorboard
 from convpose.training.preview import PosePreview
 
 LABELS = torch.rand(32, 14, 2, generator=torch.Generator().manual_seed(0))
@@ -240,6 +240,11 @@ def test_both_losses_share_a_chart(tmp_path, writer):
     EpochReport(tmp_path, "val/loss", "min", {}).on_fit_start(SimpleNamespace(), None)
     (chart,) = writer.layout["losses"].values()
     assert chart == ["Multiline", ["train/loss", "val/loss"]]
+
+
+def test_the_bar_counts_as_the_report_does(monkeypatch):
+    monkeypatch.setattr(EpochBar, "trainer", SimpleNamespace(max_epochs=9))
+    assert EpochBar()._get_train_description(0) == "epoch 1/9 "
 
 
 def test_no_writer_without_a_logger():

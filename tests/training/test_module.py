@@ -4,11 +4,10 @@ import pytest
 import torch
 from conftest import tiny_config
 
-from convpose.build import build_datamodule, build_model, build_module
+from convpose.build import build_datamodule, build_model, build_module, build_trainer
 from convpose.geometry import transform
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.skeleton import LSP14
-from convpose.training.fit import build_callbacks, build_trainer
 from convpose.training.module import HEADLINE, LOWER_IS_BETTER, PoseModule
 
 
@@ -24,7 +23,8 @@ def parts():
 def test_the_validation_is_the_loss_and_the_metrics_of_all_images(parts, tmp_path):
     cfg, datamodule, module = parts
     trainer = build_trainer(cfg, [], False, tmp_path)
-    (logged,) = trainer.validate(module, datamodule=datamodule, verbose=False)
+    trainer.validate(module, datamodule=datamodule, verbose=False)
+    logged = trainer.callback_metrics
     metrics, losses, images = PoseMetrics(LSP14), 0.0, 0
     with torch.no_grad():
         for batch in datamodule.val_dataloader():
@@ -41,9 +41,9 @@ def test_the_validation_is_the_loss_and_the_metrics_of_all_images(parts, tmp_pat
             )
     expected = metrics.compute()
     assert expected["num_images"] == 6
-    assert logged["val/loss"] == pytest.approx(float(losses) / images, abs=1e-6)
+    assert float(logged["val/loss"]) == pytest.approx(float(losses) / images, abs=1e-6)
     for name in HEADLINE:
-        assert logged[f"val/{name}"] == pytest.approx(expected[name], abs=1e-6)
+        assert float(logged[f"val/{name}"]) == pytest.approx(expected[name], abs=1e-6)
     assert module.validation["per_joint"] == expected["per_joint"]
     assert set(LOWER_IS_BETTER) <= {"val/loss", *(f"val/{name}" for name in HEADLINE)}
 
@@ -56,36 +56,23 @@ def test_a_second_validation_forgets_the_first(parts, tmp_path):
         assert module.validation["num_images"] == 6
 
 
-def test_an_epoch_seeds_dropout(parts, monkeypatch):
+def test_dropout_is_seeded_by_run_epoch_and_batch(parts, monkeypatch):
     _, _, module = parts
-    image = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    outputs = {}
-    for epoch in (3, 4, 3):
+    dropout, masks = module.train().model.backbone.dropout, {}
+    for seed, epoch, batch in [(0, 3, 1), (0, 3, 2), (0, 4, 1), (1, 3, 1)] * 2:
         monkeypatch.setattr(PoseModule, "current_epoch", epoch)
-        module.train().on_train_epoch_start()
-        outputs.setdefault(epoch, []).append(module.model.backbone.dropout(torch.ones(500)))
-        module(image)
-    assert torch.equal(*outputs[3])
-    assert not torch.equal(outputs[3][0], outputs[4][0])
-
-
-def test_another_seed_drops_other_features(parts, monkeypatch):
-    _, _, module = parts
-    monkeypatch.setattr(PoseModule, "current_epoch", 0)
-    masks = []
-    for seed in (0, 1):
         module.seed = seed
-        module.train().on_train_epoch_start()
-        masks.append(module.model.backbone.dropout(torch.ones(500)))
-    assert not torch.equal(*masks)
+        module.on_train_batch_start({}, batch)
+        masks.setdefault((seed, epoch, batch), []).append(dropout(torch.ones(500)))
+    for first, again in masks.values():
+        assert torch.equal(first, again)
+    assert len({tuple(first.tolist()) for first, _ in masks.values()}) == 4
 
 
 def test_the_found_rate_replaces_the_configured_one(parts, tmp_path):
     cfg, datamodule, module = parts
     module.learning_rate = 0.125
-    trainer = build_trainer(
-        cfg, build_callbacks(tiny_config("~callbacks"), None)[1:], False, tmp_path
-    )
+    trainer = build_trainer(cfg, [], False, tmp_path)
     trainer.fit(module, datamodule=datamodule)
     assert trainer.optimizers[0].param_groups[0]["initial_lr"] == 0.125
     steps = trainer.lr_scheduler_configs[0].scheduler.last_epoch

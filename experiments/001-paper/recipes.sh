@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# What in the paper's recipe keeps the network at the mean pose? One change a run, short trainings.
+# Usage, from the repository's root, with the archive in CONVPOSE_DATA or data/:
+#   bash experiments/001-paper/recipes.sh [further overrides, e.g. trainer=gpu trainer.max_epochs=25]
+set -euo pipefail
+train="${PYTHON:-.venv/bin/python} -m convpose.train experiment=paper study=001-recipes model.width=0.25
+  data.input_size_px=64 trainer.max_epochs=10 callbacks.early_stopping=null callbacks.preview=null"
+
+$train "$@"                                    # the paper's recipe
+$train head.standardize=true "$@"              # targets in units of their mean and deviation
+$train optimizer.lr=0.2 "$@"                   # a higher rate
+$train data.crop=box "$@"                      # the person's box instead of the whole image
+$train data.crop=box head.standardize=true optimizer.nesterov=true augment=default scheduler=cosine "$@"
