@@ -98,7 +98,8 @@ def evaluate_run(cfg: DictConfig) -> float:
     predictions.save(folder / "predictions.npz")
     history = run.folder / "metrics.csv"
     if history.is_file():
-        figure = training_curves(history, trained.monitor, trained.monitor_mode, run.folder.name)
+        title = f"Training of {run.folder.parent.name}, {'+'.join(trained.data.sources)}"
+        figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
         save_figure(figure, folder / "training.png")
     return write_report(predictions, truth, datamodule, split_name, cfg, folder)
 
