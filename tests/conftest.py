@@ -1,31 +1,17 @@
-"""What the tests of training share: a network and data so small that a run takes seconds."""
+"""Fixtures that all tests share."""
 
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from hypothesis import settings
+from tiny import RANDOM, Command, tiny_run
 
-from convpose.application import conf_folder
-from convpose.report.history import read_history
-from convpose.train import main
-from convpose.training.fit import train
-
-TINY = (
-    *("data=synthetic", "data.sources.synthetic.num_images=40"),
-    *("data.sources.synthetic.image_size_px=48", "data.input_size_px=32"),
-    *("data.batch_size=8", "data.num_workers=0", "model.depth=11", "model.width=0.0625"),
-    *("trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
-)
-RANDOM = ("augment=default", "model.dropout=0.5", "trainer.max_epochs=4")  # all that is random
-CLOCKS = ("seconds", "images_per_s")
+# A busy machine is no failure, and the same examples every time make a failure repeatable.
+settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("convpose")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,66 +20,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def tiny_config(*overrides: str, name: str = "train") -> DictConfig:
-    """The composed configuration of a tiny run, as `convpose.train` gets it."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose(name, [*TINY, *overrides])
-
-
-def tiny_run(folder: Path, *overrides: str) -> float:
-    """Train in a folder, in this process."""
-    return train(tiny_config(*overrides), folder)
-
-
 @pytest.fixture(scope="session")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of four epochs with all that is random."""
     folder = tmp_path_factory.mktemp("unbroken")
     tiny_run(folder, *RANDOM)
     return folder
-
-
-def history(folder: Path) -> list[dict[str, float]]:
-    rows = read_history(folder / "metrics.csv")
-    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
-
-
-def saved(folder: Path, name: str = "last") -> dict:
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-
-
-def assert_same(a, b, where: str = "") -> None:
-    """Bit-equality of nested containers of tensors."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{i}]")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert history(one) == history(other)
-    for name in ("best", "last"):
-        a, b = saved(one, name), saved(other, name)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
-            assert_same(a[part], b[part], f"{name}.{part}")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int | str | None
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -108,38 +40,3 @@ def command(
     for added in set(root.handlers) - set(handlers):
         added.close()
     root.handlers[:], root.level = handlers, level
-
-
-class Command:
-    """Calls the training application with a command line.
-
-    Args:
-        monkeypatch, capsys: pytest's.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch = monkeypatch
-        self.capsys = capsys
-
-    def __call__(self, *arguments: str) -> Ended:
-        self.monkeypatch.setattr(sys, "argv", ["train", *arguments])
-        self.capsys.readouterr()
-        code: int | str | None = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        return Ended(code, *self.capsys.readouterr())
-
-
-def start(folder: Path, *arguments: str, module: str = "convpose.train") -> subprocess.Popen[str]:
-    """The real command line in a process of its own, in a folder."""
-    checkout = str(Path(__file__).parent.parent)
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )

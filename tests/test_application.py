@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY, tiny_config
 from omegaconf import OmegaConf
+from tiny import TINY, tiny_config
 
 from convpose.application import (
     FailedJobs,

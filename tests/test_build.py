@@ -4,8 +4,8 @@ from typing import Literal
 
 import pytest
 import torch
-from conftest import tiny_config
 from omegaconf import OmegaConf
+from tiny import tiny_config
 from torch import nn
 
 from convpose.build import (

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, assert_same_run, history, start, tiny_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tiny import TINY, assert_same_run, history, start, tiny_run
 
 from convpose.report.history import read_history
 

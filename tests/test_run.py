@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from conftest import tiny_config
+from tiny import tiny_config
 
 from convpose.errors import ConfigError, ModelError
 from convpose.run import GROUPS, Run, describe, hyperparameters, revision

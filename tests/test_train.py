@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 import torch
-from conftest import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 from lightning import Trainer
+from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
 from convpose.build import build_model
 from convpose.errors import ConfigError, ModelError

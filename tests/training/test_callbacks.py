@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from tiny import tiny_config
 
 from convpose.build import build_datamodule
 from convpose.errors import ConfigError, ModelError

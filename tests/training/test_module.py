@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_config
+from tiny import tiny_config
 
 from convpose.build import build_datamodule, build_model, build_module, build_trainer
 from convpose.geometry import transform

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
+from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 from torch import nn
 
 from convpose.build import build_model
