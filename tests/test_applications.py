@@ -36,7 +36,8 @@ def test_data_prints_what_a_set_holds_and_draws_it(
     assert "right_ankle" in printed
     assert "split paper: train 17, val 3, test 4" in printed
     assert f"{cache.name}, 0." in printed
-    assert Image.open(gallery).width > 4 * 256
+    with Image.open(gallery) as sheet:
+        assert sheet.width > 4 * 256
 
 
 def test_data_names_a_missing_archive(

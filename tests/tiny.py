@@ -1,6 +1,7 @@
 """What the tests of training share: a network and data so small that a run takes seconds."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -112,4 +113,6 @@ def start(folder: Path, *arguments: str, module: str = "convpose.train") -> subp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a test run in the background ignores Ctrl-C, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

@@ -183,7 +183,7 @@ class TestCache:
         first = ready(sources={"lspet": opened}, cache=str(path), cache_quality=95)
         assert opened.opened == 1
         written = path.stat().st_mtime_ns
-        again = ready(sources={"lspet": opened}, cache=str(path))
+        again = ready(sources={"lspet": opened}, cache=str(path), cache_quality=95)
         assert opened.opened == 1
         assert path.stat().st_mtime_ns == written
         plain = ready(sources={"lspet": opened})
@@ -212,9 +212,11 @@ class TestCache:
         other = {"synthetic": partial(SyntheticSource, num_images=41, image_size_px=64)}
         with pytest.raises(
             DataError,
-            match=r"holds synthetic num_images=40 image_size_px=64, the .* num_images=41",
+            match=r"holds synthetic num_images=40 image_size_px=64; .*, the .* num_images=41",
         ):
             ready(cache=path, sources=other)
+        with pytest.raises(DataError, match=r"holds .*; 224 px jpeg 90, the .*; 96 px jpeg 90;"):
+            ready(cache=path, cache_size_px=96)  # an old, small cache is not used unnoticed
 
     def test_where_the_archive_lies_does_not_matter(self):
         def opening(**keys):
@@ -223,9 +225,9 @@ class TestCache:
         here = partial(opening, name="lspet", source="/a.zip", folder="/x", mirrors=[], sha256="1")
         there = partial(opening, name="lspet", source=None, folder="/y", mirrors=["u"], sha256=None)
         contents = {datamodule({"lspet": s}).contents for s in (here, there)}
-        assert contents == {"lspet name=lspet"}
+        assert contents == {"lspet name=lspet; 224 px jpeg 90"}
         both = {"lsp": partial(opening, name="lsp"), "lspet": here}
-        assert datamodule(both).contents == "lsp name=lsp; lspet name=lspet"
+        assert datamodule(both).contents == "lsp name=lsp; lspet name=lspet; 224 px jpeg 90"
 
 
 class TestRefused:
