@@ -138,7 +138,8 @@ def write_report(
     console = Console()
     for table in report[:2]:
         console.print(table.to_rich())
-    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    pictures = "; look at sample.png" if cfg.gallery else ""
+    console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)
     return float(measures["pck@0.2"])
 
 

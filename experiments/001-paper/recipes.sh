@@ -11,3 +11,5 @@ $train head.standardize=true "$@"              # targets in units of their mean 
 $train optimizer.lr=0.2 "$@"                   # a higher rate
 $train data.crop=box "$@"                      # the person's box instead of the whole image
 $train data.crop=box head.standardize=true optimizer.nesterov=true augment=default scheduler=cosine "$@"
+$train data.crop=box head.standardize=true augment=default scheduler=cosine optimizer=adamw \
+  '~optimizer.momentum' '~optimizer.nesterov' loss=l1 optimizer.lr=0.001 optimizer.weight_decay=0.05 "$@"
