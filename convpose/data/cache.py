@@ -163,6 +163,8 @@ def write_cache(
         "keypoints_px": np.stack([a.keypoints_px for a in annotations]),
         "visibility": np.stack([a.visibility for a in annotations]),
     }
+    # safetensors writes memory as it lies, whatever the strides say
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     pixels = np.concatenate(encoded)
     meta: dict[str, Any] = {
         "crop": str(crop),

@@ -83,6 +83,15 @@ class TestRoundTrip:
             assert a.visibility.tolist() == b.visibility.tolist()
             assert (b.keypoints_px.dtype, b.visibility.dtype) == (np.float32, np.uint8)
 
+    def test_keypoints_of_any_memory_order_are_kept(self, tmp_path):
+        source = dotted_source(count=12)
+        points = np.stack([a.keypoints_px for a in source.annotations])
+        for a in source.annotations:  # as joints.mat has them
+            object.__setattr__(a, "keypoints_px", np.asfortranarray(a.keypoints_px))
+        again = cached(source, tmp_path / "crops")
+        kept = np.stack([a.keypoints_px for a in again.annotations])
+        assert np.array_equal(kept, points, equal_nan=True)
+
     @settings(max_examples=25)
     @given(
         seed=st.integers(0, 10**6),
