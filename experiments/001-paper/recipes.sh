@@ -10,6 +10,8 @@ $train "$@"                                    # the paper's recipe
 $train head.standardize=true "$@"              # targets in units of their mean and deviation
 $train optimizer.lr=0.2 "$@"                   # a higher rate
 $train data.crop=box "$@"                      # the person's box instead of the whole image
-$train data.crop=box head.standardize=true optimizer.nesterov=true augment=default scheduler=cosine "$@"
-$train data.crop=box head.standardize=true augment=default scheduler=cosine optimizer=adamw \
-  '~optimizer.momentum' '~optimizer.nesterov' loss=l1 optimizer.lr=0.001 optimizer.weight_decay=0.05 "$@"
+better="data.crop=box head.standardize=true augment=default scheduler=cosine"
+$train $better optimizer.nesterov=true "$@"
+$train $better optimizer.nesterov=true optimizer.lr=1.0 trainer.max_epochs=4 "$@"
+$train $better optimizer=adamw ~optimizer.momentum ~optimizer.nesterov optimizer.lr=0.001 \
+  optimizer.weight_decay=0.05 trainer.max_epochs=4 "$@"
