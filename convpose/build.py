@@ -53,7 +53,17 @@ def check_top_level(cfg: DictConfig) -> None:
 
 
 def build_datamodule(cfg: DictConfig, skeleton: Skeleton = LSP14) -> PoseDataModule:
-    """The data of ``cfg.data`` with ``cfg.augment``, seeded by ``cfg.seed``."""
+    """The data of ``cfg.data`` with ``cfg.augment``, seeded by ``cfg.seed``.
+
+    Raises:
+        ConfigError: ``data.source`` for data that are not read from a file.
+    """
+    sources = (cfg.data.get("sources") or {}).values()
+    if cfg.data.get("source") is not None and not any("source" in s for s in sources if s):
+        raise ConfigError(
+            f"data.source={cfg.data.source}: this data set is not read from a file; type "
+            "data=lspet, data=lsp or data=lsp_lspet, or leave data.source out"
+        )
     augment = build(cfg.augment, "augment") if "augment" in cfg else None
     settings = OmegaConf.masked_copy(cfg.data, [k for k in cfg.data if k not in READ_BY_OTHERS])
     settings._set_parent(cfg)  # interpolations look for their keys there

@@ -163,3 +163,10 @@ def test_precision_auto_asks_the_hardware(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda a=avx512: bool(a))
         assert resolve_precision(cfg) == expected
     assert resolve_precision(tiny_config("trainer.precision=64-true")) == "64-true"
+
+
+def test_a_source_that_nothing_reads_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"data\.source=some\.zip: .* is not read from a file"
+    ):
+        build_datamodule(tiny_config("data.source=some.zip"))
