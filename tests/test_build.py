@@ -166,7 +166,5 @@ def test_precision_auto_asks_the_hardware(monkeypatch):
 
 
 def test_a_source_that_nothing_reads_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"data\.source=some\.zip: .* is not read from a file"
-    ):
+    with pytest.raises(ConfigError, match=r"data\.source=some\.zip: .* is not read from a file"):
         build_datamodule(tiny_config("data.source=some.zip"))
