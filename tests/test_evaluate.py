@@ -1,6 +1,7 @@
 """Evaluation through its door: rebuilt runs, files of predictions, and what it refuses."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from convpose.application import conf_folder
 from convpose.build import build_datamodule
@@ -99,6 +100,21 @@ def test_a_file_scores_like_the_run_that_wrote_it(run: Path) -> None:
     from_run = json.loads((file.parent / "metrics.json").read_text())
     from_file = json.loads((file.parent / "predictions_test" / "metrics.json").read_text())
     assert from_file == from_run
+
+
+def test_the_training_part_is_scored_without_augmentation(run: Path, tmp_path: Path) -> None:
+    mirrored = tmp_path / "mirrored"
+    shutil.copytree(run, mirrored)
+    cfg = OmegaConf.load(mirrored / "config.yaml")
+    cfg.augment.mirror_probability = 1.0
+    OmegaConf.save(cfg, mirrored / "config.yaml")
+
+    overrides = ("split=train", "accelerator=cpu", "gallery=0")
+    plain = evaluate(evaluation(f"run={run}", *overrides))
+
+    assert evaluate(evaluation(f"run={mirrored}", *overrides)) == plain
+    a, b = (Predictions.load(r / "evaluate_train" / "predictions.npz") for r in (run, mirrored))
+    assert np.array_equal(a.keypoints_px, b.keypoints_px)
 
 
 def configured_file(file: Path, *overrides: str) -> DictConfig:

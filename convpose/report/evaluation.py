@@ -77,6 +77,7 @@ def evaluate_run(cfg: DictConfig) -> float:
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:
         trained.data.batch_size = cfg.batch_size
+    trained.pop("augment", None)  # split=train is scored on the images as they are
     if "weights" in trained.model:
         trained.model.weights = None  # the checkpoint has them
     trained.trainer.accelerator = cfg.accelerator

@@ -2,7 +2,7 @@
 # The paper's setting on a GPU: 224 px, 25, 30 and 200 epochs; then the recipes at full size.
 # Usage, from the repository's root, with the archive in CONVPOSE_DATA or data/:
 #   bash experiments/001-paper/gpu.sh
-# The crop cache is written once (49 MiB) and may be copied to a machine without the archive.
+# The crop cache is written once and may be copied to a machine without the archive.
 set -euo pipefail
 python="${PYTHON:-.venv/bin/python}"
 cache="data.cache=runs/cache/lspet_image.safetensors data.cache_format=webp data.cache_quality=75"
