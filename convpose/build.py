@@ -83,7 +83,7 @@ def build_model(cfg: DictConfig, skeleton: Skeleton = LSP14) -> PoseModel:
         input_size_px=cfg.data.input_size_px,
         num_keypoints=skeleton.num_keypoints,
     )
-    return PoseModel(backbone, head, channels_last=cfg.channels_last)
+    return PoseModel(backbone, head, skeleton.num_keypoints, cfg.channels_last)
 
 
 def build_module(cfg: DictConfig, model: PoseModel, skeleton: Skeleton = LSP14) -> PoseModule:

@@ -14,11 +14,16 @@ class PoseOutput(TypedDict, total=False):
 
     Keys:
         keypoints: (B, K, 2) float32 unit coordinates of the crop.
-        scores: (B, K) in [0, 1], confidence of each keypoint.
+        scores: (B, K) in [0, 1], confidence of each keypoint: the head's own measure, which
+            `PoseModel` turns into a calibrated one.
+        visibility_logits: (B, K) of "visible" against "occluded", of heads that guess it.
+        heatmap_logits: (B, K, S, S), of the heads with heatmaps.
     """
 
     keypoints: torch.Tensor
     scores: torch.Tensor
+    visibility_logits: torch.Tensor
+    heatmap_logits: torch.Tensor
 
 
 class Backbone(Protocol):
@@ -46,13 +51,25 @@ class PoseModel(nn.Module):
     Args:
         backbone: `Backbone` module.
         head: module from features to `PoseOutput`.
+        num_keypoints: K.
         channels_last: memory layout of images and convolutions; faster on tensor cores and AMX.
+
+    A score is the head's confidence after ``σ(slope · logit + offset)`` of each keypoint, so that
+    it is the probability of a hit; `convpose.training.calibration` fits both on validation images.
     """
 
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
+    score_slope: torch.Tensor
+    score_offset: torch.Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, channels_last: bool = True) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        num_keypoints: int,
+        channels_last: bool = True,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head: Any = head
@@ -60,6 +77,8 @@ class PoseModel(nn.Module):
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(backbone, name), dtype=torch.float32) * 255
             self.register_buffer(name, value.view(1, 3, 1, 1))
+        self.register_buffer("score_slope", torch.ones(num_keypoints))
+        self.register_buffer("score_offset", torch.zeros(num_keypoints))
         self.to(memory_format=self.memory_format)
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
@@ -73,4 +92,6 @@ class PoseModel(nn.Module):
         output: PoseOutput = self.head(
             self.backbone(pixels.contiguous(memory_format=self.memory_format))
         )
+        logit = output["scores"].float().logit(eps=1e-4)
+        output["scores"] = torch.sigmoid(self.score_slope * logit + self.score_offset)
         return output

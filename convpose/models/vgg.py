@@ -9,7 +9,7 @@ from torchvision.models import vgg as torchvision_vgg
 
 from convpose.errors import ConfigError, ModelError
 from convpose.models.pose_model import Features
-from convpose.models.weights import read_weights
+from convpose.models.weights import load_backbone, read_weights
 
 # number of layers with weights → torchvision's name of the configuration
 CONFIGURATIONS = {11: "A", 13: "B", 16: "D", 19: "E"}
@@ -55,13 +55,13 @@ class VggBn(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(torch.as_tensor(module.bias))
         if weights is not None:
-            self._load(weights, depth)
+            self._load(weights, depth, width)
 
     def forward(self, image: torch.Tensor) -> Features:
         """(B, 3, S, S) to one map (B, C, S // 32, S // 32)."""
         return [self.dropout(self.features(image))]
 
-    def _load(self, weights: str, depth: int) -> None:
+    def _load(self, weights: str, depth: int, width: float) -> None:
         if weights == "imagenet":
             source = f"vgg{depth}_bn"
             try:
@@ -73,25 +73,10 @@ class VggBn(nn.Module):
                     f"({error}); download them elsewhere and type model.weights=FILE"
                 ) from error
         else:
-            source, state = weights, read_weights(Path(weights))
+            state = read_weights(Path(weights))
         features = {
             key.split("features.", 1)[1]: value
             for key, value in state.items()
             if "features." in key
         }
-        own = self.features.state_dict()
-        misfits = [k for k in own if k not in features or features[k].shape != own[k].shape]
-        if misfits:
-            raise ModelError(
-                f"model.weights={weights}: {source} does not fit VGG-{depth} of this width: "
-                f"{len(misfits)} of {len(own)} tensors are missing or of another shape, the first "
-                f"is features.{misfits[0]}; choose model.depth and model.width of the weights, or "
-                "type model.weights=null"
-            )
-        variances = [v for k, v in features.items() if k.endswith("running_var")]
-        if all(bool((v == 0).all()) for v in variances):
-            raise ModelError(
-                f"model.weights={weights}: the batch-norm statistics are all zero, these weights "
-                "were never trained; type model.weights=null or another file"
-            )
-        self.features.load_state_dict({k: features[k] for k in own})
+        load_backbone(self.features, features, weights, f"VGG-{depth} of width {width}")

@@ -1,5 +1,6 @@
-"""Reading weights: tensors only, never code."""
+"""Reading weights: tensors only, never code; and whether they fit."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -35,6 +36,37 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         raise ModelError(f"{path}: holds more than tensors; expected names with tensors only")
     return state
+
+
+def load_backbone(
+    module: nn.Module, state: Mapping[str, torch.Tensor], weights: str, what: str
+) -> None:
+    """Load all tensors of a backbone; more in the state dict, a classifier's, are left out.
+
+    Args:
+        module: the backbone.
+        state: tensors by the module's own names.
+        weights: what the user typed, for messages.
+        what: the architecture, for messages.
+
+    Raises:
+        ModelError: tensors that are missing or of another shape, or weights never trained.
+    """
+    own = module.state_dict()
+    misfits = [k for k in own if k not in state or state[k].shape != own[k].shape]
+    if misfits:
+        raise ModelError(
+            f"model.weights={weights}: does not fit {what}: {len(misfits)} of {len(own)} tensors "
+            f"are missing or of another shape, the first is {misfits[0]}; choose the model that "
+            "the weights are for, or type model.weights=null"
+        )
+    variances = [v for k, v in state.items() if k.endswith("running_var")]
+    if variances and all(bool((v == 0).all()) for v in variances):
+        raise ModelError(
+            f"model.weights={weights}: the batch-norm statistics are all zero, these weights "
+            "were never trained; type model.weights=null or another file"
+        )
+    module.load_state_dict({key: state[key] for key in own})
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:

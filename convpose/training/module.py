@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from convpose.data.annotation import PoseSample
 from convpose.geometry import transform
 from convpose.metrics.pose_metrics import PoseMetrics
+from convpose.models.heads.visibility import visibility_loss
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
 
@@ -66,9 +67,11 @@ class PoseModule(LightningModule):
         torch.manual_seed(hash(key))
 
     def training_step(self, batch: PoseSample, batch_idx: int) -> torch.Tensor:
-        """The loss, for Lightning to step on."""
-        _, loss = self.step(batch)
+        """The loss, for Lightning to step on; that of the visibility probe touches nothing else."""
+        output, loss = self.step(batch)
         self._log("train/loss", loss, len(batch["image_id"]))
+        if "visibility_logits" in output:
+            loss = loss + visibility_loss(output["visibility_logits"], batch["visibility"])
         return loss
 
     def validation_step(self, batch: PoseSample, batch_idx: int) -> PoseOutput:

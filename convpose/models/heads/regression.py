@@ -62,10 +62,10 @@ class RegressionHead(nn.Module):
             self.spread.copy_(std)
 
     def forward(self, features: Features) -> PoseOutput:
-        """Features to keypoints (B, K, 2) and scores (B, K); plain regression is always sure: 1."""
+        """Features to keypoints (B, K, 2) and scores (B, K): a half, for it cannot tell."""
         hidden = self.relu(self.hidden(features[-1].flatten(1)))
         raw = self.output(hidden).float().view(-1, self.num_keypoints, 2)
         return {
             "keypoints": self.centre + self.spread * raw,
-            "scores": raw.new_ones(raw.shape[:2]),
+            "scores": raw.new_full(raw.shape[:2], 0.5),
         }

@@ -1,0 +1,61 @@
+"""Cross-entropy between heatmaps."""
+
+import torch
+from torch import nn
+
+from convpose.errors import ConfigError
+from convpose.models.pose_model import PoseOutput
+
+
+class HeatmapCrossEntropy(nn.Module):
+    """Cross-entropy of the softmax heatmap to a Gaussian around the keypoint.
+
+    The softmax makes the cells of a map compete, so no weighting of foreground against background
+    is needed, and a keypoint costs the same whatever the number of cells.
+
+    Args:
+        sigma: of the Gaussian in cells.
+
+    Raises:
+        ConfigError: a sigma that is not above 0.
+    """
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise ConfigError(f"loss.sigma={sigma}: expected a number above 0, of heatmap cells")
+        self.sigma = sigma
+
+    def forward(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of a batch.
+
+        Args:
+            output: with ``heatmap_logits`` (B, K, S, S).
+            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
+            visibility: (B, K) of 0, 1, 2.
+
+        Returns:
+            Mean over the labelled keypoints inside the crop; 0 where there are none.
+        """
+        logits = output["heatmap_logits"]
+        inside = inside_crop(keypoints, visibility)
+        safe = torch.where(inside.unsqueeze(-1), keypoints, 0.5).float()
+        target = gaussian(safe, logits.shape[-1], self.sigma)
+        log_heatmap = logits.flatten(2).log_softmax(dim=2)
+        loss = -(target.flatten(2) * log_heatmap).sum(dim=2)
+        return (loss * inside).sum() / inside.sum().clamp(min=1)
+
+
+def inside_crop(keypoints: torch.Tensor, visibility: torch.Tensor) -> torch.Tensor:
+    """Mask (B, K) of labelled keypoints within the crop: the others have no cell."""
+    return (visibility > 0) & ((keypoints >= 0) & (keypoints < 1)).all(dim=-1)
+
+
+def gaussian(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
+    """Heatmaps (B, K, side, side) of unit keypoints (B, K, 2), each with the sum 1."""
+    centre = (torch.arange(side, device=keypoints.device) + 0.5) / side
+    away = (centre - keypoints.unsqueeze(-1)) * side / sigma  # (B, K, 2, side)
+    along = torch.softmax(-away.square() / 2, dim=-1)
+    return along[:, :, 1].unsqueeze(3) * along[:, :, 0].unsqueeze(2)
