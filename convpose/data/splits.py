@@ -4,6 +4,8 @@
   15 % validate, the last 15 % test (7,000 / 1,500 / 1,500 of LSPET's 10,000).
 - ``lsp``: LSPET and LSP 1–1000 train, but for 200 images of LSP 1–1000 that validate (fixed by
   ``default_rng(0)``); LSP 1001–2000 test, as everybody reports.
+- ``lsp_paper``: LSP split as by ``lsp`` and LSPET as by ``paper``, for one network that is scored on
+  both tests.
 - a path: a JSON file ``{"train": [ids], "val": [ids], "test": [ids]}`` such as a run's
   ``splits.json``.
 
@@ -28,7 +30,7 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
     """Ids of the three parts.
 
     Args:
-        name: ``paper``, ``lsp`` or the path of a JSON file.
+        name: ``paper``, ``lsp``, ``lsp_paper`` or the path of a JSON file.
         annotations: all annotations of the source, in its order.
 
     Raises:
@@ -39,11 +41,13 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
         split = _paper([a.image_id for a in annotations])
     elif name == "lsp":
         split = _lsp(annotations)
+    elif name == "lsp_paper":
+        split = _lsp_paper(annotations)
     elif name.endswith(".json"):
         split = _from_file(Path(name), {a.image_id for a in annotations})
     else:
         raise ConfigError(
-            f"data.split={name}: unknown split; type data.split=paper, data.split=lsp or the path "
+            f"data.split={name}: unknown split; type data.split=paper, lsp, lsp_paper or the path "
             "of a splits.json"
         )
     split["train"] = without_duplicates(split)
@@ -90,6 +94,12 @@ def _lsp(annotations: Sequence[Annotation]) -> Split:
         else:
             split["val" if a.image_id in validation else "train"].append(a.image_id)
     return split
+
+
+def _lsp_paper(annotations: Sequence[Annotation]) -> Split:
+    lsp = _lsp([a for a in annotations if a.dataset == "lsp"])
+    lspet = _paper([a.image_id for a in annotations if a.dataset != "lsp"])
+    return {stage: lsp[stage] + lspet[stage] for stage in STAGES}
 
 
 def _from_file(path: Path, known: set[str]) -> Split:

@@ -71,7 +71,7 @@ def decode(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tenso
     cell = torch.arange(side, device=logits.device)
     near_x = ((cell - peak % side).abs() <= window).float()  # (B, K, S)
     near_y = ((cell - peak // side).abs() <= window).float()
-    local = heatmap.unflatten(2, (side, side)) * near_x.unsqueeze(2) * near_y.unsqueeze(3)
+    local = heatmap.view(logits.shape) * near_x.unsqueeze(2) * near_y.unsqueeze(3)
     score = local.sum(dim=(2, 3))
     centre = (cell + 0.5) / side
     x = (local.sum(dim=2) * centre).sum(dim=2) / score
