@@ -1,7 +1,8 @@
 """Verify a data set: ``python -m convpose.data data=lspet``.
 
-Prints what it holds and what is wrong with it; ``data.gallery=out.png`` draws a contact sheet and
-``data.cache=FILE`` writes the crop cache.
+Prints what it holds, what was masked or left out, and what is wrong with it;
+``data.gallery=out.png`` draws a contact sheet, ``data.cache=FILE`` writes the crop cache and
+``coco=out.json`` exports all annotations as COCO keypoints.
 """
 
 from omegaconf import DictConfig
@@ -19,10 +20,14 @@ def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from convpose.build import build_datamodule
+    from convpose.data.coco_export import write_coco
     from convpose.data.inspect import inspect_source, render
-    from convpose.errors import DataError
+    from convpose.data.splits import STAGES
+    from convpose.errors import ConfigError, DataError
     from convpose.report.gallery import gallery
 
+    if cfg.coco_part not in (None, *STAGES):
+        raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(STAGES)}")
     datamodule = build_datamodule(cfg)
     datamodule.setup()
     train = datamodule.datasets["train"]
@@ -43,6 +48,13 @@ def main(cfg: DictConfig) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         PillowImage.fromarray(sheet).save(path)
         console.print(f"gallery {path}", highlight=False, soft_wrap=True)
+    if cfg.coco is not None:
+        annotations = train.source.annotations
+        if cfg.coco_part is not None:
+            annotations = [annotations[i] for i in datamodule.datasets[cfg.coco_part].indices]
+        write_coco(annotations, datamodule.skeleton, Path(cfg.coco))
+        people = f"{len(annotations):,} people of {datamodule.skeleton.name}"
+        console.print(f"coco {cfg.coco}, {people}", highlight=False, soft_wrap=True)
     if inspection.undecodable:
         raise DataError(
             f"{len(inspection.undecodable)} images cannot be decoded, the first is "

@@ -21,11 +21,15 @@ class Annotation:
     """One annotated person in one image.
 
     Attributes:
-        image_id: file stem, unique over all data sets (LSP ``im0001``, LSPET ``im00001``).
+        image_id: unique over all data sets: the file stem (LSP ``im0001``, LSPET ``im00001``),
+            with a number behind it where an image may show several people (``000000123456_789``).
         dataset: name of the data set it comes from.
         width_px, height_px: size of the image.
         keypoints_px: (K, 2) float32 in pixels of the image, NaN where unlabelled.
         visibility: (K,) uint8 of 0, 1, 2.
+        box_px: (4,) left, top, right and bottom edge of the person if the data set gives them.
+        file: name of the image in its source. People of one image stay on one side of a split.
+        part: ``train``, ``val`` or ``test`` if the data set's makers say so.
     """
 
     image_id: str
@@ -34,6 +38,9 @@ class Annotation:
     height_px: int
     keypoints_px: NDArray[np.float32]
     visibility: NDArray[np.uint8]
+    box_px: NDArray[np.float64] | None = None
+    file: str | None = None
+    part: str | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

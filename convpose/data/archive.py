@@ -48,7 +48,8 @@ class Archive:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._zip: tuple[int, zipfile.ZipFile] | None = None
-        if self.path.is_dir():
+        self._unpacked = self.path.is_dir()
+        if self._unpacked:
             members = [p.relative_to(self.path).as_posix() for p in self.path.rglob("*")]
             files = {name: name for name in members if (self.path / name).is_file()}
         elif self.path.is_file():
@@ -70,7 +71,7 @@ class Archive:
             raise DataError(f"{self.path}: {name} is missing; unpack or download the archive again")
         member = self._members[name]
         try:
-            if self.path.is_dir():
+            if self._unpacked:
                 return (self.path / member).open("rb")
             return self._open_zip().open(member)
         except _READ_ERRORS as error:
@@ -93,6 +94,8 @@ class Archive:
     def _open_zip(self) -> zipfile.ZipFile:
         if self._zip is None or self._zip[0] != os.getpid():
             problem = zip_problem(self.path)
+            if problem and not self.path.exists():
+                raise DataError(f"{self.path} {_VANISHED}")
             if problem:
                 raise DataError(
                     f"{self.path} is {problem}; delete it and download the archive again, or type "
@@ -102,6 +105,8 @@ class Archive:
         return self._zip[1]
 
     def _unreadable(self, name: str, error: Exception) -> DataError:
+        if isinstance(error, FileNotFoundError):
+            return DataError(f"{self.path}: {name} {_VANISHED}")
         return DataError(
             f"{self.path}: {name} cannot be read ({error}); the file is damaged, unpack or "
             "download the archive again"
@@ -111,6 +116,9 @@ class Archive:
         return {**self.__dict__, "_zip": None}
 
 
+_VANISHED = (
+    "has vanished; put it back, then the same command with ckpt_path=last continues a training"
+)
 # What zipfile and the file system raise on damaged, truncated or unsupported content.
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
 

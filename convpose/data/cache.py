@@ -58,16 +58,21 @@ class CropCache:
             )
         self._offsets = arrays["offsets"]
         self._regions = arrays["region_to_px"]
+        nothing = [None] * len(meta["image_ids"])
+        boxes, files, parts = (meta.get(key, nothing) for key in ("boxes_px", "files", "parts"))
         self.annotations: Sequence[Annotation] = [
-            Annotation(image_id, dataset, int(size[0]), int(size[1]), keypoints, visibility)
-            for image_id, dataset, size, keypoints, visibility in zip(
-                meta["image_ids"],
-                meta["datasets"],
-                arrays["size_px"],
-                arrays["keypoints_px"],
-                arrays["visibility"],
-                strict=True,
+            Annotation(
+                image_id,
+                meta["datasets"][i],
+                int(arrays["size_px"][i, 0]),
+                int(arrays["size_px"][i, 1]),
+                arrays["keypoints_px"][i],
+                arrays["visibility"][i],
+                None if boxes[i] is None else np.array(boxes[i]),
+                files[i],
+                parts[i],
             )
+            for i, image_id in enumerate(meta["image_ids"])
         ]
 
     def _open(self) -> None:
@@ -174,6 +179,9 @@ def write_cache(
         "quality": quality,
         "image_ids": [a.image_id for a in annotations],
         "datasets": [a.dataset for a in annotations],
+        "boxes_px": [None if a.box_px is None else a.box_px.tolist() for a in annotations],
+        "files": [a.file for a in annotations],
+        "parts": [a.part for a in annotations],
     }
     meta["sha256"] = _checksum(meta, pixels, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)

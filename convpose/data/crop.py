@@ -4,7 +4,8 @@ The crop is an affine ``unit_to_px``; `convpose.geometry.warp` samples it. Three
 
 - ``image``: the whole frame stretched to the square input, as the paper did;
 - ``letterbox``: the whole frame, padded to a square;
-- ``box``: a square around the labelled joints, `box_scale` times as large.
+- ``box``: a square around the person, `box_scale` times as large: around the data set's own box
+  where it gives one (COCO, MPII), else around the labelled joints.
 """
 
 from collections.abc import Mapping
@@ -64,20 +65,34 @@ class Crop:
     def unit_to_px(self, annotation: Annotation) -> Affine:
         """The (2, 3) affine from the crop's unit square to pixels of the image."""
         mode = self.mode_of(annotation)
-        width, height = annotation.width_px, annotation.height_px
-        if mode == "image":
-            return box_to_affine(np.array([-0.5, -0.5, width - 0.5, height - 0.5]))
-        if mode == "letterbox":
-            centre = np.array([(width - 1) / 2, (height - 1) / 2])
-            return box_to_affine(square(centre, max(width, height)))
-        low, high = joints_box_px(annotation)
-        side = self.box_scale * max(high - low)
-        return box_to_affine(square((low + high) / 2, side))
+        if mode == "box":
+            return around_box(*person_box_px(annotation), self.box_scale)
+        return whole_frame(mode, annotation.width_px, annotation.height_px)
+
+
+def whole_frame(mode: str, width_px: int, height_px: int) -> Affine:
+    """``unit_to_px`` of a whole frame, stretched (``image``) or padded (``letterbox``)."""
+    if mode == "image":
+        return box_to_affine(np.array([-0.5, -0.5, width_px - 0.5, height_px - 0.5]))
+    centre = np.array([(width_px - 1) / 2, (height_px - 1) / 2])
+    return box_to_affine(square(centre, max(width_px, height_px)))
+
+
+def around_box(low: NDArray[np.float64], high: NDArray[np.float64], scale: float) -> Affine:
+    """``unit_to_px`` of a square around a box (corners (2,), (2,)), `scale` times as large."""
+    return box_to_affine(square((low + high) / 2, scale * max(high - low)))
 
 
 def square(centre: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     """Box (x0, y0, x1, y1) of a square."""
     return np.concatenate([centre - side / 2, centre + side / 2])
+
+
+def person_box_px(annotation: Annotation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Corners (2,), (2,) of the data set's box, or of `joints_box_px` if there is none."""
+    if annotation.box_px is None:
+        return joints_box_px(annotation)
+    return annotation.box_px[:2], annotation.box_px[2:]
 
 
 def joints_box_px(annotation: Annotation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.cache import CropCache, write_cache
 from convpose.data.crop import Crop
-from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
+from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image
@@ -49,7 +50,7 @@ class PoseDataModule(LightningDataModule):
         box_scale: side of the ``box`` crop over the longer side of the joints' box.
         input_size_px: side of the network's square input.
         augment: random changes of training samples; None for none.
-        batch_size: samples a step and process.
+        batch_size: samples a step and process; ``auto`` is made a number by a training.
         num_workers: loading processes; None takes one less than the usable cores, 1 to 8: a loader
             that shares its core with the network's threads slows both down several times.
         cache: file of the crop cache, written when it does not exist; None reads the originals.
@@ -70,7 +71,7 @@ class PoseDataModule(LightningDataModule):
         box_scale: float = 1.25,
         input_size_px: int = 224,
         augment: Augment | None = None,
-        batch_size: int = 64,
+        batch_size: int | Literal["auto"] = 64,
         num_workers: int | None = None,
         cache: str | None = None,
         cache_size_px: int = 224,
@@ -82,7 +83,7 @@ class PoseDataModule(LightningDataModule):
         super().__init__()
         for key, value, least in (
             ("input_size_px", input_size_px, 32),
-            ("batch_size", batch_size, 1),
+            ("batch_size", 1 if batch_size == "auto" else batch_size, 1),
             ("num_workers", num_workers or 0, 0),
         ):
             if value < least:
@@ -92,7 +93,7 @@ class PoseDataModule(LightningDataModule):
         self.crop = Crop(crop, box_scale)
         self.input_size_px = input_size_px
         self.augment = augment
-        self.batch_size = batch_size
+        self.batch_size = 0 if batch_size == "auto" else batch_size  # 0: not chosen yet
         self.num_workers = _free_cores() if num_workers is None else num_workers
         self.cache = None if cache is None else Path(cache)
         self.write_cache = partial(
@@ -154,67 +155,96 @@ class PoseDataModule(LightningDataModule):
                 self.augment if part == "train" else None,
                 self.seed,
             )
-        if self.batch_size > len(self.datasets["train"]):
+
+    def check_shares(self, processes: int) -> None:
+        """Refuse a training without a batch, or a validation in which a process has no image."""
+        train, val = (len(self.datasets[part]) for part in ("train", "val"))
+        own = -(-train // processes)
+        each = f" of each of {processes} processes" if processes > 1 else ""
+        if self.batch_size > own:
+            sensible = min(64, own, max(2, power_of_two(own // 4)))
             raise ConfigError(
-                f"data.batch_size={self.batch_size} is larger than the training part with its "
-                f"{len(self.datasets['train'])} images; type data.batch_size="
-                f"{max(1, len(self.datasets['train']) // 10)}"
+                f"data.batch_size={self.batch_size} is larger than the training part{each} with "
+                f"its {own} images; type data.batch_size={sensible}"
+            )
+        if processes > val:
+            raise ConfigError(
+                f"{processes} processes for {val} validation images; type trainer.devices={val}"
             )
 
     def keypoint_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation (K, 2) of the training part's labelled unit keypoints.
 
-        The mean is the mean pose, the baseline that every network has to beat.
+        The mean is the mean pose, the baseline that every network has to beat. A keypoint that the
+        data set never labels (COCO has no neck) gets the crop's centre and the others' deviation:
+        it is masked everywhere, so that nothing is learnt and nothing is scored.
 
         Raises:
-            DataError: a keypoint that no training image labels.
+            DataError: a keypoint that no training image labels, but others do.
         """
         train = self.datasets["train"]
         keypoints = np.stack([train.truth(i)["keypoints"].numpy() for i in range(len(train))])
-        never = np.isnan(keypoints).all(axis=(0, 2))
-        if never.any():
-            names = [
-                name for name, none in zip(self.skeleton.keypoints, never, strict=True) if none
-            ]
+        labelled = ~np.isnan(keypoints).all(axis=(0, 2))
+        known = np.any([a.labelled for a in train.source.annotations], axis=0)
+        never = np.flatnonzero(known & ~labelled)
+        if len(never):
+            names = ", ".join(self.skeleton.keypoints[k] for k in never)
             raise DataError(
-                f"data.split={self.split_name}: no image of the training part labels "
-                f"{', '.join(names)}; choose a split that has some in every part"
+                f"data.split={self.split_name}: no image of the training part labels {names}; "
+                "choose a split that has some in every part"
             )
-        return np.nanmean(keypoints, axis=0), np.nanstd(keypoints, axis=0)
+        mean, std = np.full((2, len(labelled), 2), 0.5, dtype=np.float32)
+        mean[labelled] = np.nanmean(keypoints[:, labelled], axis=0)
+        std[labelled] = np.nanstd(keypoints[:, labelled], axis=0)
+        std[~labelled] = std[labelled].mean(axis=0)
+        return mean, std
 
     def train_dataloader(self) -> DataLoader[PoseSample]:
         """Shuffled, augmented batches; the incomplete last one is dropped (batch norm)."""
+        self.check_shares(1)  # only here: a few people can be scored whatever the batch
         dataset = self.datasets["train"]
-        rank, world = 0, 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        sampler = EpochSampler(len(dataset), self.seed, rank, world)
-        return self._loader(dataset, sampler)
+        sampler = EpochSampler(len(dataset), self.seed, *_rank_and_processes())
+        return self._loader(dataset, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[PoseSample]:
-        """All validation samples in order."""
-        return self.loader("val")
+        """This process's share of the validation samples, all of them if it is the only one."""
+        return self.loader("val", *_rank_and_processes())
 
     def test_dataloader(self) -> DataLoader[PoseSample]:
         """All test samples in order; only `convpose.evaluate` reads them."""
         return self.loader("test")
 
-    def loader(self, part: str) -> DataLoader[PoseSample]:
-        """All samples of a part in order; those of ``train`` are augmented."""
-        return self._loader(self.datasets[part])
+    def loader(self, part: str, rank: int = 0, processes: int = 1) -> DataLoader[PoseSample]:
+        """A process's share of a part in order; samples of ``train`` are augmented."""
+        dataset = self.datasets[part]
+        if processes == 1:
+            return self._loader(dataset)
+        return self._loader(
+            dataset, batch_sampler=share(len(dataset), self.batch_size, rank, processes)
+        )
 
-    def _loader(
-        self, dataset: PoseLandmarksDataset, sampler: EpochSampler | None = None
-    ) -> DataLoader[PoseSample]:
+    def _loader(self, dataset: PoseLandmarksDataset, **order: Any) -> DataLoader[PoseSample]:
+        if self.batch_size == 0:
+            raise ConfigError("data.batch_size=auto: only a training chooses one; type a number")
+        order = order if "batch_sampler" in order else {"batch_size": self.batch_size, **order}
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            sampler=sampler,
-            drop_last=sampler is not None,
+            **order,
         )
+
+
+def power_of_two(most: int) -> int:
+    """The largest power of two that is not above `most`, at least 1."""
+    return 1 << max(0, most.bit_length() - 1)
+
+
+def _rank_and_processes() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def _free_cores() -> int:

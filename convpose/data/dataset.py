@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from convpose.data.annotation import PoseSample, PoseSource
 from convpose.data.augment import Augment
+from convpose.data.corruption import Corruption
 from convpose.data.crop import Crop
 from convpose.geometry import Affine, compose, invert, transform, warp
 from convpose.skeleton import Skeleton
@@ -35,7 +36,7 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         crop: Crop,
         input_size_px: int,
         skeleton: Skeleton,
-        augment: Augment | None = None,
+        augment: Augment | Corruption | None = None,
         seed: int = 0,
     ) -> None:
         self.source = source
@@ -135,3 +136,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
         padded = np.resize(order, len(self) * self.world_size)
         for position in padded[self.rank :: self.world_size]:
             yield self.epoch, int(position)
+
+
+def share(length: int, batch_size: int, rank: int, processes: int) -> list[list[int]]:
+    """Batches of positions for one of several processes: together all, and none twice.
+
+    Each has every `processes`-th position from `rank` on, and all have the same number of batches,
+    because in each of them the processes wait for each other.
+
+    Args:
+        length: number of samples, at least `processes`.
+        batch_size: the most of a batch; one more where a process would have an empty one.
+        rank: of this process.
+        processes: how many there are.
+    """
+    smallest, largest = length // processes, -(-length // processes)
+    batches = min(smallest, -(-largest // batch_size))
+    own = np.arange(rank, length, processes)
+    return [part.tolist() for part in np.array_split(own, batches)]

@@ -35,11 +35,12 @@ class Inspection:
     """What `inspect_source` found.
 
     Attributes:
-        images: number of images, by data set.
+        people: number of annotations, by data set.
+        images: number of images, by data set; some show several people.
         keypoints: the K keypoint names.
         visible, occluded, missing: number of keypoints of each kind, (K,).
         complete: images with all K keypoints labelled.
-        fewest: smallest number of labelled keypoints in an image.
+        fewest: smallest number of labelled keypoints of a person.
         width_px, height_px: of the images.
         box_px: longest side of the boxes around the labelled keypoints.
         torso_px: torso lengths, of the images that have both ends labelled; None if no image has.
@@ -49,8 +50,10 @@ class Inspection:
         degenerate: ids of images with a torso below 5 px.
         repeated: ids that occur more than once.
         undecodable: one message for each image that cannot be decoded; None if not looked at.
+        notes: what a reader has mapped, masked and left out, a sentence each.
     """
 
+    people: dict[str, int]
     images: dict[str, int]
     keypoints: tuple[str, ...]
     visible: NDArray[np.int64]
@@ -67,6 +70,7 @@ class Inspection:
     degenerate: tuple[str, ...]
     repeated: tuple[str, ...]
     undecodable: tuple[str, ...] | None
+    notes: tuple[str, ...]
 
     @property
     def problems(self) -> list[str]:
@@ -105,8 +109,10 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
     fallback_px = _distance(points_px, skeleton, skeleton.torso_fallback)
     beyond = (points_px < -0.5) | (points_px > size_px[:, None] - 0.5)  # False where NaN
     ids = [a.image_id for a in annotations]
+    photos = {(a.dataset, a.file or i) for i, a in enumerate(annotations)}
     return Inspection(
-        images=dict(Counter(a.dataset for a in annotations)),
+        people=dict(Counter(a.dataset for a in annotations)),
+        images=dict(Counter(dataset for dataset, _ in photos)),
         keypoints=skeleton.keypoints,
         visible=np.count_nonzero(visibility == 2, axis=0),
         occluded=np.count_nonzero(visibility == 1, axis=0),
@@ -124,16 +130,23 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
         degenerate=tuple(ids[i] for i in np.flatnonzero(torso_px < DEGENERATE_TORSO_PX)),
         repeated=tuple(image_id for image_id, count in Counter(ids).items() if count > 1),
         undecodable=_undecodable(source, annotations) if decode else None,
+        notes=tuple(
+            note
+            for single in getattr(source, "sources", [source])  # of a joined one
+            for note in getattr(single, "notes", ())
+        ),
     )
 
 
 def render(inspection: Inspection) -> RenderableType:
     """Tables for a terminal: the data set as a whole, each keypoint, and the problems."""
     i = inspection
-    total = sum(i.images.values())
+    total = sum(i.people.values())
     whole = Table("", "value", title="data set", title_justify="left", box=SIMPLE_HEAD)
-    for name, count in i.images.items():
-        whole.add_row(f"images of {name}", f"{count:,}")
+    for name, count in i.people.items():
+        whole.add_row(f"images of {name}", f"{i.images[name]:,}")
+        if count > i.images[name]:
+            whole.add_row(f"people of {name}", f"{count:,}")
     whole.add_row("complete annotations", f"{i.complete:,} ({i.complete / total:.1%})")
     whole.add_row("fewest labelled keypoints", str(i.fewest))
     whole.add_row("image width, px (min / median / max)", str(i.width_px))
@@ -153,8 +166,8 @@ def render(inspection: Inspection) -> RenderableType:
     sums = (int(i.visible.sum()), int(i.occluded.sum()), int(i.missing.sum()))
     joints.add_row("all", *_shares(*sums))
 
-    problems = Text("\n".join(i.problems) or "no problems")
-    return Group(whole, joints, problems)
+    said = Text("\n".join([*i.notes, *(i.problems or ["no problems"])]))
+    return Group(whole, joints, said)
 
 
 def _shares(visible: int, occluded: int, missing: int) -> list[str]:

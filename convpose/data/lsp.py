@@ -3,30 +3,35 @@
 Both are an ``images/`` folder beside ``joints.mat``, and differ in three ways that are easy to
 miss: the axis order of the joints, the meaning of the flag, and what stands where nothing is
 labelled. Sources: S. Johnson and M. Everingham, BMVC 2010 (LSP) and CVPR 2011 (LSPET).
+
+HR-LSPET (MPI Informatics) is LSPET in higher resolution: the same people under the same numbers,
+some left out, as PNG files beside a ``joints.mat`` with LSPET's axes.
 """
 
 import io
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 from scipy.io import loadmat
 
 from convpose.data.annotation import Annotation
 from convpose.data.archive import Archive
 from convpose.data.download import download
+from convpose.data.photo import photo_size, read_photo
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14
 
-# File stems of the archives, the official one first. HR-LSPET is a re-annotated edition of LSPET
-# with larger images (PNG, some numbers left out) in the same layout.
-STEMS = {"lsp": ("lsp_dataset",), "lspet": ("lspet_dataset", "hr-lspet")}
+# File stems of the archives, the official one first. HR-LSPET (PNG, some numbers left out) may
+# stand for LSPET.
+STEMS = {
+    "lsp": ("lsp_dataset",),
+    "lspet": ("lspet_dataset", "hr-lspet"),
+    "hr_lspet": ("hr-lspet",),
+}
 
 # What is subtracted from the coordinates of joints.mat. The files come from MATLAB, whose first
 # pixel is 1, but the data speak for 0: LSP's images are cropped symmetrically around the joints,
@@ -35,7 +40,6 @@ STEMS = {"lsp": ("lsp_dataset",), "lspet": ("lspet_dataset", "hr-lspet")}
 ORIGIN_PX = 0.0
 
 _IMAGE = re.compile(r"(?:images/)?im(\d+)\.(?:jpe?g|png)")
-_END_OF_JPEG = b"\xff\xd9"
 _K = LSP14.num_keypoints
 
 
@@ -46,7 +50,7 @@ class LspSource:
     ones and does not mark occlusion: visibility 0 or 2. What is not labelled has NaN coordinates.
 
     Args:
-        name: ``lsp`` or ``lspet``.
+        name: ``lsp``, ``lspet`` or ``hr_lspet``.
         source: the archive, its unpacked folder, or a folder that holds one of them; None looks
             in `folder` and then downloads to it.
         folder: the data folder (``CONVPOSE_DATA``).
@@ -68,18 +72,18 @@ class LspSource:
         sha256: str | None = None,
     ) -> None:
         if name not in STEMS:
-            raise ConfigError(f"unknown data set {name!r}; choose lsp or lspet")
+            raise ConfigError(f"unknown data set {name!r}; choose one of {', '.join(STEMS)}")
         self.name = name
         self.archive = Archive(_locate(name, source, Path(folder), mirrors, sha256))
         points_px, flags = _read_joints(self.archive)
         self._files = _image_files(self.archive, len(points_px))
-        sizes_px = _image_sizes(self.archive, self._files)
+        sizes_px = np.array([photo_size(self.archive, file) for file in self._files])
         _check_flags(name, self.archive, points_px, flags)
         visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, 0)
         points_px[visibility == 0] = np.nan
         _check_scale(self.archive, points_px, sizes_px)
         self._annotations = [
-            Annotation(Path(file).stem, name, int(w), int(h), points, visible)
+            Annotation(Path(file).stem, name, int(w), int(h), points, visible, file=file)
             for file, (w, h), points, visible in zip(
                 self._files,
                 sizes_px,
@@ -102,15 +106,7 @@ class LspSource:
         Raises:
             DataError: the file is missing, damaged, truncated or no image.
         """
-        name = self._files[index]
-        content = self.archive.read(name)
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-        # OpenCV 5 refuses a truncated JPEG, OpenCV 4 fills the rest with grey and says nothing
-        truncated = not name.endswith("png") and _END_OF_JPEG not in content[-64:]
-        if image is None or truncated:
-            raise _not_an_image(self.archive, name, "truncated" if truncated else "not decodable")
-        return np.asarray(image, dtype=np.uint8), identity()
+        return read_photo(self.archive, self._files[index]), identity()
 
 
 def _locate(
@@ -196,22 +192,6 @@ def _image_files(archive: Archive, count: int) -> list[str]:
     return [files[number] for number in numbers]
 
 
-def _image_sizes(archive: Archive, files: Sequence[str]) -> NDArray[np.int64]:
-    """Width and height (N, 2), from the headers alone."""
-    sizes = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
-        for name in files:
-            try:
-                with archive.open(name) as file, PillowImage.open(file) as image:
-                    sizes.append(image.size)
-            except DataError:
-                raise
-            except Exception as error:  # Pillow raises a dozen types on a damaged header
-                raise _not_an_image(archive, name, str(error)) from error
-    return np.array(sizes, dtype=np.int64)
-
-
 def _check_flags(
     name: str, archive: Archive, points_px: NDArray[np.float64], flags: NDArray[np.bool_]
 ) -> None:
@@ -259,10 +239,3 @@ def _check_scale(
             "lsp_dataset_original.zip (full size) and lsp_dataset.zip (small) have different "
             "coordinates; take joints.mat and images/ from the same archive"
         )
-
-
-def _not_an_image(archive: Archive, name: str, reason: str) -> DataError:
-    return DataError(
-        f"{archive.path}: {name} is not a readable JPEG or PNG image ({reason}); unpack or "
-        "download the archive again"
-    )

@@ -4,8 +4,15 @@
   15 % validate, the last 15 % test (7,000 / 1,500 / 1,500 of LSPET's 10,000).
 - ``lsp``: LSPET and LSP 1–1000 train, but for 200 images of LSP 1–1000 that validate (fixed by
   ``default_rng(0)``); LSP 1001–2000 test, as everybody reports.
-- ``lsp_paper``: LSP split as by ``lsp`` and LSPET as by ``paper``, for one network that is scored on
-  both tests.
+- ``lsp_paper``: LSP split as by ``lsp`` and LSPET as by ``paper``, for one network that is scored
+  on both tests.
+- ``seeded``: as ``paper``, the name that it has for other data. What is shuffled are photographs:
+  all people of one are in the same part. HR-LSPET's images are in the part of LSPET's of the same
+  number, so that a network of the one may be tested on the other.
+- ``official``: the parts that the makers of a data set name. Where they name two (COCO, FLIC,
+  MPII's JSON files), the second is the test, and a tenth of the training photographs, drawn by
+  ``default_rng(0)``, validates. A data set that names only a training part just trains.
+- ``whole``: everybody is in every part, to score a network on data that it has never seen.
 - a path: a JSON file ``{"train": [ids], "val": [ids], "test": [ids]}`` such as a run's
   ``splits.json``.
 
@@ -13,7 +20,7 @@ A training image that is a near-duplicate of a validation or test image leaves t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -30,26 +37,25 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
     """Ids of the three parts.
 
     Args:
-        name: ``paper``, ``lsp``, ``lsp_paper`` or the path of a JSON file.
+        name: one of the above, or the path of a JSON file.
         annotations: all annotations of the source, in its order.
 
     Raises:
         ConfigError: unknown name, or a part that would be empty.
         DataError: a file that is no split of these annotations.
     """
-    if name == "paper":
-        split = _paper([a.image_id for a in annotations])
-    elif name == "lsp":
-        split = _lsp(annotations)
-    elif name == "lsp_paper":
-        split = _lsp_paper(annotations)
-    elif name.endswith(".json"):
+    if name.endswith(".json"):
         split = _from_file(Path(name), {a.image_id for a in annotations})
+    elif name in NAMED:
+        split = NAMED[name](annotations)
     else:
+        *others, last = (f"data.split={known}" for known in NAMED)
         raise ConfigError(
-            f"data.split={name}: unknown split; type data.split=paper, lsp, lsp_paper or the path "
-            "of a splits.json"
+            f"data.split={name}: unknown split; type {', '.join(others)}, {last} or the path of a "
+            "splits.json"
         )
+    if name == "whole":
+        return split
     split["train"] = without_duplicates(split)
     empty = [stage for stage in STAGES if not split[stage]]
     if empty:
@@ -57,7 +63,8 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
         raise ConfigError(
             f"data.split={name}: the {' and '.join(empty)} part is empty for {len(annotations)} "
             f"images of {datasets}; the split lsp needs LSP (data=lsp or data=lsp_lspet), the "
-            "split paper at least 6 images (data.split=paper)"
+            "splits paper and seeded at least 6 images, the split official a data set whose makers "
+            "name two parts; type data.split=seeded, or data.split=whole to evaluate on everybody"
         )
     return split
 
@@ -76,11 +83,46 @@ def duplicate_pairs() -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows[1:]]
 
 
-def _paper(ids: list[str]) -> Split:
-    order = np.random.default_rng(0).permutation(len(ids))
-    ends = [round(0.7 * len(ids)), round(0.85 * len(ids))]
-    parts = np.split(order, ends)
-    return {stage: [ids[i] for i in part] for stage, part in zip(STAGES, parts, strict=True)}
+def _seeded(annotations: Sequence[Annotation]) -> Split:
+    photos = _photos(annotations)
+    names = list(photos)
+    if annotations and all(a.dataset == "hr_lspet" for a in annotations):
+        names = [f"im{number:05d}" for number in range(1, 10_001)]
+    order = np.random.default_rng(0).permutation(len(names))
+    ends = [round(0.7 * len(names)), round(0.85 * len(names))]
+    parts = zip(STAGES, np.split(order, ends), strict=True)
+    return {stage: [i for n in part for i in photos.get(names[n], ())] for stage, part in parts}
+
+
+def _official(annotations: Sequence[Annotation]) -> Split:
+    split: Split = {stage: [] for stage in STAGES}
+    held_out = {(a.dataset, a.part) for a in annotations if a.part in ("val", "test")}
+    for a in annotations:
+        both = {(a.dataset, "val"), (a.dataset, "test")} <= held_out
+        part = "test" if a.part == "val" and not both else a.part
+        if part is not None:
+            split[part].append(a.image_id)
+    if not split["val"]:
+        train = set(split["train"])
+        photos = list(_photos([a for a in annotations if a.image_id in train]).values())
+        drawn = np.random.default_rng(0).permutation(len(photos))[: round(0.1 * len(photos))]
+        split["val"] = [image_id for n in sorted(drawn) for image_id in photos[n]]
+        validation = set(split["val"])
+        split["train"] = [image_id for image_id in split["train"] if image_id not in validation]
+    return split
+
+
+def _whole(annotations: Sequence[Annotation]) -> Split:
+    return {stage: [a.image_id for a in annotations] for stage in STAGES}
+
+
+def _photos(annotations: Sequence[Annotation]) -> dict[str, list[str]]:
+    """Ids of the people of each photograph; LSP's and LSPET's show one each, called as its id."""
+    photos: dict[str, list[str]] = {}
+    for a in annotations:
+        alone = a.file is None or a.dataset in ("lsp", "lspet", "hr_lspet")
+        photos.setdefault(a.image_id if alone else f"{a.dataset}/{a.file}", []).append(a.image_id)
+    return photos
 
 
 def _lsp(annotations: Sequence[Annotation]) -> Split:
@@ -98,7 +140,7 @@ def _lsp(annotations: Sequence[Annotation]) -> Split:
 
 def _lsp_paper(annotations: Sequence[Annotation]) -> Split:
     lsp = _lsp([a for a in annotations if a.dataset == "lsp"])
-    lspet = _paper([a.image_id for a in annotations if a.dataset != "lsp"])
+    lspet = _seeded([a for a in annotations if a.dataset != "lsp"])
     return {stage: lsp[stage] + lspet[stage] for stage in STAGES}
 
 
@@ -125,3 +167,13 @@ def _from_file(path: Path, known: set[str]) -> Split:
         twice = next(image_id for image_id in ids if ids.count(image_id) > 1)
         raise DataError(f"{path}: {twice} is listed twice; each id belongs to one part only")
     return {stage: [str(image_id) for image_id in content[stage]] for stage in STAGES}
+
+
+NAMED: dict[str, Callable[[Sequence[Annotation]], Split]] = {
+    "paper": _seeded,
+    "lsp": _lsp,
+    "lsp_paper": _lsp_paper,
+    "seeded": _seeded,
+    "official": _official,
+    "whole": _whole,
+}

@@ -19,6 +19,7 @@ from torch import Tensor
 from convpose.skeleton import Skeleton
 
 THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
+HIT = 0.2  # torso diameters within which a keypoint counts as found
 
 # A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
 MSE_SCALES = {"mse_unit": 1.0, "mse_pm1": 4.0, "mse_sq": 2.0}

@@ -152,8 +152,19 @@ def test_missing_things_are_named(tmp_path):
     with pytest.raises(DataError, match=r"images/im0003.jpg is missing; unpack or download"):
         archive.read("images/im0003.jpg")
     (tmp_path / "a/joints.mat").unlink()
-    with pytest.raises(DataError, match=r"joints.mat cannot be read"):
+    with pytest.raises(DataError, match=r"a: joints.mat has vanished; put it back, then the same"):
         archive.read("joints.mat")
+
+
+def test_an_archive_that_vanishes_between_two_reads(tmp_path):
+    folder = Archive(write_folder(tmp_path / "a", FILES))
+    packed = pickle.loads(pickle.dumps(Archive(write_zip(tmp_path / "a.zip", FILES))))
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "a.zip").unlink()
+    with pytest.raises(DataError, match=r"a: joints.mat has vanished; put it back, .* continues a"):
+        folder.read("joints.mat")
+    with pytest.raises(DataError, match=r"a.zip has vanished; put it back, then"):
+        packed.read("joints.mat")
 
 
 def test_a_pickled_archive_reads_again(tmp_path):

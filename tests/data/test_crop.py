@@ -1,5 +1,7 @@
 """The crop sees what its mode says, and unlabelled joints never move it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_source import K, annotation
@@ -16,6 +18,14 @@ JOINTS = [[10, 20], [30, 60], [20, 40]]
 
 def corners_px(crop, some):
     return transform(crop.unit_to_px(some), CORNERS).tolist()
+
+
+def test_the_data_set_s_own_box_goes_before_the_joints():
+    own = replace(annotation(JOINTS, [2, 1, 2]), box_px=np.array([10.0, 20.0, 50.0, 40.0]))
+    expected = np.array([[80, 0, 30 - 40], [0, 80, 30 - 40]])
+    np.testing.assert_allclose(Crop("box", 2.0).unit_to_px(own), expected)
+    whole = Crop("image").unit_to_px(own)
+    np.testing.assert_array_equal(whole, Crop("image").unit_to_px(annotation(JOINTS, [2, 1, 2])))
 
 
 def test_image_is_the_whole_frame_to_its_edges():

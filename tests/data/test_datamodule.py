@@ -42,6 +42,13 @@ class Counting:
         return self.source
 
 
+def unlabel(opened, joints, ids):
+    for annotation in opened.source.annotations:
+        if annotation.image_id in ids:
+            annotation.keypoints_px[joints] = np.nan
+            annotation.visibility[joints] = 0
+
+
 @pytest.fixture(scope="module")
 def data():
     return ready(augment=Augment(mirror_probability=0.5, rotation_deg=30))
@@ -71,6 +78,14 @@ class TestLoaders:
             assert ids(data.loader(part)) == data.split[part]
         assert ids(data.val_dataloader()) == ids(data.val_dataloader()) == data.split["val"]
         assert ids(data.test_dataloader()) == data.split["test"]
+
+    def test_processes_share_the_validation(self, data):
+        shares = [list(data.loader("val", rank, 4)) for rank in range(4)]
+        assert [[len(batch["image_id"]) for batch in share] for share in shares] == [
+            *([2], [2], [1], [1])
+        ]
+        seen = [image_id for share in shares for batch in share for image_id in batch["image_id"]]
+        assert sorted(seen) == sorted(data.split["val"])
 
     def test_training_drops_the_incomplete_batch_and_shuffles(self, data):
         loader = data.train_dataloader()
@@ -141,14 +156,24 @@ class TestStatistics:
 
     def test_a_joint_that_no_training_image_labels_is_named(self):
         opened = Counting()
-        for annotation in opened.source.annotations:
-            annotation.keypoints_px[[3, 7]] = np.nan
-            annotation.visibility[[3, 7]] = 0
+        train = set(ready(sources={"lspet": opened}).split["train"])
+        unlabel(opened, [3, 7], train)
         data = ready(sources={"lspet": opened})
         with pytest.raises(
             DataError, match=r"split=paper: no image .* labels left_hip, right_elbow;"
         ):
             data.keypoint_statistics()
+
+    def test_a_joint_that_nobody_labels_gets_the_centre_and_the_mean_deviation(self):
+        opened = Counting()
+        before = ready(sources={"lspet": opened}, crop="image").keypoint_statistics()
+        unlabel(opened, [3, 7], {a.image_id for a in opened.source.annotations})
+        mean, deviation = ready(sources={"lspet": opened}, crop="image").keypoint_statistics()
+        others = [k for k in range(K) if k not in (3, 7)]
+        for after, known in zip((mean, deviation), before, strict=True):
+            np.testing.assert_array_equal(after[others], known[others])
+        assert mean[[3, 7]].tolist() == [[0.5, 0.5]] * 2
+        np.testing.assert_allclose(deviation[3], deviation[others].mean(axis=0), rtol=1e-6)
 
 
 class TestJoined:
@@ -235,10 +260,32 @@ class TestRefused:
         with pytest.raises(
             ConfigError,
             match=r"data\.batch_size=29 is larger than the training part with its 28 images; type "
-            r"data\.batch_size=2$",
+            r"data\.batch_size=4$",
         ):
-            ready(batch_size=29)
+            ready(batch_size=29).train_dataloader()
         assert len(ready(batch_size=28).train_dataloader()) == 1
+
+    def test_the_batch_that_is_proposed_is_a_sensible_one(self):
+        for images, proposed in ((6, 2), (12, 2), (30, 4), (400, 64)):
+            source = {"synthetic": partial(SyntheticSource, num_images=images, image_size_px=32)}
+            with pytest.raises(ConfigError, match=rf"type data\.batch_size={proposed}$"):
+                ready(sources=source, batch_size=10**6).train_dataloader()
+
+    def test_a_batch_that_no_training_has_chosen(self):
+        data = ready(batch_size="auto")
+        for open_loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader):
+            with pytest.raises(
+                ConfigError, match=r"^data\.batch_size=auto: only a training chooses"
+            ):
+                open_loader()
+
+    def test_shares_of_several_processes(self):
+        data = ready(batch_size=14)
+        data.check_shares(2)
+        with pytest.raises(ConfigError, match=r"of each of 3 processes with its 10 images; type"):
+            data.check_shares(3)
+        with pytest.raises(ConfigError, match=r"^7 processes for 6 validation images; type train"):
+            ready(batch_size=2).check_shares(7)
 
     @pytest.mark.parametrize(
         ("key", "value", "least"),

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from convpose.data.augment import Augment
 from convpose.data.crop import Crop
-from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
+from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
 from convpose.geometry import transform
 from convpose.skeleton import LSP14
 
@@ -198,3 +198,22 @@ class TestEpochSampler:
         seen = [i for share in shares for _, i in share]
         assert set(seen) == set(range(length))
         assert len(seen) - length < world_size  # the padding
+
+
+class TestShare:
+    @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 8))
+    def test_together_all_and_none_twice(self, length, batch_size, processes):
+        processes = min(processes, length)
+        shares = [share(length, batch_size, rank, processes) for rank in range(processes)]
+        seen = [position for batches in shares for batch in batches for position in batch]
+        assert sorted(seen) == list(range(length))
+        assert len({len(batches) for batches in shares}) == 1, "none waits for another for ever"
+        sizes = [len(batch) for batches in shares for batch in batches]
+        assert min(sizes) >= 1
+        assert max(sizes) <= batch_size + 1
+
+    def test_by_hand(self):
+        assert share(7, 2, rank=0, processes=2) == [[0, 2], [4, 6]]
+        assert share(7, 2, rank=1, processes=2) == [[1, 3], [5]]
+        assert share(3, 1, rank=0, processes=2) == [[0, 2]], "not one more than the other has"
+        assert share(3, 1, rank=1, processes=2) == [[1]]

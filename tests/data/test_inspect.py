@@ -1,4 +1,6 @@
 import io
+import re
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from convpose.data.annotation import Annotation
+from convpose.data.datamodule import JoinedSource
 from convpose.data.inspect import Spread, inspect_source, render
 from convpose.errors import DataError
 from convpose.geometry import identity
@@ -60,6 +63,33 @@ def test_counts_and_sizes_are_those_of_hand():
     assert found.box_px.largest == pytest.approx(100.2)
     assert found.torso_px.smallest == pytest.approx(np.hypot(3, 3.9), abs=1e-4)
     assert found.without_torso == 1
+
+
+def test_people_of_one_photograph_are_counted_apart():
+    people = FourPeople()
+    people.annotations = [replace(a, file="a.jpg") for a in people.annotations[:3]]
+    people.annotations.append(replace(people.annotations[0], file="b.jpg", image_id="im9"))
+    found = inspect_source(people, LSP14)
+    assert (found.people, found.images) == ({"lsp": 4}, {"lsp": 2})
+    text = rendered(found)
+    assert "images of lsp " in text
+    assert "people of lsp " in text
+    assert "people of lsp" not in rendered(inspect_source(FourPeople(), LSP14))
+
+
+def test_what_readers_note_is_said_of_joined_ones_too():
+    one, two = FourPeople(), FourPeople()
+    one.notes, two.notes = ["one: masked"], ["two: left out"]
+    assert inspect_source(one, LSP14).notes == ("one: masked",)
+    both = inspect_source(JoinedSource([one, two]), LSP14)
+    assert both.notes == ("one: masked", "two: left out")
+    assert "one: masked\ntwo: left out\n" in rendered(both)
+
+
+def rendered(found):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render(found))
+    return re.sub(" +\n", "\n", console.file.getvalue())
 
 
 def test_problems_are_found_and_named():

@@ -88,6 +88,29 @@ def test_numbers_may_be_left_out_in_the_png_edition_only(tmp_path):
     assert source.read_image(7)[0].shape == (HEIGHT_PX, WIDTH_PX, 3)
 
 
+def test_hr_lspet_is_lspet_in_another_resolution(tmp_path):
+    """Its layout: everything in hr-lspet/, PNG files of their own sizes, LSPET's axes and flags."""
+    joints = fake_joints("lspet")
+    numbers = [1, 2, 3, 5, 8, 9, 10, 13]
+    files = {"hr-lspet/joints.mat": matlab(joints=joints)}
+    for i, number in enumerate(numbers):
+        image = np.full((HEIGHT_PX + i, WIDTH_PX + 2 * i, 3), 10 * i, np.uint8)
+        files[f"hr-lspet/im{number:05d}.png"] = cv2.imencode(".png", image)[1].tobytes()
+    write_zip(tmp_path / "hr-lspet.zip", files)
+    write_zip(tmp_path / "lspet_dataset.zip", fake_files("lspet"))  # the neighbour is left alone
+    source = LspSource("hr_lspet", None, tmp_path)
+    assert [a.image_id for a in source.annotations] == [f"im{n:05d}" for n in numbers]
+    for i, annotation in enumerate(source.annotations):
+        assert annotation.dataset == "hr_lspet"
+        assert (annotation.width_px, annotation.height_px) == (WIDTH_PX + 2 * i, HEIGHT_PX + i)
+        assert annotation.visibility.tolist() == (2 * joints[:, 2, i]).tolist()
+        labelled = joints[:, 2, i] == 1
+        np.testing.assert_allclose(annotation.keypoints_px[labelled], joints[labelled, :2, i])
+        image, _ = source.read_image(i)
+        np.testing.assert_array_equal(image, np.full_like(image, 10 * i))
+        assert image.shape == (HEIGHT_PX + i, WIDTH_PX + 2 * i, 3)
+
+
 # --- where it is looked for ---
 
 
@@ -135,7 +158,7 @@ def test_a_given_source_is_not_replaced_by_a_download(tmp_path):
 
 
 def test_an_unknown_name_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown data set 'coco'; choose lsp or lspet"):
+    with pytest.raises(ConfigError, match="unknown data set 'coco'; choose one of lsp, lspet, hr"):
         LspSource("coco", None, tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Splits are the ones they are said to be, and no photo is on two sides."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,6 +184,112 @@ class TestFile:
             make_split(name, people(9))
 
 
+def crowd(photos, people_each=3, dataset="coco", part=None):
+    """People of photographs, several each; ids tell the photograph."""
+    return [
+        replace(
+            annotation([[1.0, 2.0]], image_id=f"{dataset}{part}{n}_{i}", dataset=dataset),
+            file=f"{part}/{n}.jpg",
+            part=part,
+        )
+        for n in range(photos)
+        for i in range(people_each)
+    ]
+
+
+def photos_of(ids):
+    return {image_id.partition("_")[0] for image_id in ids}
+
+
+def sizes(split):
+    return [len(split[stage]) for stage in STAGES]
+
+
+class TestSeeded:
+    def test_it_is_the_paper_s_under_another_name(self, lspet_people):
+        assert make_split("seeded", lspet_people) == make_split("paper", lspet_people)
+
+    def test_people_of_a_photograph_stay_together(self):
+        split = make_split("seeded", crowd(20))
+        assert sizes(split) == [42, 9, 9]
+        parts = [photos_of(split[stage]) for stage in STAGES]
+        assert [len(part) for part in parts] == [14, 3, 3]
+        order = np.random.default_rng(0).permutation(20)
+        assert parts[1] == {f"cocoNone{n}" for n in order[14:17]}
+
+    def test_photographs_of_two_data_sets_are_not_mixed_up(self):
+        both = [*crowd(10), *crowd(10, dataset="mpii")]
+        assert sum(sizes(make_split("seeded", both))) == 60
+        assert sizes(make_split("seeded", both)) == [42, 9, 9]
+
+    def test_hr_lspet_is_on_the_side_of_lspet(self, lspet_people):
+        """So that a network of the one is not tested on its training people in the other."""
+        some = [replace(a, dataset="hr_lspet") for a in lspet_people if int(a.image_id[2:]) % 7]
+        high, low = make_split("paper", some), make_split("paper", lspet_people)
+        known = {a.image_id for a in some}
+        for stage in ("val", "test"):
+            assert high[stage] == [i for i in low[stage] if i in known]
+        assert not set(high["train"]) & {*low["val"], *low["test"]}
+        assert sum(sizes(high)) == pytest.approx(len(some), abs=25)  # near-duplicates left
+
+
+class TestOfficial:
+    def test_of_two_parts_the_second_is_the_test(self):
+        for held_out in ("val", "test"):
+            people_ = [*crowd(20, part="train"), *crowd(4, part=held_out)]
+            split = make_split("official", people_)
+            assert split["test"] == [a.image_id for a in people_ if a.part == held_out]
+            assert sizes(split) == [54, 6, 12]
+            assert not photos_of(split["train"]) & photos_of(split["val"])
+            drawn = np.random.default_rng(0).permutation(20)[:2]
+            assert photos_of(split["val"]) == {f"cocotrain{n}" for n in drawn}
+
+    def test_three_parts_are_taken_as_they_are(self):
+        people_ = [a for part in STAGES for a in crowd(3, part=part)]
+        split = make_split("official", people_)
+        for part in STAGES:
+            assert split[part] == [a.image_id for a in people_ if a.part == part]
+
+    def test_a_data_set_without_a_test_just_trains(self):
+        mpii = crowd(10, dataset="mpii", part="train")
+        coco = [*crowd(20, part="train"), *crowd(4, part="val")]
+        split = make_split("official", [*mpii, *coco])
+        assert len(split["test"]) == 12
+        assert {a.image_id for a in mpii} <= {*split["train"], *split["val"]}
+
+    @pytest.mark.parametrize(
+        ("people_", "empty"),
+        [
+            (crowd(20, part="train"), "test"),
+            (crowd(20, part="val"), "train and val"),
+            (crowd(20), "train and val and test"),
+        ],
+    )
+    def test_one_part_is_no_split(self, people_, empty):
+        with pytest.raises(
+            ConfigError,
+            match=rf"data\.split=official: the {empty} part is empty for 60 images of coco; .*the "
+            r"split official a data set whose makers name two parts; type data\.split=seeded, or "
+            r"data\.split=whole to evaluate on everybody",
+        ):
+            make_split("official", people_)
+
+
+def test_the_whole_is_in_every_part():
+    ids = [a.image_id for a in crowd(2)]
+    assert make_split("whole", crowd(2)) == dict.fromkeys(STAGES, ids)
+
+
 def test_an_unknown_name():
     with pytest.raises(ConfigError, match=r"data\.split=coco: unknown split; type data\.split=pap"):
         make_split("coco", people(9))
+
+
+def test_lsp_paper_joins_both_protocols(lsp_people, lspet_people):
+    both = make_split("lsp_paper", [*lsp_people, *lspet_people])
+    lsp = make_split("lsp", lsp_people)
+    paper = make_split("paper", lspet_people)
+    for stage in ("val", "test"):
+        assert both[stage] == lsp[stage] + paper[stage]
+    assert {*both["train"]} <= {*lsp["train"], *paper["train"]}
+    assert held_apart(both)

@@ -1,0 +1,98 @@
+"""Annotations as COCO keypoints, so that other tools can read any data set.
+
+`convpose.data.coco.CocoSource` reads the file back to the same annotations: ``convpose_id`` keeps
+the ids, which COCO would have as numbers.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convpose.data.annotation import Annotation
+from convpose.skeleton import Skeleton
+
+
+def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path) -> None:
+    """Write a COCO keypoints file, atomically.
+
+    Args:
+        annotations: of any source.
+        skeleton: names their keypoints and limbs.
+        path: file to write; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(coco(annotations, skeleton)), encoding="utf-8")
+    partial.replace(path)
+
+
+def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any]:
+    """The content of a COCO keypoints file; see `convpose.data.coco` for its coordinates.
+
+    What has no file, as a synthetic person, is called ``ID.png``. The box is the data set's own,
+    or that of the labelled joints. Limbs are COCO's ``skeleton``, numbered from 1.
+    """
+    images: dict[tuple[str, str], dict[str, Any]] = {}
+    people = []
+    for number, a in enumerate(annotations, start=1):
+        file = a.file or f"{a.image_id}.png"
+        image = images.setdefault(
+            (a.dataset, file),
+            {
+                "id": len(images) + 1,
+                "file_name": file,
+                "width": a.width_px,
+                "height": a.height_px,
+            },
+        )
+        left, top, right, bottom = _box_px(a)
+        people.append(
+            {
+                "id": number,
+                "image_id": image["id"],
+                "category_id": 1,
+                "convpose_id": a.image_id,
+                "keypoints": _flat(a),
+                "num_keypoints": int(a.labelled.sum()),
+                "bbox": [left + 0.5, top + 0.5, right - left, bottom - top],
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 0,
+            }
+        )
+    person = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[skeleton.index(a) + 1, skeleton.index(b) + 1] for a, b in skeleton.limbs],
+    }
+    names = ", ".join(dict.fromkeys(a.dataset for a in annotations))
+    return {
+        "info": {"description": f"{names}, {skeleton.name}, written by convpose"},
+        "licenses": [],
+        "images": list(images.values()),
+        "annotations": people,
+        "categories": [person],
+    }
+
+
+def _box_px(annotation: Annotation) -> tuple[float, float, float, float]:
+    if annotation.box_px is not None:
+        box = annotation.box_px
+    else:
+        joints = annotation.keypoints_px[annotation.labelled].astype(np.float64)
+        joints = joints if len(joints) else np.zeros((1, 2))
+        box = np.concatenate([joints.min(axis=0), joints.max(axis=0)])
+    left, top, right, bottom = box.tolist()
+    return left, top, right, bottom
+
+
+def _flat(annotation: Annotation) -> list[float]:
+    """x, y, v of every keypoint, 0, 0, 0 where unlabelled; the shortest digits that are float32."""
+    flat: list[float] = []
+    for (x, y), v in zip(annotation.keypoints_px, annotation.visibility, strict=True):
+        flat += [float(str(x)), float(str(y)), int(v)] if v else [0, 0, 0]
+    return flat

@@ -1,0 +1,141 @@
+"""People of a plain CSV file, one row a person, as a spreadsheet or a script writes them.
+
+The first row names the columns, separated by commas:
+
+- ``image``: path of the photograph, from the CSV's folder or from `images`;
+- ``NAME_x``, ``NAME_y`` and perhaps ``NAME_v`` for each joint, ``left_wrist_x`` say: pixels of the
+  upright photograph (turned as EXIF says, as viewers show it), pixel centres at integers, the first
+  pixel is 0; visibility 0 unlabelled, 1 occluded, 2 visible. Without ``NAME_v`` a joint with
+  coordinates is visible, and empty cells are an unlabelled joint in any case. Left is the person's
+  own left. Any joint of any skeleton may be there, and none has to;
+- ``x0``, ``y0``, ``x1``, ``y1``, all or none: edges of the person's box; without it a crop is drawn
+  around the joints;
+- ``part``: ``train``, ``val`` or ``test``, for ``data.split=official``;
+- ``id``: unique id; else ``STEM_NUMBER``, the photograph's path without ending (``a/b.jpg`` is
+  ``a-b``) and the number among its rows, from 1;
+- ``frame``, ``time_s``, ``score`` and ``NAME_score`` are passed over, so that the CSV that
+  ``convpose.predict`` writes of photographs, corrected by hand, is read as well.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from convpose.data.people import PeopleSource, Person
+from convpose.data.places import find_files, stem_of
+from convpose.errors import DataError
+from convpose.skeleton import SKELETONS
+
+BOX = ("x0", "y0", "x1", "y1")
+PASSED_OVER = ("frame", "time_s", "score")
+PARTS = ("train", "val", "test")
+JOINTS = tuple(dict.fromkeys(name for s in SKELETONS.values() for name in s.keypoints))
+_REMEDY = (
+    "expected the columns image, NAME_x, NAME_y, and perhaps NAME_v, id, part and x0, y0, x1, y1"
+)
+
+
+class CsvSource(PeopleSource):
+    """The people of a CSV file.
+
+    Args:
+        source: the file, or the folder or zip that holds it; it has to be named.
+        annotations: patterns of the file in a folder or zip.
+        images: folder or zip of the photographs; None: where the file is.
+        skeleton: name of the skeleton that the joints are mapped to.
+        min_joints: people with fewer labelled joints of that skeleton are left out.
+        name: of the data set.
+
+    Raises:
+        ConfigError: unknown skeleton.
+        DataError: nothing found, an unknown column, or a cell that is no number: row and remedy.
+    """
+
+    def __init__(
+        self,
+        source: str | None,
+        annotations: Sequence[str] = ("*.csv",),
+        images: str | None = None,
+        skeleton: str = "lsp14",
+        min_joints: int = 4,
+        name: str = "csv",
+    ) -> None:
+        files, photos = find_files(name, source, "", (), annotations, images)
+        joints: Sequence[str] = ()
+        people: list[Person] = []
+        for file, content in files.items():
+            names, rows = _read(file, content)
+            if joints and names != joints:
+                raise DataError(f"{file}: its joints are not those of the other files; {_REMEDY}")
+            joints = names
+            people += _people(file, names, rows)
+        super().__init__(
+            name, photos, joints, people, skeleton, min_joints, Counter(), upright=True
+        )
+
+
+def _read(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """Names of the joints in the order of the columns, and the rows."""
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        header, rows = [column.strip() for column in reader.fieldnames or ()], list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: not a CSV file in UTF-8 ({error}); {_REMEDY}") from error
+    if len(header) == 1 and ";" in header[0]:
+        raise DataError(f"{file}: separated by ';'; save it with commas; {_REMEDY}")
+    columns = {"image", "id", "part", *BOX, *PASSED_OVER}
+    columns |= {f"{name}_{what}" for name in JOINTS for what in ("x", "y", "v", "score")}
+    unknown = [column for column in header if column not in columns]
+    if unknown:
+        raise DataError(
+            f"{file}: unknown column {', '.join(map(repr, unknown))}; {_REMEDY}; joints known: "
+            f"{', '.join(JOINTS)}"
+        )
+    twice = [column for column, n in Counter(header).items() if n > 1]
+    joints = tuple(dict.fromkeys(c[:-2] for c in header if c.endswith(("_x", "_y", "_v"))))
+    lacking = [f"{n}_{c}" for n in joints for c in "xy" if f"{n}_{c}" not in header]
+    lacking += [c for c in BOX if c not in header] if set(BOX) & set(header) else []
+    lacking += ["image"] if "image" not in header else []
+    lacking += ["a joint"] if not joints else []
+    if lacking or twice:
+        what = f"{', '.join(lacking)} missing" if lacking else f"{', '.join(twice)} there twice"
+        raise DataError(f"{file}: {what}; {_REMEDY}")
+    uneven = [i for i, row in enumerate(rows, start=2) if None in row or None in row.values()]
+    if uneven:
+        raise DataError(f"{file}: row {uneven[0]} has not as many cells as the first; {_REMEDY}")
+    return joints, [dict(zip(header, row.values(), strict=True)) for row in rows]
+
+
+def _people(file: str, joints: Sequence[str], rows: list[dict[str, str]]) -> Iterator[Person]:
+    numbers: Counter[str] = Counter()
+    for line, row in enumerate(rows, start=2):
+        image, part = (str(row.get(column) or "").strip() for column in ("image", "part"))
+        if not image or (part and part not in PARTS):
+            wrong = (
+                f"part {part!r}, expected {', '.join(PARTS)} or nothing" if image else "no image"
+            )
+            raise DataError(f"{file}: row {line} has {wrong}; {_REMEDY}")
+        try:
+            points_px = np.array([[_number(row[f"{n}_{c}"]) for c in "xy"] for n in joints])
+            flags = np.array([_number(row.get(f"{n}_v") or "2") for n in joints])
+            box = np.array([_number(row[column]) for column in BOX]) if BOX[0] in row else None
+            if not np.isin(flags, (0, 1, 2)).all():
+                raise ValueError(f"visibility {flags.max():g}, expected 0, 1 or 2")
+        except ValueError as error:
+            raise DataError(f"{file}: row {line}: {error}; {_REMEDY}") from error
+        numbers[image] += 1
+        yield Person(
+            (row.get("id") or "").strip() or f"{stem_of(image)}_{numbers[image]}",
+            image,
+            points_px,
+            flags.astype(np.uint8),
+            box,
+            part or None,
+        )
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell.strip() else float("nan")

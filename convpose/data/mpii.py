@@ -1,0 +1,210 @@
+"""MPII Human Pose: its ``mpii_human_pose_v1_u12_1.mat``, and the JSON files of Simple Baselines.
+
+Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.mpi-inf.mpg.de,
+"Download"; Simple Baselines (human-pose-estimation.pytorch), ``lib/dataset/mpii.py``.
+
+- **Pixels.** MATLAB's first pixel is 1, in both kinds of files; 1 is subtracted, as Simple
+  Baselines does ("MPII uses matlab format, index is based 1").
+- **Joints** by id, left is the person's own. To LSP14: ``upper_neck`` is the neck; ``pelvis`` and
+  ``thorax`` have no counterpart.
+- **Visibility.** ``.mat``: ``is_visible`` 0 is occluded; where it is missing or empty, as for head
+  top and upper neck, the joint counts as visible; a joint that has no point is unlabelled. JSON:
+  ``joints_vis`` tells labelled from not, occlusion is not in it.
+- **Box**: the square of 200 · scale pixels around the person's centre, moved down by 15 · scale "to
+  avoid cropping limbs" (Simple Baselines); with ``data.box_scale=1.25`` that is their crop. People
+  without centre and scale have the box of their joints. The head's box (of PCKh) is not read.
+- **Left out** and counted: people of test images (``img_train`` 0: their joints are not public),
+  people without ``annopoints``, with fewer than `min_joints` joints, and up to 1 % of photographs
+  that are missing (the archive lacks a few).
+- **Ids**: ``STEM_NUMBER`` as ``015601864_1``. ``.mat``: the person's index in ``annorect``, from 1;
+  JSON: the number among the people of that photograph, from 1, in the order of the files.
+- **Parts.** ``.mat``: everybody who has joints is in ``train``, so the split is a seeded one. JSON:
+  ``train.json`` and ``valid.json``, the split of Tompson et al. that everybody validates with; with
+  ``data.split=official`` the latter is the test.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convpose.data.matlab import field, many, number, read_struct
+from convpose.data.people import PeopleSource, Person
+from convpose.data.places import find_files, parse_json, part_of, stem_of
+from convpose.errors import DataError
+from convpose.skeleton import MPII16
+
+ORIGIN_PX = 1.0
+MISSING_SHARE = 0.01
+_K = MPII16.num_keypoints
+_REMEDY_MAT = "use mpii_human_pose_v1_u12_1.mat of mpii_human_pose_v1_u12_2.zip"
+_REMEDY_JSON = "use train.json and valid.json of Simple Baselines or HRNet (data/mpii/annot)"
+
+
+class MpiiSource(PeopleSource):
+    """The people of MPII's own file.
+
+    Args:
+        source: the ``.mat``, or the folder or zip that holds it and ``images/``; None looks for
+            ``mpii`` in `folder`.
+        folder: the data folder (``CONVPOSE_DATA``).
+        annotations: patterns of the file in a folder or zip.
+        images: folder or zip of the photographs; None: where the file is.
+        skeleton: name of the skeleton that the joints are mapped to.
+        min_joints: people with fewer labelled joints of that skeleton are left out.
+        name: of the data set.
+
+    Raises:
+        ConfigError: unknown skeleton.
+        DataError: nothing found, or another structure: file, expectation and remedy.
+    """
+
+    def __init__(
+        self,
+        source: str | None,
+        folder: str,
+        annotations: Sequence[str] = ("mpii_human_pose_v1_u12*.mat",),
+        images: str | None = None,
+        skeleton: str = "lsp14",
+        min_joints: int = 4,
+        name: str = "mpii",
+    ) -> None:
+        files, photos = find_files(name, source, folder, ("mpii",), annotations, images)
+        left_out: Counter[str] = Counter()
+        people: list[Person] = []
+        for file, content in files.items():
+            release = read_struct(file, content, "RELEASE", _REMEDY_MAT)
+            people += _people(file, release, left_out)
+        joints = MPII16.keypoints
+        super().__init__(
+            name, photos, joints, people, skeleton, min_joints, left_out, MISSING_SHARE
+        )
+
+
+class MpiiJsonSource(PeopleSource):
+    """The people of the JSON files of Simple Baselines.
+
+    Args:
+        source: a JSON file, or the folder or zip that holds ``annot/`` and ``images/``; None looks
+            for ``mpii`` in `folder`.
+        folder: the data folder (``CONVPOSE_DATA``).
+        annotations: patterns of the files in a folder or zip; ``trainval.json`` repeats two others.
+        images: folder or zip of the photographs; None: where the files are.
+        skeleton: name of the skeleton that the joints are mapped to.
+        min_joints: people with fewer labelled joints of that skeleton are left out.
+        name: of the data set.
+
+    Raises:
+        ConfigError: unknown skeleton.
+        DataError: nothing found, or another structure: file, expectation and remedy.
+    """
+
+    def __init__(
+        self,
+        source: str | None,
+        folder: str,
+        annotations: Sequence[str] = ("train.json", "valid.json"),
+        images: str | None = None,
+        skeleton: str = "lsp14",
+        min_joints: int = 4,
+        name: str = "mpii",
+    ) -> None:
+        files, photos = find_files(name, source, folder, ("mpii",), annotations, images)
+        left_out: Counter[str] = Counter()
+        numbers: Counter[str] = Counter()
+        people: list[Person] = []
+        for file, content in files.items():
+            entries = parse_json(file, content, _REMEDY_JSON)
+            people += _people_of_json(file, entries, numbers, left_out)
+        joints = MPII16.keypoints
+        super().__init__(
+            name, photos, joints, people, skeleton, min_joints, left_out, MISSING_SHARE
+        )
+
+
+def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[Person]:
+    images, in_train = many(field(release, "annolist")), many(field(release, "img_train"))
+    if not images or len(images) != len(in_train):
+        raise DataError(
+            f"{file}: expected RELEASE.annolist and RELEASE.img_train of the same length, found "
+            f"{len(images)} and {len(in_train)}; {_REMEDY_MAT}"
+        )
+    for image, train in zip(images, in_train, strict=True):
+        name = field(image, "image", "name")
+        rectangles = many(field(image, "annorect"))
+        if not train:
+            left_out["of test images, whose joints are not public"] += len(rectangles)
+            continue
+        for index, person in enumerate(rectangles, start=1):
+            points = many(field(person, "annopoints", "point"))
+            if not points:
+                left_out["without annopoints"] += 1
+                continue
+            points_px = np.full((_K, 2), np.nan)
+            visibility = np.zeros(_K, dtype=np.uint8)
+            for point in points:
+                joint = number(point, "id")
+                if name is None or joint not in range(_K):
+                    raise DataError(
+                        f"{file}: person {index} of image {name} has a point with id {joint:g}, "
+                        f"expected 0 to {_K - 1} and an image name; {_REMEDY_MAT}"
+                    )
+                points_px[int(joint)] = number(point, "x"), number(point, "y")
+                visibility[int(joint)] = 1 if number(point, "is_visible") == 0 else 2
+            centre = np.array([number(person, "objpos", "x"), number(person, "objpos", "y")])
+            yield Person(
+                f"{stem_of(name)}_{index}",
+                name,
+                points_px - ORIGIN_PX,
+                visibility,
+                _box(centre, number(person, "scale")),
+                "train",
+            )
+
+
+def _people_of_json(
+    file: str, entries: Any, numbers: Counter[str], left_out: Counter[str]
+) -> Iterator[Person]:
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{file}: expected a list of people, found a {type(entries).__name__}; {_REMEDY_JSON}"
+        )
+    for position, entry in enumerate(entries):
+        try:
+            name = str(entry["image"])
+            numbers[name] += 1
+            if "joints" not in entry:  # test.json
+                left_out["without joints"] += 1
+                continue
+            points_px = np.array(entry["joints"], dtype=np.float64)
+            labelled = np.array(entry["joints_vis"], dtype=np.float64) > 0
+            if points_px.shape != (_K, 2) or labelled.shape != (_K,):
+                raise DataError(
+                    f"{file}: person {position} has joints {points_px.shape} and joints_vis "
+                    f"{labelled.shape}, expected ({_K}, 2) and ({_K},); {_REMEDY_JSON}"
+                )
+            centre = np.array(entry.get("center", (np.nan, np.nan)), dtype=np.float64)
+            box = _box(centre, float(entry.get("scale", np.nan)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{file}: person {position} is not as expected ({type(error).__name__}: {error}): "
+                f"image, joints, joints_vis, center and scale; {_REMEDY_JSON}"
+            ) from error
+        yield Person(
+            f"{stem_of(name)}_{numbers[name]}",
+            name,
+            points_px - ORIGIN_PX,
+            np.where(labelled, 2, 0).astype(np.uint8),
+            box,
+            part_of(file),
+        )
+
+
+def _box(centre: NDArray[np.float64], scale: float) -> NDArray[np.float64] | None:
+    """The person's square; None where centre (the JSON files have −1) or scale is missing."""
+    if not (centre > 0).all() or not scale > 0:
+        return None
+    middle = centre - ORIGIN_PX + (0.0, 15 * scale)
+    return np.concatenate([middle - 100 * scale, middle + 100 * scale])

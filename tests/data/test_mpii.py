@@ -1,0 +1,203 @@
+"""MPII: its .mat with all that is missing in it, and the JSON files of Simple Baselines."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_lsp import write_folder, write_zip
+from fake_mpii import fake_mpii, fake_mpii_json, json_people, mpii_images, person, release
+from fake_people import body_px, mat, photo
+
+from convpose.data.crop import Crop
+from convpose.data.mpii import MpiiJsonSource, MpiiSource
+from convpose.errors import DataError
+from convpose.skeleton import LSP14, MPII16
+
+MAT = "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat"
+POINTS = body_px(MPII16.keypoints, np.random.default_rng(5))
+
+
+def read(tmp_path, images, **keys):
+    """The source of a .mat about these images."""
+    files = {f"images/{name}": photo(np.random.default_rng(0)) for name, *_ in images}
+    return MpiiSource(
+        str(write_zip(tmp_path / "a.zip", files | {MAT: release(images)})), "", **keys
+    )
+
+
+# --- the .mat ---
+
+
+def test_joints_are_those_of_the_ids_and_count_from_zero(tmp_path):
+    source = read(tmp_path, [("1.jpg", [person(POINTS, occluded={1, 5})], True)], skeleton="mpii16")
+    (annotation,) = source.annotations
+    np.testing.assert_array_equal(annotation.keypoints_px, POINTS)  # the file has POINTS + 1
+    assert annotation.visibility.tolist() == [2, 1, 2, 2, 2, 1] + [2] * 10
+
+
+def test_head_top_and_neck_have_no_flag_and_count_as_visible(tmp_path):
+    (annotation,) = read(tmp_path, [("1.jpg", [person(POINTS)], True)]).annotations
+    for own, theirs in (("neck", "upper_neck"), ("head_top", "head_top")):
+        k = LSP14.index(own)
+        assert annotation.visibility[k] == 2
+        expected = POINTS[MPII16.index(theirs)]
+        np.testing.assert_array_equal(annotation.keypoints_px[k], expected)
+
+
+def test_thorax_is_no_neck_and_pelvis_no_hip(tmp_path):
+    middle = {MPII16.index("upper_neck"), MPII16.index("head_top")}
+    source = read(tmp_path, [("1.jpg", [person(POINTS, missing=middle)], True)])
+    (annotation,) = source.annotations
+    assert annotation.visibility[[LSP14.index("neck"), LSP14.index("head_top")]].tolist() == [0, 0]
+    assert annotation.labelled.sum() == 12
+    assert source.notes == [
+        "mpii: upper_neck is the neck of lsp14",
+        "mpii: not in lsp14, so not used: pelvis, thorax",
+    ]
+
+
+def test_who_has_no_joints_is_left_out_and_counted(tmp_path):
+    images = mpii_images(3)
+    source = read(tmp_path, images)
+    assert [a.image_id for a in source.annotations] == [
+        *("000000001_1", "000000001_2", "000000002_1", "000000003_1", "000000003_2"),
+    ]
+    assert source.notes[:2] == [
+        "mpii: 2 people left out of test images, whose joints are not public",
+        "mpii: 1 people left out without annopoints",
+    ]
+    assert {a.part for a in source.annotations} == {"train"}
+
+
+def test_the_number_is_the_index_in_annorect(tmp_path):
+    """The second is the second, although nothing is known of the first."""
+    nobody = {"scale": 1.0, "objpos": {"x": 1.0, "y": 1.0}}
+    source = read(tmp_path, [("1.jpg", [nobody, person(POINTS)], True)])
+    assert [a.image_id for a in source.annotations] == ["1_2"]
+
+
+def test_one_person_in_one_image_is_read(tmp_path):
+    """MATLAB writes one struct where others are arrays."""
+    source = read(tmp_path, [("1.jpg", [person(POINTS, missing=set(range(12)))], True)])
+    assert source.annotations[0].labelled.sum() == 4
+
+
+def test_the_crop_is_that_of_simple_baselines(tmp_path):
+    someone = person(POINTS) | {"scale": 0.5, "objpos": {"x": 31.0, "y": 21.0}}
+    (annotation,) = read(tmp_path, [("1.jpg", [someone], True)]).annotations
+    # centre (30, 20) from zero, moved down by 15 · 0.5; side 200 · 0.5 · 1.25
+    affine = Crop("box", 1.25).unit_to_px(annotation)
+    np.testing.assert_allclose(affine, [[125, 0, 30 - 62.5], [0, 125, 27.5 - 62.5]])
+
+
+@pytest.mark.parametrize("gone", ["scale", "objpos"])
+def test_without_centre_or_scale_the_box_is_that_of_the_joints(tmp_path, gone):
+    someone = {k: v for k, v in person(POINTS).items() if k != gone}
+    (annotation,) = read(tmp_path, [("1.jpg", [someone], True)]).annotations
+    assert annotation.box_px.tolist() == [*POINTS.min(0), *POINTS.max(0)]
+
+
+def test_a_few_photographs_may_be_missing(tmp_path):
+    images = [(f"{i}.jpg", [person(POINTS)], True) for i in range(120)]
+    files = {f"images/{name}": photo(np.random.default_rng(0)) for name, *_ in images}
+    del files["images/7.jpg"]
+    source = MpiiSource(str(write_zip(tmp_path / "a.zip", files | {MAT: release(images)})), "")
+    assert len(source.annotations) == 119
+    assert source.notes[0] == "mpii: 1 people left out whose photograph is missing"
+    del files["images/8.jpg"]
+    with pytest.raises(
+        DataError, match=r"photographs of 2 of 120 people of mpii are missing.*7\.j"
+    ):
+        MpiiSource(str(write_zip(tmp_path / "a.zip", files | {MAT: release(images)})), "")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"no MATLAB file", "not a MATLAB file"),
+        (mat(joints=np.zeros(3)), "expected the variable RELEASE, found joints"),
+        (mat(RELEASE=np.zeros(3)), "expected RELEASE.annolist and RELEASE.img_train of the same"),
+        (release([("1.jpg", None, True)], img_train=[[1, 0]]), "length, found 1 and 2"),
+    ],
+)
+def test_another_mat_is_refused(tmp_path, content, problem):
+    path = write_zip(tmp_path / "a.zip", {MAT: content, "images/1.jpg": b""})
+    with pytest.raises(DataError, match=problem) as caught:
+        MpiiSource(str(path), "")
+    assert f"a.zip/{MAT}: " in str(caught.value)
+    assert "use mpii_human_pose_v1_u12_1.mat of mpii_human_pose_v1_u12_2.zip" in str(caught.value)
+
+
+def test_a_joint_that_does_not_exist_is_named(tmp_path):
+    points = np.vstack([POINTS, POINTS[:1]])
+    someone = person(points)
+    someone["annopoints"]["point"]["id"][0, 3] = 16
+    with pytest.raises(DataError, match=r"person 1 of image 1\.jpg has a point with id 16, expect"):
+        read(tmp_path, [("1.jpg", [someone], True)])
+
+
+def test_it_is_found_in_the_data_folder(tmp_path):
+    write_folder(tmp_path / "mpii", fake_mpii(2))
+    assert len(MpiiSource(None, str(tmp_path)).annotations) == 3
+    with pytest.raises(
+        DataError, match=r"mpii not found: looked in .* for mpii or mpii\.zip; type"
+    ):
+        MpiiSource(None, str(tmp_path / "nowhere"))
+
+
+# --- the JSON files ---
+
+
+def test_the_json_is_read_with_its_two_parts(tmp_path):
+    files = fake_mpii_json()
+    source = MpiiJsonSource(str(write_folder(tmp_path / "mpii", files)), "", skeleton="mpii16")
+    entries = [e for part in ("train", "valid") for e in json.loads(files[f"annot/{part}.json"])]
+    assert len(source.annotations) == len(entries)
+    for annotation, entry in zip(source.annotations, entries, strict=True):
+        assert annotation.file == f"images/{entry['image']}"
+        labelled = np.array(entry["joints_vis"]) == 1
+        assert annotation.visibility.tolist() == np.where(labelled, 2, 0).tolist()
+        expected = np.where(labelled[:, None], np.array(entry["joints"]) - 1, np.nan)
+        np.testing.assert_array_equal(annotation.keypoints_px, expected)
+    assert source.annotations[0].image_id == "000000001_1"
+    assert source.annotations[1].image_id == "000000001_2"
+    assert [a.part for a in source.annotations].count("val") == 9
+
+
+def test_people_of_one_photograph_in_two_files_are_counted_on(tmp_path):
+    people = {"train": json_people(1), "valid": json_people(1, seed=3)}
+    files = {f"annot/{part}.json": json.dumps(p).encode() for part, p in people.items()}
+    files["images/000000001.jpg"] = photo(np.random.default_rng(0))
+    source = MpiiJsonSource(str(write_folder(tmp_path / "mpii", files)), "")
+    assert [a.image_id for a in source.annotations] == [f"000000001_{i}" for i in range(1, 5)]
+
+
+def test_a_json_without_joints_has_nobody_left(tmp_path):
+    folder = write_folder(tmp_path / "mpii", fake_mpii_json())
+    with pytest.raises(DataError, match=r"no people left of mpii for lsp14 \(1 without joints\)"):
+        MpiiJsonSource(str(folder / "annot/test.json"), "")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "not a JSON file"),
+        ("{}", "expected a list of people, found a dict"),
+        ('[{"joints": []}]', r"person 0 is not as expected \(KeyError: 'image'\)"),
+        (
+            '[{"image": "1.jpg", "joints": [], "joints_vis": []}]',
+            r"joints \(0,\) and joints_vis \(",
+        ),
+        (
+            '[{"image": "1.jpg", "joints": [[1, 2]], "joints_vis": [1]}]',
+            r"joints \(1, 2\) and .*16",
+        ),
+        ('[{"image": "1.jpg", "joints": [["x", 2]], "joints_vis": [1]}]', "person 0 is not as exp"),
+    ],
+)
+def test_another_json_is_refused(tmp_path, content, problem):
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(DataError, match=problem) as caught:
+        MpiiJsonSource(str(tmp_path / "train.json"), "")
+    assert f"{tmp_path / 'train.json'}: " in str(caught.value)
+    assert "use train.json and valid.json of Simple Baselines" in str(caught.value)

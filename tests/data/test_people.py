@@ -1,0 +1,167 @@
+"""What all readers of people share: finding photographs, boxes, files and names."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from fake_lsp import write_folder, write_zip
+from fake_people import HEIGHT_PX, WIDTH_PX, photo
+
+from convpose.data.archive import Archive
+from convpose.data.people import PeopleSource, Person
+from convpose.data.photo import photo_size, read_photo
+from convpose.data.places import part_of, stem_of
+from convpose.errors import ConfigError, DataError
+from convpose.skeleton import LSP14
+
+JOINTS = ("nose", *LSP14.keypoints)
+PHOTO = photo(np.random.default_rng(0))
+
+
+def person(file="a.jpg", image_id=None, **others):
+    points = np.stack([np.arange(15.0) + 10, np.arange(15.0) + 5], axis=1)
+    return Person(image_id or f"{file}_1", file, points, np.full(15, 2, np.uint8), **others)
+
+
+def source(photos, *people, joints=JOINTS, skeleton="lsp14", min_joints=4, **keys):
+    return PeopleSource("some", photos, joints, people, skeleton, min_joints, Counter(), **keys)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    def write(*names):
+        return Archive(write_folder(tmp_path / "photos", dict.fromkeys(names, PHOTO)))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("file", "there"),
+    [
+        ("a.jpg", "val2017/a.jpg"),
+        ("val2017/a.jpg", "val2017/a.jpg"),
+        ("/home/me/coco/val2017/a.jpg", "val2017/a.jpg"),
+        ("coco\\val2017\\a.jpg", "val2017/a.jpg"),
+        ("b.jpg", "b.jpg"),  # and not x/b.jpg
+        ("x/b.jpg", "x/b.jpg"),
+    ],
+)
+def test_photographs_are_found_by_the_end_of_their_path(photos, file, there):
+    archive = photos("val2017/a.jpg", "b.jpg", "x/b.jpg", "x/aa.jpg")
+    assert source(archive, person(file)).annotations[0].file == there
+
+
+def test_the_folder_of_the_part_decides_between_equal_names(photos):
+    archive = photos("train/1.jpg", "val/1.jpg", "c")
+    for part in ("train", "val"):
+        assert source(archive, person("1.jpg", part=part)).annotations[0].file == f"{part}/1.jpg"
+    with pytest.raises(
+        DataError, match=r"photographs of 1 of 1 people of some are missing or not u"
+    ):
+        source(archive, person("1.jpg"))
+    with pytest.raises(DataError, match=r"the first is y/1\.jpg"):
+        source(archive, person("y/1.jpg"))
+
+
+def test_sizes_come_from_the_header_unless_they_are_given(photos):
+    archive = photos("a.jpg", "c")
+    (known,) = source(archive, person(size_px=(7, 8))).annotations
+    assert (known.width_px, known.height_px) == (7, 8)
+    (read,) = source(archive, person()).annotations
+    assert (read.width_px, read.height_px) == (WIDTH_PX, HEIGHT_PX)
+
+
+@pytest.mark.parametrize("box", [None, [np.nan] * 4, [5, 5, 5, 9], [9, 5, 5, 9]])
+def test_without_a_box_it_is_drawn_around_what_the_skeleton_drops(photos, box):
+    archive = photos("a.jpg", "c")
+    given = person(box_px=None if box is None else np.array(box, dtype=float))
+    (annotation,) = source(archive, given).annotations
+    assert annotation.box_px.tolist() == [10, 5, 24, 19]  # with the nose
+    given.visibility[0] = 0  # no nose: nothing is dropped, the crop is around the joints anyway
+    assert source(archive, given).annotations[0].box_px is None
+
+
+def test_a_box_that_is_given_stays(photos):
+    box = np.array([1.0, 2.0, 30.0, 40.0])
+    (annotation,) = source(photos("a.jpg", "c"), person(box_px=box)).annotations
+    assert annotation.box_px is box
+
+
+def test_what_is_not_finite_is_unlabelled(photos):
+    given = person()
+    given.points_px[[1, 2, 3]] = (np.nan, 1), (np.inf, 2), (3, -np.inf)
+    (annotation,) = source(photos("a.jpg", "c"), given).annotations
+    assert annotation.visibility.tolist() == [0, 0, 0] + [2] * 11
+    assert np.isnan(annotation.keypoints_px[:3]).all()
+    assert annotation.keypoints_px.dtype == np.float32
+    assert annotation.visibility.dtype == np.uint8
+
+
+def test_nobody_at_all(photos):
+    with pytest.raises(DataError, match=r"no people left of some for lsp14 \(there are none\)"):
+        source(photos("a.jpg", "c"))
+
+
+def test_joints_of_nothing_human_leave_nobody(photos):
+    with pytest.raises(
+        DataError, match=r"no people left of some for lsp14 \(1 with fewer than 4 l"
+    ):
+        source(photos("a.jpg", "c"), person(), joints=[f"paw_{i}" for i in range(15)])
+
+
+def test_an_unknown_skeleton_lists_the_known(photos):
+    with pytest.raises(
+        ConfigError,
+        match=r"data\.skeleton=lsp: unknown skeleton; type one of lsp14, coco17, mpii16, flic11$",
+    ):
+        source(photos("a.jpg", "c"), person(), skeleton="lsp")
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("annotations/person_keypoints_train2017.json", "train"),
+        ("valid.json", "val"),
+        ("Test.json", "test"),
+        ("train/people.json", None),  # a folder is not the name
+        ("latest.json", None),
+        ("people.json", None),
+    ],
+)
+def test_names_tell_parts(name, part):
+    assert part_of(name) == part
+
+
+@pytest.mark.parametrize(
+    ("file", "stem"),
+    [("a.jpg", "a"), ("a/b.c.jpg", "a-b.c"), ("/a/b.png", "a-b"), ("a\\b.jpg", "a-b")],
+)
+def test_stems_are_in_one_piece(file, stem):
+    assert stem_of(file) == stem
+
+
+# --- photographs ---
+
+
+def test_what_a_phone_appends_is_no_damage(tmp_path):
+    archive = Archive(write_zip(tmp_path / "a.zip", {"a.jpg": PHOTO + b"SEFT" * 100, "b": b""}))
+    assert read_photo(archive, "a.jpg").shape == (HEIGHT_PX, WIDTH_PX, 3)
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end(tmp_path):
+    """A thumbnail in the header is a JPEG of its own; the photograph behind it is cut off."""
+    segment = b"Exif\0\0" + photo(np.random.default_rng(1), 8, 8)
+    with_thumbnail = PHOTO[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+    with_thumbnail += PHOTO[2:]
+    files = {"whole.jpg": with_thumbnail, "cut.jpg": with_thumbnail[:-200]}
+    archive = Archive(write_zip(tmp_path / "a.zip", files))
+    assert photo_size(archive, "cut.jpg") == (WIDTH_PX, HEIGHT_PX)
+    assert read_photo(archive, "whole.jpg").shape == (HEIGHT_PX, WIDTH_PX, 3)
+    with pytest.raises(DataError, match=r"cut\.jpg is not a readable JPEG or PNG .*truncated"):
+        read_photo(archive, "cut.jpg")
+
+
+def test_a_name_does_not_make_a_format(tmp_path):
+    png = photo(np.random.default_rng(0), ending=".png")
+    archive = Archive(write_zip(tmp_path / "a.zip", {"a.jpg": png, "b": b""}))
+    assert read_photo(archive, "a.jpg").shape == (HEIGHT_PX, WIDTH_PX, 3)
