@@ -1,6 +1,6 @@
 """PoseModel: pixels → backbone → features → head → output."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypedDict
 
 import torch
@@ -17,13 +17,23 @@ class PoseOutput(TypedDict, total=False):
         scores: (B, K) in [0, 1], confidence of each keypoint: the head's own measure, which
             `PoseModel` turns into a calibrated one.
         visibility_logits: (B, K) of "visible" against "occluded", of heads that guess it.
-        heatmap_logits: (B, K, S, S), of the heads with heatmaps.
+        heatmap_logits: (B, K, S, S), of the heads with heatmaps; their softmax is the heatmap.
+        simcc_logits: (B, K, 2, N) of N bins along x and N along y.
+        sigma: (B, K, 2) scale of the keypoints' errors in unit coordinates, above 0 and below 1.
+        stage_keypoints: (T, B, K, 2) of all stages of a cascade, the last ones are ``keypoints``.
     """
 
     keypoints: torch.Tensor
     scores: torch.Tensor
     visibility_logits: torch.Tensor
     heatmap_logits: torch.Tensor
+    simcc_logits: torch.Tensor
+    sigma: torch.Tensor
+    stage_keypoints: torch.Tensor
+
+
+# (output, keypoints, visibility) to a scalar
+Loss = Callable[[PoseOutput, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Backbone(Protocol):
@@ -88,10 +98,25 @@ class PoseModel(nn.Module):
 
     def forward(self, image: torch.Tensor) -> PoseOutput:
         """Estimate the keypoints of (B, 3, S, S) uint8 RGB crops."""
+        return self.calibrate(self.look(image))
+
+    def learn(
+        self, image: torch.Tensor, keypoints: torch.Tensor, visibility: torch.Tensor, loss: Loss
+    ) -> tuple[PoseOutput, torch.Tensor]:
+        """Output and loss of a batch whose truth is known; validation asks it, too."""
+        output = self(image)
+        return output, loss(output, keypoints, visibility)
+
+    def look(self, image: torch.Tensor) -> PoseOutput:
+        """Backbone and head; the scores are the head's own."""
         pixels = (image.float() - self.pixel_mean) / self.pixel_std
         output: PoseOutput = self.head(
             self.backbone(pixels.contiguous(memory_format=self.memory_format))
         )
+        return output
+
+    def calibrate(self, output: PoseOutput) -> PoseOutput:
+        """The output with probabilities as scores."""
         logit = output["scores"].float().logit(eps=1e-4)
         output["scores"] = torch.sigmoid(self.score_slope * logit + self.score_offset)
         return output

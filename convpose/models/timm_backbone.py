@@ -31,13 +31,15 @@ class TimmBackbone(nn.Module):
     Args:
         name: timm's name of the network.
         strides: of the feature maps to return, finest first, or null for all.
+        dropout: share of the maps' features set to zero in training.
         drop_path: stochastic depth's rate in training.
         weights: None (random), ``imagenet`` (the installed package of convpose[pretrained] where
             there is one, else timm's, downloaded) or a file with a state dict of the network, of
             timm's or of a convpose run.
 
     Raises:
-        ConfigError: unknown name, or strides that the network does not have.
+        ConfigError: unknown name, a share out of its range, or strides that the network does not
+            have.
         ModelError: weights that cannot be had or do not fit.
     """
 
@@ -45,6 +47,7 @@ class TimmBackbone(nn.Module):
         self,
         name: str,
         strides: Sequence[int] | None = None,
+        dropout: float = 0.0,
         drop_path: float = 0.0,
         weights: str | None = None,
     ) -> None:
@@ -56,6 +59,8 @@ class TimmBackbone(nn.Module):
                 if near
                 else f"model.name={name}: timm has no such network; timm.list_models() lists them"
             )
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"model.dropout={dropout}: expected a number from 0 to below 1")
         keys: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
         try:
             self.network = timm.create_model(name, features_only=True, **keys)
@@ -66,12 +71,13 @@ class TimmBackbone(nn.Module):
             ) from error
         info: Any = self.network.feature_info
         of_stride = {r: i for i, r in enumerate(info.reduction())}  # a stride's last map
-        chosen = sorted(of_stride) if strides is None else sorted(strides)
+        chosen = sorted(strides or of_stride)
         if missing := [s for s in chosen if s not in of_stride]:
             raise ConfigError(
                 f"model.strides={list(chosen)}: {name} has no map of stride {missing[0]}; "
                 f"it has {', '.join(map(str, sorted(of_stride)))}"
             )
+        self.dropout = nn.Dropout(dropout)
         self._chosen = [of_stride[s] for s in chosen]
         self.strides = tuple(chosen)
         self.out_channels = tuple(info.channels()[i] for i in self._chosen)
@@ -88,7 +94,7 @@ class TimmBackbone(nn.Module):
     def forward(self, image: torch.Tensor) -> Features:
         """(B, 3, S, S) to maps (B, C, S / stride, S / stride), finest first."""
         maps = self.network(image)
-        return [maps[i] for i in self._chosen]
+        return [self.dropout(maps[i]) for i in self._chosen]
 
     def _read(self, name: str, weights: str) -> dict[str, torch.Tensor]:
         if weights != "imagenet":

@@ -36,7 +36,7 @@ def paper_rows():
 @pytest.fixture(scope="module")
 def model():
     backbone = VggBn()
-    return PoseModel(backbone, RegressionHead(backbone.out_channels, backbone.strides, 224, 14))
+    return PoseModel(backbone, RegressionHead(backbone.out_channels, backbone.strides, 224, 14), 14)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_as_markdown(rows):
 def test_the_model_is_left_as_it_was(training):
     backbone = VggBn(11, 1 / 64)
     head = RegressionHead(backbone.out_channels, backbone.strides, 32, 14)
-    model = PoseModel(backbone, head).train(training)
+    model = PoseModel(backbone, head, 14).train(training)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     layer_table(model, torch.full((1, 3, 32, 32), 200, dtype=torch.uint8))
     assert all(m.training == training for m in model.modules())

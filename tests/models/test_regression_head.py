@@ -24,10 +24,11 @@ def raw(some, maps):
     return (hidden @ some.output.weight.T + some.output.bias).view(-1, 3, 2)
 
 
-def test_shapes_and_certain_scores():
+def test_shapes_and_scores_that_say_nothing():
     output = head()(features())
     assert output["keypoints"].shape == (5, 3, 2)
-    assert output["scores"].tolist() == [[1.0] * 3] * 5
+    assert output["scores"].tolist() == [[0.5] * 3] * 5
+    assert set(output) == {"keypoints", "scores"}, "the paper's parameters, no probe"
 
 
 def test_as_built_it_predicts_around_the_centre_of_the_crop():

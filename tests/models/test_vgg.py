@@ -35,7 +35,7 @@ class TestShape:
     def test_the_paper_s_network_has_27_583_068_parameters(self):
         backbone = VggBn()
         head = RegressionHead(backbone.out_channels, backbone.strides, 224, 14)
-        model = PoseModel(backbone, head)
+        model = PoseModel(backbone, head, 14)
         assert sum(p.numel() for p in model.parameters()) == 27_583_068
 
     @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ class TestWeights:
         torch.save(state, tmp_path / "w.pth")
         with pytest.raises(
             ModelError,
-            match=rf"w\.pth does not fit VGG-{keys['depth']} of this width: .* the first is "
-            r"features\..*; choose model\.depth",
+            match=rf"w\.pth: does not fit VGG-{keys['depth']} of width {keys.get('width', 1.0)}: "
+            r"\d+ of \d+ tensors are missing or of another shape, the first is \d+\..*; choose",
         ):
             VggBn(**keys, weights=str(tmp_path / "w.pth"))
 

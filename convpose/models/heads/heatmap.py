@@ -19,12 +19,14 @@ class HeatmapHead(nn.Module):
         num_keypoints: K.
         channels: of the pyramid.
         stride: of the heatmaps: S = input_size_px / stride cells a side.
-        window: the keypoint is the mean of the heatmap within so many cells of its peak.
+        window: cells around the peak that speak for it: their share of the heatmap is the score.
 
     Raises:
-        ConfigError: a stride that the pyramid cannot reach, or an input that is no multiple of the
-            backbone's stride.
+        ConfigError: a stride that the pyramid cannot reach, an input that is no multiple of the
+            backbone's stride or leaves fewer than three cells, or a window below 0.
     """
+
+    gives: tuple[str, ...] = ("heatmap_logits",)
 
     def __init__(
         self,
@@ -38,15 +40,22 @@ class HeatmapHead(nn.Module):
     ) -> None:
         super().__init__()
         check_input(input_size_px, strides)
+        if window < 0:
+            raise ConfigError(f"head.window={window}: expected 0 cells or more; type head.window=2")
         self.window = window
         self.pyramid = Pyramid(out_channels, strides, channels, stride)
+        if input_size_px // stride < 3:
+            raise ConfigError(
+                f"data.input_size_px={input_size_px} head.stride={stride}: expected at least three "
+                f"cells a side, an input of {3 * stride} px or a smaller stride"
+            )
         self.output = nn.Conv2d(channels, num_keypoints, 1)
         self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
 
     def forward(self, features: Features) -> PoseOutput:
         """Features to keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
         logits = self.output(self.pyramid(features)).float()
-        keypoints, scores = decode(logits, self.window)
+        keypoints, scores = self.decode(logits)
         return {
             "keypoints": keypoints,
             "scores": scores,
@@ -54,29 +63,61 @@ class HeatmapHead(nn.Module):
             "heatmap_logits": logits,
         }
 
+    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit keypoints (B, K, 2) and scores (B, K) of logits (B, K, S, S)."""
+        return decode(logits, self.window)
+
 
 def decode(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Peak of each heatmap, to a fraction of a cell.
 
     Args:
-        logits: (B, K, S, S).
-        window: cells around the peak whose mean position is taken.
+        logits: (B, K, S, S), S at least 3.
+        window: cells around the peak that are summed to its profiles along x and y.
 
     Returns:
         Unit keypoints (B, K, 2), and the heatmap's share within the window (B, K) as score.
     """
     side = logits.shape[-1]
-    heatmap = logits.flatten(2).softmax(dim=2)
-    peak = heatmap.argmax(dim=2, keepdim=True)
-    cell = torch.arange(side, device=logits.device)
-    near_x = ((cell - peak % side).abs() <= window).float()  # (B, K, S)
-    near_y = ((cell - peak // side).abs() <= window).float()
-    local = heatmap.view(logits.shape) * near_x.unsqueeze(2) * near_y.unsqueeze(3)
-    score = local.sum(dim=(2, 3))
-    centre = (cell + 0.5) / side
-    x = (local.sum(dim=2) * centre).sum(dim=2) / score
-    y = (local.sum(dim=3) * centre).sum(dim=2) / score
-    return torch.stack([x, y], dim=2), score.clamp(0, 1)
+    flat = logits.flatten(2).softmax(dim=2)
+    peak = flat.argmax(dim=2, keepdim=True)
+    heatmap = flat.view(logits.shape)
+    near_x, near_y = near(peak % side, side, window), near(peak // side, side, window)  # (B, K, S)
+    across = (heatmap * near_y.unsqueeze(3)).sum(dim=2)
+    down = (heatmap * near_x.unsqueeze(2)).sum(dim=3)
+    x, y = summit(across, peak % side), summit(down, peak // side)
+    return torch.stack([x, y], dim=2), (across * near_x).sum(dim=2).clamp(0, 1)
+
+
+def near(peak: torch.Tensor, side: int, window: int) -> torch.Tensor:
+    """Mask (…, side) of 1 within `window` cells of the peaks (…, 1), 0 elsewhere."""
+    cell = torch.arange(side, device=peak.device)
+    return ((cell - peak).abs() <= window).float()
+
+
+def summit(profile: torch.Tensor, peak: torch.Tensor, step: int = 1) -> torch.Tensor:
+    """Where profiles have their maximum, between the cells: exact for a Gaussian.
+
+    A parabola is laid through the logarithms of the peak and its neighbours, at the border of the
+    three outermost cells. (A mean around the peak would lean to the middle of the peak's cell, and
+    away from the border.) Where it has no maximum, the middle of the peak's cell is taken.
+
+    Args:
+        profile: (…, N), not negative, N at least 2 · step + 1.
+        peak: (…, 1) cell of the maximum.
+        step: cells to the neighbours.
+
+    Returns:
+        Unit coordinates (…), from 0 to 1.
+    """
+    side = profile.shape[-1]
+    middle = peak.clamp(step, side - 1 - step)
+    height = profile.clamp(min=1e-30).log()
+    left, top, right = (height.gather(-1, middle + d) for d in (-step, 0, step))
+    bend = 2 * top - left - right
+    vertex = ((right - left) / (2 * bend.clamp(min=1e-6))).clamp(-1.5, 1.5) * step
+    offset = torch.where(bend > 1e-6, vertex, peak - middle)
+    return ((middle + offset + 0.5) / side).clamp(0, 1).squeeze(-1)
 
 
 def check_input(input_size_px: int, strides: tuple[int, ...]) -> None:

@@ -1,7 +1,6 @@
 """The light feature pyramid in front of the spatial heads."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -25,17 +24,19 @@ class Pyramid(nn.Module):
         stride: of the merged map: its side is the input's divided by it.
 
     Raises:
-        ConfigError: a stride that doubling cannot reach.
+        ConfigError: a stride that doubling cannot reach, or no channel.
     """
 
     def __init__(
         self, out_channels: Sequence[int], strides: Sequence[int], channels: int, stride: int
     ) -> None:
         super().__init__()
+        if channels < 1:
+            raise ConfigError(f"head.channels={channels}: expected at least 1")
         levels = [strides[-1]]
-        while levels[-1] > stride:
+        while levels[-1] > stride and levels[-1] % 2 == 0:
             levels.append(levels[-1] // 2)
-        if levels[-1] != stride or any(a != 2 * b for a, b in pairwise(levels)):
+        if levels[-1] != stride:
             raise ConfigError(
                 f"head.stride={stride}: expected {strides[-1]} or a half, quarter … of it"
             )
@@ -49,15 +50,13 @@ class Pyramid(nn.Module):
 
     def forward(self, features: Features) -> torch.Tensor:
         """Features to one map (B, channels, S / stride, S / stride)."""
-        merged: torch.Tensor | None = None
-        for source, lateral, mix in zip(self._sources, self.lateral, self.mix, strict=True):
-            if merged is not None:
-                merged = F.interpolate(merged, scale_factor=2.0, mode="nearest")
+        merged: torch.Tensor = self.mix[0](self.lateral[0](features[-1]))
+        finer = zip(self._sources[1:], self.lateral[1:], self.mix[1:], strict=True)
+        for source, lateral, mix in finer:
+            merged = F.interpolate(merged, scale_factor=2.0, mode="nearest")
             if source is not None:
-                own = lateral(features[source])
-                merged = own if merged is None else merged + own
+                merged = merged + lateral(features[source])
             merged = mix(merged)
-        assert merged is not None
         return merged
 
 

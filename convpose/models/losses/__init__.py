@@ -1,1 +1,5 @@
-"""Losses: (output, keypoints, visibility) to a scalar, masked."""
+"""Losses: (output, keypoints, visibility) to a scalar, masked.
+
+A loss's attribute `needs` names what of the output it trains, see `convpose.models.heads`. A loss
+may have parameters of its own; they are trained with the network's and are no part of it.
+"""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from convpose.errors import ConfigError
+from convpose.models.losses.checks import above_zero
 from convpose.models.pose_model import PoseOutput
 
 
@@ -20,11 +20,11 @@ class HeatmapCrossEntropy(nn.Module):
         ConfigError: a sigma that is not above 0.
     """
 
+    needs = ("heatmap_logits",)
+
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise ConfigError(f"loss.sigma={sigma}: expected a number above 0, of heatmap cells")
-        self.sigma = sigma
+        self.sigma = above_zero("sigma", sigma, 1.0)
 
     def forward(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
@@ -40,22 +40,32 @@ class HeatmapCrossEntropy(nn.Module):
             Mean over the labelled keypoints inside the crop; 0 where there are none.
         """
         logits = output["heatmap_logits"]
-        inside = inside_crop(keypoints, visibility)
-        safe = torch.where(inside.unsqueeze(-1), keypoints, 0.5).float()
+        safe, inside = inside_crop(keypoints, visibility)
         target = gaussian(safe, logits.shape[-1], self.sigma)
         log_heatmap = logits.flatten(2).log_softmax(dim=2)
         loss = -(target.flatten(2) * log_heatmap).sum(dim=2)
         return (loss * inside).sum() / inside.sum().clamp(min=1)
 
 
-def inside_crop(keypoints: torch.Tensor, visibility: torch.Tensor) -> torch.Tensor:
-    """Mask (B, K) of labelled keypoints within the crop: the others have no cell."""
-    return (visibility > 0) & ((keypoints >= 0) & (keypoints < 1)).all(dim=-1)
+def inside_crop(
+    keypoints: torch.Tensor, visibility: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keypoints (B, K, 2) with the crop's centre for those that do not count, and a mask (B, K).
+
+    What counts is labelled and within the crop: the others have no cell.
+    """
+    inside = (visibility > 0) & ((keypoints >= 0) & (keypoints < 1)).all(dim=-1)  # NaN is not
+    return torch.where(inside.unsqueeze(-1), keypoints, 0.5).float(), inside
 
 
 def gaussian(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
     """Heatmaps (B, K, side, side) of unit keypoints (B, K, 2), each with the sum 1."""
-    centre = (torch.arange(side, device=keypoints.device) + 0.5) / side
-    away = (centre - keypoints.unsqueeze(-1)) * side / sigma  # (B, K, 2, side)
-    along = torch.softmax(-away.square() / 2, dim=-1)
+    along = gaussian_along(keypoints, side, sigma).exp()
     return along[:, :, 1].unsqueeze(3) * along[:, :, 0].unsqueeze(2)
+
+
+def gaussian_along(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
+    """Logarithm of Gaussians (B, K, 2, side) along x and y, each with the sum 1."""
+    centre = (torch.arange(side, device=keypoints.device) + 0.5) / side
+    away = (centre - keypoints.unsqueeze(-1)) * side / sigma
+    return torch.log_softmax(-away.square() / 2, dim=-1)

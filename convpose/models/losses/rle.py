@@ -1,0 +1,96 @@
+"""Residual log-likelihood estimation: learns how the errors are distributed (Li et al., 2021)."""
+
+import math
+
+import torch
+from torch import nn
+
+from convpose.errors import ConfigError
+from convpose.models.pose_model import PoseOutput
+
+
+class ResidualLogLikelihood(nn.Module):
+    """Negative log-likelihood of the truth under the head's coordinates and scales.
+
+    The error in units of sigma has the likelihood of a Laplace distribution, plus that of a
+    normalising flow which learns what the Laplace misses. As in the authors' code both are
+    densities of their own, and so sigma appears twice. It may be below 0.
+
+    Args:
+        hidden: width of the flow's layers.
+        couplings: the flow's layers.
+
+    Raises:
+        ConfigError: a number below 1.
+    """
+
+    needs = ("keypoints", "sigma")
+
+    def __init__(self, hidden: int = 64, couplings: int = 6) -> None:
+        super().__init__()
+        for key, value in (("hidden", hidden), ("couplings", couplings)):
+            if value < 1:
+                raise ConfigError(f"loss.{key}={value}: expected at least 1")
+        self.flow = RealNvp(hidden, couplings)
+
+    def forward(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of a batch.
+
+        Args:
+            output: with ``keypoints`` and ``sigma`` (B, K, 2).
+            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
+            visibility: (B, K) of 0, 1, 2.
+
+        Returns:
+            Mean over the labelled keypoints, also those outside the crop; 0 without labels.
+        """
+        labelled = visibility > 0
+        sigma = torch.where(labelled.unsqueeze(-1), output["sigma"], 1.0)
+        error = torch.where(labelled.unsqueeze(-1), output["keypoints"] - keypoints, 0.0) / sigma
+        laplace = (error.abs() + math.log(2)).sum(dim=-1)
+        flow: torch.Tensor = self.flow(error)
+        loss = laplace - flow + 2 * sigma.log().sum(dim=-1)
+        return (loss * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+class RealNvp(nn.Module):
+    """Normalising flow of the plane: density by invertible maps (Dinh et al., ICLR 2017).
+
+    Each layer shifts and scales one coordinate by what a small network reads off the other; then
+    they change places. As built it is the standard normal distribution.
+
+    Args:
+        hidden: width of the small networks.
+        couplings: how many.
+    """
+
+    def __init__(self, hidden: int, couplings: int) -> None:
+        super().__init__()
+        self.couplings = nn.ModuleList(_coupling(hidden) for _ in range(couplings))
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        """Log-density (…) of points (…, 2), in 32 bits also under autocast."""
+        with torch.autocast(points.device.type, enabled=False):
+            read, moved = points.float().unbind(dim=-1)
+            log_density = torch.full_like(read, -math.log(2 * math.pi))
+            for coupling in self.couplings:
+                scale, shift = coupling(read.unsqueeze(-1)).unbind(dim=-1)
+                scale = scale.tanh()  # bounded, for it is exponentiated
+                read, moved = (moved - shift) * torch.exp(-scale), read
+                log_density = log_density - scale
+            return log_density - (read.square() + moved.square()) / 2
+
+
+def _coupling(hidden: int) -> nn.Sequential:
+    layers = nn.Sequential(
+        nn.Linear(1, hidden),
+        nn.LeakyReLU(),
+        nn.Linear(hidden, hidden),
+        nn.LeakyReLU(),
+        nn.Linear(hidden, 2),
+    )
+    for parameter in layers[-1].parameters():
+        nn.init.zeros_(parameter)
+    return layers

@@ -1,0 +1,246 @@
+"""What holds for every head of conf/head with the loss of its name; a new one is picked up."""
+
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny import tiny_config
+
+from convpose.application import conf_folder
+from convpose.build import build, build_model, build_module, check_pair
+from convpose.errors import ConfigError
+from convpose.models.pose_model import PoseModel
+
+CONF = conf_folder()
+HEADS = sorted(path.stem for path in (CONF / "head").glob("*.yaml"))
+LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
+NAN = math.nan
+
+
+class Maps:
+    """Feature maps as those of a backbone."""
+
+    out_channels, strides = (4, 8), (16, 32)
+
+    @staticmethod
+    def of(batch, requires_grad=False):
+        rng = torch.Generator().manual_seed(batch)
+        sizes = ((4, 4), (8, 2))
+        return [
+            torch.randn(batch, c, s, s, generator=rng, requires_grad=requires_grad)
+            for c, s in sizes
+        ]
+
+
+def head_of(name):
+    """A head of conf/head on the maps of a 64 px input."""
+    torch.manual_seed(0)
+    given = {"out_channels": Maps.out_channels, "strides": Maps.strides}
+    given |= {"input_size_px": 64, "num_keypoints": 14}
+    return build(OmegaConf.load(CONF / f"head/{name}.yaml"), "head", **given)
+
+
+def loss_of(name):
+    torch.manual_seed(0)
+    return build(OmegaConf.load(CONF / f"loss/{name}.yaml"), "loss")
+
+
+@pytest.fixture(params=HEADS)
+def pair(request):
+    return head_of(request.param), loss_of(request.param)
+
+
+def truth(batch):
+    rng = torch.Generator().manual_seed(100 + batch)
+    return torch.rand(batch, 14, 2, generator=rng), torch.full((batch, 14), 2)
+
+
+def leaves(output, gives):
+    """The output with those of its tensors that a loss may train as leaves."""
+    return {k: v.detach().requires_grad_(k in gives) for k, v in output.items()}
+
+
+def test_the_output_is_complete(pair):
+    head, loss = pair
+    output = head(Maps.of(3))
+    assert {"keypoints", "scores", *head.gives} <= set(output)
+    assert output["keypoints"].shape == (3, 14, 2)
+    assert output["scores"].shape == (3, 14)
+    assert ((output["scores"] >= 0) & (output["scores"] <= 1)).all()
+    assert all(v.shape[:2] == (3, 14) for v in output.values()), "a cascade picks by keypoint"
+    assert set(loss.needs) <= set(head.gives)
+
+
+def test_the_output_is_float32_under_autocast(pair):
+    head, loss = pair
+    keypoints, visibility = truth(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = head.train()(Maps.of(4))
+        value = loss(output, keypoints, visibility)
+    assert {v.dtype for v in output.values()} == {torch.float32}
+    assert value.dtype is torch.float32
+    value.backward()
+    assert all(p.grad.isfinite().all() for p in head.parameters() if p.grad is not None)
+
+
+def test_every_parameter_but_the_probe_s_learns(pair):
+    head, loss = pair
+    maps = Maps.of(4, requires_grad=True)
+    loss(head.train()(maps), *truth(4)).backward()
+    for name, parameter in (*head.named_parameters(), *loss.named_parameters()):
+        if name.startswith("probe."):
+            assert parameter.grad is None
+        elif name.startswith("flow.") and not name.endswith((".4.weight", ".4.bias")):
+            continue  # the flow starts as the identity: its last layers learn first
+        else:
+            assert parameter.grad.abs().sum() > 0, name
+            assert parameter.grad.isfinite().all(), name
+    assert maps[-1].grad.abs().sum() > 0
+
+
+def test_people_without_labels_change_nothing(pair):
+    head, loss = pair
+    output = head.eval()(Maps.of(3))
+    keypoints, visibility = truth(3)
+    visibility[1:] = 0
+    keypoints[1:] = NAN
+    given = leaves(output, head.gives)
+    value = loss(given, keypoints, visibility)
+    alone = loss({k: v[:1] for k, v in output.items()}, keypoints[:1], visibility[:1])
+    torch.testing.assert_close(value, alone)
+    value.backward()
+    for key in loss.needs:
+        assert given[key].grad[0].abs().sum() > 0
+        assert given[key].grad[1:].unique().tolist() == [0.0]
+
+
+def test_unlabelled_keypoints_change_nothing(pair):
+    head, loss = pair
+    output = head.eval()(Maps.of(2))
+    keypoints, visibility = truth(2)
+    visibility[:, 5:] = 0
+    values = []
+    for hidden in (NAN, 0.3, -7.0):
+        given, keypoints[:, 5:] = leaves(output, head.gives), hidden
+        values.append(loss(given, keypoints, visibility))
+        values[-1].backward()
+        assert all(given[k].grad[:, 5:].unique().tolist() == [0.0] for k in loss.needs)
+    assert len({value.item() for value in values}) == 1
+
+
+def test_without_any_label_it_is_zero(pair):
+    head, loss = pair
+    maps = Maps.of(2, requires_grad=True)
+    value = loss(head.eval()(maps), torch.full((2, 14, 2), NAN), torch.zeros(2, 14))
+    value.backward()
+    assert value.item() == 0
+    assert all(m.grad is None or m.grad.abs().sum() == 0 for m in maps)
+
+
+@pytest.mark.parametrize("far", [1.0, 1.3, -0.2, 50.0])
+def test_keypoints_outside_the_crop_leave_everything_finite(pair, far):
+    head, loss = pair
+    maps = Maps.of(2, requires_grad=True)
+    keypoints, visibility = truth(2)
+    keypoints[0] = far
+    value = loss(head.train()(maps), keypoints, visibility)
+    value.backward()
+    assert value.isfinite()
+    assert all(m.grad.isfinite().all() for m in maps if m.grad is not None)
+
+
+def test_a_labelled_nan_is_not_trained_on_silently(pair):
+    """A loss gives NaN, or leaves the keypoint out, for it is in no crop; it never invents one."""
+    head, loss = pair
+    output = head.eval()(Maps.of(2))
+    keypoints, visibility = truth(2)
+    keypoints[0, 0] = NAN
+    value = loss(output, keypoints, visibility)
+    visibility[0, 0] = 0
+    assert value.isnan() or value.item() == loss(output, keypoints, visibility).item()
+
+
+def test_in_evaluation_each_person_is_looked_at_alone(pair):
+    head, _ = pair
+    head.eval()
+    maps = Maps.of(3)
+    together, alone = head(maps), head([m[1:2] for m in maps])
+    for key, value in together.items():
+        torch.testing.assert_close(value[1:2], alone[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_whole_model_is_one_graph(name):
+    """No branch depends on data: what `torch.export` refuses, ONNX cannot have."""
+    torch.manual_seed(0)
+    cfg = tiny_config(f"head={name}", "data.input_size_px=64")
+    model = build_model(cfg).eval()
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    graph = torch.export.export(model, (torch.zeros_like(image),))
+    with torch.no_grad():
+        expected, output = model(image), graph.module()(image)
+    assert output.keys() == expected.keys()
+    for key in expected:
+        torch.testing.assert_close(output[key], expected[key])
+
+
+class TestPairs:
+    @pytest.mark.parametrize("name", HEADS)
+    def test_a_loss_trains_the_features_or_is_refused(self, name):
+        head, trained = head_of(name).train(), []
+        for loss in map(loss_of, LOSSES):
+            if set(loss.needs) <= set(head.gives):
+                check_pair(head, loss)
+                maps = Maps.of(4, requires_grad=True)
+                loss(head(maps), *truth(4)).backward()
+                assert maps[-1].grad.abs().sum() > 0
+                trained.append(type(loss))
+            else:
+                with pytest.raises(ConfigError, match=rf"to train; type loss={name}$"):
+                    check_pair(head, loss)
+        assert type(loss_of(name)) in trained
+
+    @pytest.mark.parametrize(
+        ("head", "loss", "message"),
+        [
+            (
+                "regression",
+                "heatmap",
+                "loss: HeatmapCrossEntropy trains heatmap_logits, and RegressionHead has only "
+                "keypoints to train; type loss=regression",
+            ),
+            (
+                "simcc",
+                "l1",
+                "loss: MaskedL1 trains keypoints, and SimccHead has only simcc_logits to train; "
+                "type loss=simcc",
+            ),
+            (
+                "integral",
+                "rle",
+                "loss: ResidualLogLikelihood trains sigma, and IntegralHead has only keypoints and "
+                "heatmap_logits to train; type loss=integral",
+            ),
+        ],
+    )
+    def test_in_one_message_before_the_training(self, head, loss, message):
+        cfg = tiny_config(f"head={head}", f"loss={loss}", "data.input_size_px=64")
+        with pytest.raises(ConfigError) as error:
+            build_module(cfg, build_model(cfg))
+        assert str(error.value) == message
+
+    @pytest.mark.parametrize(
+        ("head", "loss"),
+        [("integral", "heatmap"), ("integral", "l1"), ("regression", "wing"), ("rle", "smooth_l1")],
+    )
+    def test_another_loss_may_fit_as_well(self, head, loss):
+        cfg = tiny_config(f"head={head}", f"loss={loss}", "data.input_size_px=64")
+        assert isinstance(build_module(cfg, build_model(cfg)).model, PoseModel)
+
+    def test_parts_that_declare_nothing_train_keypoints(self):
+        plain = torch.nn.Identity()
+        check_pair(plain, plain)
+        check_pair(plain, loss_of("l1"))
+        with pytest.raises(ConfigError, match=r"Identity has only keypoints to train"):
+            check_pair(plain, loss_of("heatmap"))
