@@ -6,18 +6,16 @@ everything else is a defect and keeps its traceback. Setting HYDRA_FULL_ERROR=1 
 traceback.
 """
 
+import contextlib
 import difflib
 import functools
-import hashlib
 import logging
 import os
-import re
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from convpose.devices import share_devices
+from convpose.disk import disk_trouble
 from convpose.errors import ConfigError, ConvposeError
+from convpose.folders import remove_if_empty
 
 log = logging.getLogger(__name__)
 Task = Callable[[DictConfig], Any]
-LONGEST_NAME = 120
 BY_USER = (ConvposeError, HydraException, OmegaConfBaseException)
+EXTRA_OF = {"hydra/launcher/joblib": "search", "hydra/launcher/submitit_slurm": "slurm"}
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
 
 
@@ -62,8 +63,13 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
             nonlocal started
             started = True
             try:
+                share_devices(HydraConfig.get().launcher)
                 return task(cfg)
-            except Exception as error:
+            except Exception as raised:
+                error = raised
+                if trouble := disk_trouble(raised, output_folder()):
+                    error = ConfigError(trouble)
+                    error.__cause__ = raised
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     write_error(output_folder(), error)  # the other jobs of the sweep go on
                     return float("nan")
@@ -85,9 +91,6 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
             started = False
             refused.clear()
             FailedJobs.names = ()
-            OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-            OmegaConf.register_new_resolver("study_folder", study_folder, replace=True)
-            OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
             try:
                 run()
                 if refused:
@@ -120,12 +123,19 @@ def explain(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     for link in chain:
         if isinstance(link, ConvposeError):
-            return str(link)
+            name = f"{type(link).__module__}.{type(link).__name__}: "
+            return str(link).rpartition(name)[2].strip()  # of a loading process without traceback
+        if trouble := disk_trouble(link):
+            return trouble
     for link in chain:
         parent = getattr(link, "parent_node", None)
         if isinstance(link, ConfigAttributeError | ConfigKeyError) and parent is not None:
             keys = sorted(str(key) for key in parent if str(key)[0] != "_")
             return f"unknown key {link.full_key}{choice('keys', str(link.key), keys)}"
+        if isinstance(link, MissingConfigException) and link.missing_cfg_file in EXTRA_OF:
+            what = "=".join(link.missing_cfg_file.rsplit("/", 1))
+            extra = EXTRA_OF[link.missing_cfg_file]
+            return f"{what} is not installed; type pip install 'convpose[{extra}]'"
         if isinstance(link, MissingConfigException) and link.options:
             group, _, option = str(link.missing_cfg_file).rpartition("/")
             return f"{group}={option}: no such option{choice('options', option, link.options)}"
@@ -139,48 +149,6 @@ def choice(what: str, word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{hint}\n{what} there: {', '.join(known)}"
-
-
-def folder_name(override_dirname: str) -> str:
-    """Overrides as a folder name that pastes back on a command line: no ``=``, ``,`` or ``/``."""
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", override_dirname).strip("_")
-    if len(name) > LONGEST_NAME:  # what is cut off must still tell two runs apart
-        name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return name or "defaults"
-
-
-def run_folder(runs: str, study: object, override_dirname: str, ckpt_path: str | None) -> str:
-    """``hydra.run.dir``: a new ``<runs>/<study>/<time>_<overrides>``.
-
-    With ``ckpt_path=last`` it is the newest folder of the same overrides that has a last
-    checkpoint, so that the same command goes on where it was interrupted.
-
-    Raises:
-        ConfigError: ``ckpt_path=last`` and there is nothing to continue.
-    """
-    folder, name = Path(runs) / str(study or "single"), folder_name(override_dirname)
-    if ckpt_path != "last":
-        return str(folder / f"{_now()}_{name}")
-    before = [f.parent.parent for f in folder.glob("*/checkpoints/last.ckpt")]
-    same = sorted(run for run in before if run.name.partition("_")[2].partition("_")[2] == name)
-    if not same:
-        found = "".join(f"\n  hydra.run.dir={run}" for run in sorted(before)[-5:])
-        raise ConfigError(
-            f"ckpt_path=last: no run of these overrides to continue (*_{name} with "
-            f"checkpoints/last.ckpt) in {folder}; name the run folder, hydra.run.dir=FOLDER, or a "
-            "checkpoint, ckpt_path=FILE" + (f"\nruns there:{found}" if found else "")
-        )
-    return str(same[-1])
-
-
-def study_folder(runs: str, study: object) -> str:
-    """``hydra.sweep.dir``: the folder of a multirun, by default named after the time."""
-    return str(Path(runs) / str(study or f"sweep_{_now()}"))
-
-
-def job_folder(number: int, override_dirname: str) -> str:
-    """``hydra.sweep.subdir``: ``<time>_<number>_<overrides>`` of one job of a multirun."""
-    return f"{_now()}_{number:03d}_{folder_name(override_dirname)}"
 
 
 class FailedJobs(Callback):
@@ -206,20 +174,7 @@ def write_error(folder: Path, error: Exception) -> None:
     """Keep a failed job's message (first line) and traceback in its folder."""
     message = explain(error).splitlines()[0] if str(error) else type(error).__name__
     text = f"{message}\n\n{''.join(traceback.format_exception(error))}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").write_text(text, encoding="utf-8")
+    with contextlib.suppress(OSError):  # a full disk takes no note either
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(text, encoding="utf-8")
     log.error("%s failed: %s", folder, message)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Take away a run folder that nothing was written to, so that a refused run leaves no trace."""
-    try:
-        folder.rmdir()
-        folder.parent.rmdir()
-    except OSError:
-        return  # not empty: somebody's results
-
-
-@functools.cache
-def _now() -> str:
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

@@ -1,31 +1,36 @@
 """From configuration to objects: the only file that calls `hydra.utils.instantiate`.
 
-Before a class is built, its keys are held against its constructor: the signature is the schema. An
-unknown key or a value of another type is a `ConfigError` that says what to type.
+Before a class is built, it is held against what a configuration may name (`convpose.trust`), and
+its keys against its constructor: the signature is the schema. An unknown key or a value of another
+type is a `ConfigError` that says what to type.
 """
 
+import contextlib
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from lightning import Callback, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ConvposeError
-from convpose.models.pose_model import PoseModel
-from convpose.skeleton import LSP14, Skeleton
-from convpose.training.module import PoseModule
+from convpose.models.pose_model import Backbone, PoseModel
+from convpose.skeleton import LSP14, Skeleton, skeleton_named
+from convpose.trust import find_target
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and whoever predicts needs none of it
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
+
+    from convpose.data.datamodule import PoseDataModule
+    from convpose.training.module import PoseModule
 
 TOP_LEVEL: dict[str, Any] = {
     "study": str | int | None,
@@ -33,11 +38,13 @@ TOP_LEVEL: dict[str, Any] = {
     "monitor": str,
     "monitor_mode": Literal["max", "min"],
     "ckpt_path": str | None,
+    "weights": str | None,
     "lr_find": bool,
     "channels_last": bool,
     "compile": bool,
 }
-READ_BY_OTHERS = ("source", "gallery", "gallery_images")  # keys of data that sources or apps read
+# keys of data that sources or apps read
+READ_BY_OTHERS = ("source", "skeleton", "gallery", "gallery_images")
 
 
 def check_top_level(cfg: DictConfig) -> None:
@@ -52,13 +59,27 @@ def check_top_level(cfg: DictConfig) -> None:
         raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}")
 
 
-def build_datamodule(cfg: DictConfig, skeleton: Skeleton = LSP14) -> PoseDataModule:
+def skeleton_of(cfg: DictConfig) -> Skeleton:
+    """The skeleton of ``data.skeleton``; LSP's for runs that are older than the key."""
+    return skeleton_named(cfg.data.get("skeleton", LSP14.name))
+
+
+def build_datamodule(cfg: DictConfig) -> "PoseDataModule":
     """The data of ``cfg.data`` with ``cfg.augment``, seeded by ``cfg.seed``.
 
     Raises:
-        ConfigError: ``data.source`` for data that are not read from a file.
+        ConfigError: ``data.source`` for data that are not read from a file, or another skeleton
+            than the only one that a source has.
     """
+    skeleton = skeleton_of(cfg)
     sources = (cfg.data.get("sources") or {}).values()
+    named = (cfg.data.get("sources") or {}).items()
+    fixed = [name for name, source in named if source and "skeleton" not in source]
+    if skeleton != LSP14 and fixed:
+        raise ConfigError(
+            f"data.skeleton={skeleton.name}: {', '.join(fixed)} has the joints of {LSP14.name} and "
+            f"no others; type data.skeleton={LSP14.name}, or data=coco, mpii or flic"
+        )
     if cfg.data.get("source") is not None and not any("source" in s for s in sources if s):
         raise ConfigError(
             f"data.source={cfg.data.source}: this data set is not read from a file; type "
@@ -72,22 +93,34 @@ def build_datamodule(cfg: DictConfig, skeleton: Skeleton = LSP14) -> PoseDataMod
     return datamodule
 
 
-def build_model(cfg: DictConfig, skeleton: Skeleton = LSP14) -> PoseModel:
-    """Backbone and head; the head is told the backbone's feature maps and the input size."""
+def build_model(cfg: DictConfig) -> PoseModel:
+    """Backbone and head; with ``model.start`` they are a stage over another network."""
+    if "start" in cfg.model:
+        from convpose.build_cascade import build_cascade  # which builds with this module
+
+        return build_cascade(cfg)
     backbone = build(cfg.model, "model")
-    head = build(
+    head = build_head(cfg, backbone, cfg.data.input_size_px)
+    return PoseModel(backbone, head, skeleton_of(cfg).num_keypoints, cfg.channels_last)
+
+
+def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Module:
+    """The head, told the backbone's feature maps and the side of what the backbone sees."""
+    head: nn.Module = build(
         cfg.head,
         "head",
         out_channels=backbone.out_channels,
         strides=backbone.strides,
-        input_size_px=cfg.data.input_size_px,
-        num_keypoints=skeleton.num_keypoints,
+        input_size_px=input_size_px,
+        num_keypoints=skeleton_of(cfg).num_keypoints,
     )
-    return PoseModel(backbone, head, skeleton.num_keypoints, cfg.channels_last)
+    return head
 
 
-def build_module(cfg: DictConfig, model: PoseModel, skeleton: Skeleton = LSP14) -> PoseModule:
+def build_module(cfg: DictConfig, model: PoseModel) -> "PoseModule":
     """Model, loss, optimizer and schedule; a rate that no optimizer takes is refused here."""
+    from convpose.training.module import PoseModule
+
     loss: nn.Module = build(cfg.loss, "loss")
     optimizer = build(cfg.optimizer, "optimizer")
     scheduler = build(cfg.scheduler, "scheduler")
@@ -95,17 +128,36 @@ def build_module(cfg: DictConfig, model: PoseModel, skeleton: Skeleton = LSP14) 
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 100)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optimizer: {error}; {_line(cfg.optimizer)}") from error
-    return PoseModule(model, loss, optimizer, scheduler, skeleton, cfg.seed)
+    parameters = build(cfg.parameters, "parameters")
+    check_pair(model.head, loss)
+    return PoseModule(model, loss, optimizer, parameters, scheduler, skeleton_of(cfg), cfg.seed)
+
+
+def check_pair(head: nn.Module, loss: nn.Module) -> None:
+    """Hold what a loss trains against what the head gives it, see `convpose.models.heads`.
+
+    Raises:
+        ConfigError: a loss of another head.
+    """
+    gives = getattr(head, "gives", ("keypoints",))
+    if missing := [key for key in getattr(loss, "needs", ()) if key not in gives]:
+        own = type(head).__module__.rpartition(".")[2]  # a head's file and its loss share the name
+        raise ConfigError(
+            f"loss: {type(loss).__name__} trains {missing[0]}, and {type(head).__name__} has only "
+            f"{' and '.join(gives)} to train; type loss={own}"
+        )
 
 
 def build_trainer(
-    cfg: DictConfig, callbacks: list[Callback], logger: Logger | bool, folder: Path
-) -> Trainer:
+    cfg: DictConfig, callbacks: "list[Callback]", logger: "Logger | bool", folder: Path
+) -> "Trainer":
     """Lightning's trainer with ``precision=auto`` made concrete.
 
     Raises:
         ConfigError: no epoch to train, or what Lightning refuses.
     """
+    from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+
     settings = cfg.trainer.copy()
     settings.precision = resolve_precision(cfg)
     settings.enable_progress_bar = any(isinstance(c, ProgressBar) for c in callbacks)
@@ -155,19 +207,28 @@ def build(node: DictConfig, key: str, **given: Any) -> Any:
         if isinstance(error.__cause__, ConvposeError):
             raise error.__cause__ from error
         raise ConfigError(f"{key}: {error.__cause__ or error}; {_line(node)}") from error
-    except (ValueError, TypeError, MisconfigurationException) as error:
+    except _refusals() as error:
         raise ConfigError(f"{key}: {error}; {_line(node)}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What constructors raise on a bad value, and Lightning's where it has been imported."""
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return (ValueError, TypeError, *([lightning.MisconfigurationException] if lightning else []))
 
 
 def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType({})) -> None:
     """Hold a node's keys and plain values against the constructor that it names, recursively."""
+    if isinstance(node, ListConfig):
+        for i, child in enumerate(node):
+            check(child, f"{key}.{i}")
     if not isinstance(node, DictConfig):
         return
     for name in map(str, node):
         check(node[name], f"{key}.{name}")
     if "_target_" not in node:
         return
-    target = get_object(node["_target_"])
+    target = find_target(node["_target_"], key)
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     types_of = _hints(target)
@@ -206,11 +267,15 @@ def _require(name: str, value: Any, hint: Any) -> None:
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        return get_type_hints(inspect.unwrap(function))
-    except (NameError, TypeError):  # a library's hints that exist for its type checker only
-        return {}
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    known = getattr(function, "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: hint})
+        # a library's hint that exists for its type checker only is left out
+        with contextlib.suppress(NameError, TypeError):
+            hints |= get_type_hints(one, known)
+    return hints
 
 
 def _words(hint: Any) -> str:

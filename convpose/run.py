@@ -1,8 +1,10 @@
 """A run is a folder: what was asked for, what came out, and all that is needed to rebuild it.
 
-``config.yaml`` (resolved), ``splits.json`` (lists of ids), ``run.json`` (command, revision,
-versions, hardware, seconds), ``metrics.csv``, ``metrics.json`` (the best epoch),
-``layers.md``, ``checkpoints/best.ckpt`` and ``last.ckpt``, TensorBoard events.
+``config.yaml`` (resolved), ``splits.json`` (lists of ids), ``run.json`` (command, choices of the
+yaml files, revision, versions, hardware, seconds), ``metrics.csv``, ``metrics.json`` (the best
+epoch), ``layers.md``, ``checkpoints/best.ckpt`` and ``last.ckpt``, TensorBoard events.
+
+Nothing here imports torch before a training does: `convpose.compare` reads many folders quickly.
 """
 
 import json
@@ -11,18 +13,24 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convpose.data.splits import Split
+from convpose import atomic
 from convpose.errors import ConfigError, ModelError
+from convpose.trust import read_config
 
+if TYPE_CHECKING:
+    from convpose.data.splits import Split
+
+Value = bool | int | float | str | None
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "hydra-core", "albumentations")
-GROUPS = ("data", "augment", "model", "head", "loss", "optimizer", "scheduler")  # HParams
+NOT_TRAINING = ("study", "ckpt_path", "paths", "logger")  # keys that change no result
 
 
 class Run:
@@ -56,10 +64,7 @@ class Run:
     @property
     def config(self) -> DictConfig:
         """The resolved configuration of the training."""
-        cfg = OmegaConf.load(self.folder / "config.yaml")
-        if not isinstance(cfg, DictConfig):
-            raise ConfigError(f"{self.folder / 'config.yaml'}: not a configuration")
-        return cfg
+        return read_config(self.folder / "config.yaml")
 
     def checkpoint(self, which: str) -> Path:
         """Path of the ``best`` or ``last`` checkpoint, or of another file; ModelError if none."""
@@ -72,30 +77,35 @@ class Run:
             )
         return path
 
-    def write_start(self, cfg: DictConfig, split: Split) -> None:
+    def write_start(self, cfg: DictConfig, split: "Split") -> None:
         """Write what is known before the first step."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        config = OmegaConf.to_yaml(cfg, resolve=True)
-        (self.folder / "config.yaml").write_text(config, encoding="utf-8")
+        atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._write_json("splits.json", split)
         self._write_json("run.json", describe())
 
     def write_end(self, best: dict[str, float], seconds: float) -> None:
         """Write the best epoch to ``metrics.json``, and what all epochs took to ``run.json``."""
         self._write_json("metrics.json", best)
-        facts = json.loads((self.folder / "run.json").read_text("utf-8"))
-        self._write_json("run.json", facts | {"seconds": round(seconds, 1)})
+        self.note(seconds=round(seconds, 1))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to ``run.json``."""
+        known = json.loads((self.folder / "run.json").read_text("utf-8"))
+        self._write_json("run.json", known | facts)
 
     def _write_json(self, name: str, content: Any) -> None:
-        partial = self.folder / f"{name}.part"
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.replace(self.folder / name)
+        atomic.write(self.folder / name, json.dumps(content, indent=1))
 
 
 def describe() -> dict[str, Any]:
-    """What is needed to judge or repeat a run: command, revision, versions, hardware."""
+    """What is needed to judge or repeat a run: command, choices, revision, versions, hardware."""
+    import torch
+
     return {
-        "command": " ".join([Path(sys.executable).name, "-m", "convpose.train", *sys.argv[1:]]),
+        "command": " ".join([Path(sys.executable).name, "-m", application(), *sys.argv[1:]]),
+        "choices": choices(),
+        "overrides": overrides() if choices() else [],
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "revision": revision(),
         "python": platform.python_version(),
@@ -103,6 +113,13 @@ def describe() -> dict[str, Any]:
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
     }
+
+
+def application() -> str:
+    """The module that was started, as ``convpose.train``."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name.removesuffix(".__main__") if spec else ""
+    return name if name.startswith("convpose.") else "convpose.train"
 
 
 def revision() -> str:
@@ -119,6 +136,8 @@ def revision() -> str:
 
 def hardware() -> str:
     """GPU name if there is one, else the processor and its cores."""
+    import torch
+
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     model = platform.processor() or platform.machine()
@@ -129,16 +148,48 @@ def hardware() -> str:
     return f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
+def choices() -> dict[str, str]:
+    """The yaml that was chosen of each group, as ``{"model": "vgg_bn"}``.
+
+    Hydra knows them while an application runs, the composed configuration does not. Empty outside
+    of Hydra, and in an application that trains with other choices than its own.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().job.config_name != "train":
+        return {}
+    chosen = HydraConfig.get().runtime.choices.items()
+    return {str(k): str(v) for k, v in chosen if v and "/" not in str(k) and "@" not in str(k)}
+
+
+def overrides() -> list[str]:
+    """What the application was called with, interpolations as they were typed."""
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(typed)
+
+
+def flat(config: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Value]:
+    """A configuration as dotted keys and plain values; lists become text.
+
+    A group stands for its class: ``optimizer`` is the chosen yaml, else what ``_target_`` names.
+    Keys of `NOT_TRAINING` are left out.
+    """
+    groups = {key: name for key, name in chosen.items() if key not in NOT_TRAINING}
+    return groups | {k: v for k, v in _leaves(config, "") if k not in groups}
+
+
+def _leaves(node: Mapping[str, Any], parent: str) -> Iterator[tuple[str, Value]]:
+    for key, value in node.items():
+        if key == "_target_":
+            yield parent, str(value).rpartition(".")[2]
+        elif str(key)[:1] == "_" or (not parent and key in NOT_TRAINING):
+            continue
+        elif isinstance(value, Mapping):
+            yield from _leaves(value, f"{parent}.{key}" if parent else str(key))
+        else:
+            text = value if isinstance(value, Value) else json.dumps(value, default=str)
+            yield f"{parent}.{key}" if parent else str(key), text
+
+
 def hyperparameters(cfg: DictConfig) -> dict[str, float | str | bool]:
-    """Flat names and plain values of what runs differ in, for TensorBoard's HParams."""
-    flat: dict[str, float | str | bool] = {"seed": cfg.seed}
-    for group in GROUPS:
-        node: Any = OmegaConf.to_container(cfg.get(group) or OmegaConf.create(), resolve=True)
-        for key, value in node.items():
-            if key == "_target_":
-                flat[group] = str(value).rpartition(".")[2]
-            elif isinstance(value, bool | int | float | str) and key[0] != "_":
-                flat[f"{group}.{key}"] = value
-    for key in ("max_epochs", "precision"):
-        flat[f"trainer.{key}"] = cfg.trainer[key]
-    return flat
+    """What HParams may list of a run; TensorBoard shows what differs between runs first."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {key: value for key, value in flat(config, choices()).items() if value is not None}

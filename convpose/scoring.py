@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from torch import nn
 from torch.utils.data import DataLoader
 
 from convpose.data.annotation import PoseSample
@@ -16,7 +17,6 @@ from convpose.geometry import invert, transform
 from convpose.metrics.functional import keypoint_distance, torso_diameter
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.metrics.predictions import Predictions
-from convpose.models.pose_model import PoseModel
 from convpose.skeleton import Skeleton
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -78,15 +78,20 @@ class Truth:
 
 
 def predict(
-    model: PoseModel, loader: DataLoader[PoseSample], device: torch.device, precision: str
+    model: nn.Module,
+    loader: DataLoader[PoseSample],
+    device: torch.device,
+    precision: str,
+    show: bool = True,
 ) -> Predictions:
     """Run a model over all samples of a loader.
 
     Args:
-        model: network; it is put into evaluation mode on `device`.
+        model: `PoseModel` or what answers like one; it is put into evaluation mode on `device`.
         loader: of crops in order, without augmentation.
         device: where to compute.
         precision: ``32-true`` or what the training used, ``bf16-mixed`` or ``16-mixed``.
+        show: a progress bar.
 
     Returns:
         Keypoints in pixels of the image files, with scores.
@@ -96,7 +101,7 @@ def predict(
     autocast = torch.autocast(device.type, half) if half else contextlib.nullcontext()
     ids: list[str] = []
     keypoints_px, scores = [], []
-    for batch in track(loader, description="predicting", transient=True):
+    for batch in track(loader, description="predicting", transient=True, disable=not show):
         with torch.inference_mode(), autocast:
             output = model(batch["image"].to(device))
         keypoints_px.append(transform(batch["unit_to_px"], output["keypoints"].float().cpu()))

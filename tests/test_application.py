@@ -1,31 +1,24 @@
 """The command line in this process: messages, exit codes, folders, multirun."""
 
+import errno
 import os
 import re
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
-from convpose.application import (
-    FailedJobs,
-    choice,
-    explain,
-    folder_name,
-    job_folder,
-    remove_if_empty,
-    run_folder,
-    study_folder,
-)
+from convpose.application import FailedJobs, choice, explain, write_error
 from convpose.errors import ConfigError, DataError
 
 REFUSED = {
     "data.batch_siz=4": "unknown key data.batch_siz; did you mean batch_size?\nkeys there: batch_",
     "+model.foo=1": "unknown key model.foo; keys there: depth, width, dropout, weights",
-    "data.batch_size=ten": "data.batch_size=ten: expected a whole number, got str",
+    "data.batch_size=ten": "data.batch_size=ten: expected a whole number or auto, got str",
     "trainer.max_epochs=abc": "trainer.max_epochs=abc: expected a whole number or null, got str",
-    "model=vgg": "model=vgg: no such option; did you mean vgg_bn?\noptions there: vgg_bn",
+    "model=vgg": "model=vgg: no such option; did you mean vgg_bn?\noptions there: ",
     "model=null": "GROUP=null: a group is left out by ~GROUP",
     "data.input_size_px=16": "data.input_size_px=16: expected at least 32",
     "data.split=lsp": "data.split=lsp: the val and test part is empty for 40 images of synthetic",
@@ -143,44 +136,29 @@ def test_a_sweep_gets_the_monitored_value(command, monkeypatch):
     assert values == [1.0, 2.0]
 
 
-def test_a_folder_name_pastes_back():
-    name = folder_name("data.batch_size-8+optimizer.lr-1e-3+callbacks-[default,ema]+split-a/b c")
-    assert re.fullmatch(r"[A-Za-z0-9._+-]+", name)
-    assert name.startswith("data.batch_size-8+optimizer.lr-1e-3+callbacks-_default_ema_")
-    assert folder_name("") == "defaults"
+def test_a_multirun_goes_on_where_it_was_interrupted(command, monkeypatch):
+    ran = []
 
+    def some(cfg, folder):
+        ran.append((cfg.seed, folder.name))
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        if cfg.seed < 2:
+            (folder / "checkpoints" / "last.ckpt").touch()
+        return 1.0
 
-def test_what_is_cut_off_a_name_still_counts():
-    long = "+".join(f"key{i}-{i}" for i in range(40))
-    names = {folder_name(f"{long}+lr-{lr}") for lr in (0.1, 0.01)}
-    assert len(names) == 2
-    assert {len(name) for name in names} == {120}
+    monkeypatch.setattr("convpose.training.fit.train", some)
+    assert command("-m", *TINY, "seed=0,1,2", "study=luck").code == 0
+    first, ran[:] = dict(ran), []
+    monkeypatch.setattr("hydra.core.utils.now", lambda *_: "later", raising=False)
+    ended = command("-m", *TINY, "seed=0,1,2", "study=luck", "ckpt_path=last")
+    assert ended.code == 0, ended.err
+    again = dict(ran)
+    assert [again[seed] == first[seed] for seed in (0, 1)] == [True, True]
 
-
-def test_run_folder_is_new_or_the_one_to_continue(tmp_path):
-    runs = str(tmp_path)
-    new = run_folder(runs, None, "lr-1", None)
-    assert re.fullmatch(r".*/single/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_lr-1", new)
-    for name in ("01_00-00-00_lr-1", "02_00-00-00_lr-1", "03_00-00-00_lr-2"):
-        checkpoints = tmp_path / "s" / f"2024-01-{name}" / "checkpoints"
-        checkpoints.mkdir(parents=True)
-        (checkpoints / "last.ckpt").touch()
-    (tmp_path / "s" / "2024-01-04_00-00-00_lr-1").mkdir()  # nothing in it to continue
-    found = run_folder(runs, "s", "lr-1", "last")
-    assert found == str(tmp_path / "s" / "2024-01-02_00-00-00_lr-1")
-    with pytest.raises(ConfigError) as error:
-        run_folder(runs, "s", "lr-3", "last")
-    listed = str(error.value).splitlines()[1:]
-    assert listed[0] == "runs there:"
-    assert len(listed) == 4
-    assert all(line.startswith("  hydra.run.dir=") for line in listed[1:])
-
-
-def test_a_study_may_be_a_number(tmp_path):
-    assert run_folder(str(tmp_path), 7, "a", None).startswith(f"{tmp_path}/7/")
-    assert study_folder("runs", 7) == "runs/7"
-    assert re.fullmatch(r"runs/sweep_[\d_-]+", study_folder("runs", None))
-    assert re.fullmatch(r"[\d_-]+_003_a", job_folder(3, "a"))
+    unnamed = command("-m", *TINY, "seed=0,1", "ckpt_path=last")
+    assert unnamed.code == 2
+    assert unnamed.err.startswith("error: ckpt_path=last: which multirun is to be continued? Type")
+    assert not list(Path("runs").glob("sweep_*"))
 
 
 def test_explain_finds_our_own_error_below_others():
@@ -192,6 +170,41 @@ def test_explain_finds_our_own_error_below_others():
     except RuntimeError as error:
         message = explain(error)
     assert message == "the file is HTML"
+
+
+def test_explain_leaves_out_the_traceback_of_a_loading_process():
+    class Dataset(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise DataError("images/im1.jpg has vanished: put it back")
+
+    with pytest.raises(DataError, match=r"^Caught DataError in DataLoader worker") as caught:
+        next(iter(torch.utils.data.DataLoader(Dataset(), num_workers=1)))
+    assert explain(caught.value) == "images/im1.jpg has vanished: put it back"
+
+
+@pytest.mark.parametrize("multirun", [False, True])
+def test_a_full_disk_is_no_defect(multirun, command, monkeypatch):
+    def full(cfg, folder):
+        (folder / "config.yaml").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("convpose.training.fit.train", full)
+    ended = command(*(["-m", "study=full"] if multirun else []), *TINY)
+    assert ended.code == (1 if multirun else 2)
+    assert "no space left; free some, or type paths.runs=FOLDER on another disk" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_failed_job_on_a_full_disk_is_not_noted(tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    write_error(tmp_path, ConfigError("seed=1: unlucky"))
+    assert "failed: seed=1: unlucky" in caplog.text
 
 
 def test_explain_lists_the_keys():
@@ -208,15 +221,3 @@ def test_choice():
         "; did you mean width?\nkeys there: depth, width"
     )
     assert choice("keys", "xyz", ["depth"]) == "\nkeys there: depth"
-
-
-def test_only_an_empty_folder_is_taken_away(tmp_path):
-    full, empty = tmp_path / "study" / "full", tmp_path / "study" / "empty"
-    for folder in (full, empty):
-        folder.mkdir(parents=True)
-    (full / "metrics.csv").touch()
-    remove_if_empty(full)
-    remove_if_empty(empty)
-    remove_if_empty(tmp_path / "never")
-    assert full.is_dir()
-    assert not empty.exists()

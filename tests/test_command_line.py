@@ -101,6 +101,7 @@ def test_the_folder_of_a_finished_job_is_complete(study):
         *("config.yaml", "splits.json", "run.json", "metrics.csv", "metrics.json", "layers.md"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     }
+    assert not list(good.glob("hparams.yaml")), "config.yaml says it all"
     assert [row["epoch"] for row in read_history(good / "metrics.csv", "val/spread")] == [0, 1]
     split = json.loads((good / "splits.json").read_text())
     assert {part: len(ids) for part, ids in split.items()} == {"train": 28, "val": 6, "test": 6}
@@ -133,12 +134,12 @@ def test_tensorboard_shows_it(study):
     assert "parameters" in text
     (chart,) = _charts(events)
     assert list(chart.multiline.tag) == ["train/loss", "val/loss"]
-    start_info, metrics = _hparams(events)
+    start_info = _hparams(events)
     assert start_info["optimizer.lr"] == pytest.approx(0.1)
-    assert start_info["model"] == "VggBn"
-    assert "best/val/pck@0.2" in metrics
-    (value,) = events.Scalars("best/val/pck@0.2")
-    assert value.value == pytest.approx(best["val/pck@0.2"])
+    assert start_info["model"] == "vgg_bn"
+    assert "hp_metric" not in tags["scalars"]
+    assert events.Scalars("best/val/pck@0.2")[-1].value == pytest.approx(best["val/pck@0.2"])
+    assert events.Scalars("best_epoch/epoch")[-1].value == best["epoch"] + 1
 
 
 def _charts(events: EventAccumulator):
@@ -149,11 +150,10 @@ def _charts(events: EventAccumulator):
 
 def _hparams(events: EventAccumulator):
     content = events._plugin_to_tag_to_content["hparams"]
-    read = plugin_data_pb2.HParamsPluginData.FromString
-    session = read(content["_hparams_/session_start_info"]).session_start_info.hparams
-    values = {k: v.string_value or v.number_value for k, v in session.items()}
-    experiment = read(content["_hparams_/experiment"]).experiment
-    return values, [info.name.tag for info in experiment.metric_infos]
+    assert set(content) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
+    read = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    session = read.session_start_info.hparams
+    return {k: v.string_value or v.number_value for k, v in session.items()}
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, path: str) -> Path:

@@ -2,12 +2,19 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tiny import tiny_config
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from tiny import TINY, tiny_config
 
+from convpose.application import conf_folder
 from convpose.errors import ConfigError, ModelError
-from convpose.run import GROUPS, Run, describe, hyperparameters, revision
+from convpose.run import Run, application, choices, describe, flat, hyperparameters, revision
 
 SPLIT = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
 
@@ -73,15 +80,81 @@ def test_checkpoints(tmp_path):
         run.checkpoint("last")
 
 
+def test_a_flat_configuration_by_hand():
+    config = {
+        "seed": 0,
+        "study": "rates",
+        "paths": {"runs": "runs"},
+        "augment": {"_target_": "convpose.data.augment.Augment", "shift": 0.1},
+        "data": {"sources": {"lsp": {"_target_": "a.LspSource", "_partial_": True, "box": None}}},
+        "callbacks": {"ema": {"_target_": "a.Ema", "steps": [1, 2]}},
+    }
+    rest = {
+        "seed": 0,
+        "augment.shift": 0.1,
+        "data.sources.lsp": "LspSource",
+        "data.sources.lsp.box": None,
+        "callbacks.ema": "Ema",
+        "callbacks.ema.steps": "[1, 2]",
+    }
+    assert flat(config, {}) == {"augment": "Augment", **rest}
+    chosen = {"augment": "strong", "experiment": "paper", "logger": "none"}
+    assert flat(config, chosen) == {"augment": "strong", "experiment": "paper", **rest}
+
+
 def test_hyperparameters_are_flat_and_plain():
-    flat = hyperparameters(tiny_config("model.dropout=0.3"))
-    assert flat["model.dropout"] == 0.3
-    assert flat["data.batch_size"] == 8
-    assert flat["optimizer"] == "SGD"
-    assert flat["trainer.max_epochs"] == 2
-    assert set(GROUPS) <= set(flat)
-    assert all(isinstance(value, bool | int | float | str) for value in flat.values())
-    assert not any(part.startswith("_") for name in flat for part in name.split("."))
+    values = hyperparameters(
+        tiny_config("model.dropout=0.3", "callbacks.early_stopping.patience=7")
+    )
+    assert values["model.dropout"] == 0.3
+    assert values["data.batch_size"] == 8
+    assert values["callbacks.early_stopping.patience"] == 7, "whatever is varied is there"
+    assert values["optimizer"] == "SGD"
+    assert values["trainer.max_epochs"] == 2
+    assert all(isinstance(value, bool | int | float | str) for value in values.values())
+    assert not any(part.startswith("_") for name in values for part in name.split("."))
+    assert not {"study", "paths.runs", "logger", "ckpt_path"} & set(values)
+
+
+def test_choices_are_those_of_the_command(command):
+    assert choices() == {}, "nothing is known outside of Hydra"
+    assert command(*TINY, "model.dropout=0.3", "augment=strong", "debug=fast").code == 0
+    (folder,) = Path("runs/single").iterdir()
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["choices"]["augment"] == "strong"
+    assert facts["choices"]["optimizer"] == "sgd"
+    assert facts["choices"]["loss"] == "regression", "follows the head"
+    assert facts["choices"]["debug"] == "fast"
+    assert not any("/" in name or "@" in name for name in facts["choices"])
+    assert "model.dropout=0.3" in facts["overrides"]
+    assert Run(folder).config.augment.rotation_deg == 180, "reloads without Hydra"
+
+
+def test_choices_of_another_application_are_not_the_trainings(monkeypatch):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        for name, expected in (("train", "adamw"), ("benchmark", None)):
+            cfg = compose(name, ["optimizer=adamw"], return_hydra_config=True)
+            monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+            assert choices().get("optimizer") == expected
+
+
+def test_the_started_module(monkeypatch):
+    for name, expected in (
+        ("convpose.search", "convpose.search"),
+        ("convpose.data.__main__", "convpose.data"),
+        ("pytest.__main__", "convpose.train"),
+    ):
+        monkeypatch.setattr("__main__.__spec__", SimpleNamespace(name=name))
+        assert application() == expected
+    monkeypatch.setattr("__main__.__spec__", None)
+    assert application() == "convpose.train"
+
+
+def test_reading_runs_needs_no_torch():
+    code = "import sys, convpose.run, convpose.report.comparison; print('torch' in sys.modules)"
+    checkout = str(Path(__file__).parent.parent)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=checkout)
+    assert result.stdout == b"False\n", result.stderr
 
 
 def test_hyperparameters_without_augmentation():

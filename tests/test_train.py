@@ -9,11 +9,14 @@ import torch
 from lightning import Trainer
 from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
+from convpose.application import conf_folder
 from convpose.build import build_model
 from convpose.errors import ConfigError, ModelError
 from convpose.training import fit
 from convpose.training.alarms import NanGuard
 from convpose.training.fit import train
+
+HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
 
 
 def test_workers_change_nothing(unbroken, tmp_path):
@@ -57,7 +60,8 @@ def test_without_logger_and_callbacks(tmp_path):
     assert not (tmp_path / "none" / "checkpoints").exists()
 
 
-def test_eight_images_by_heart(tmp_path, monkeypatch):
+@pytest.mark.parametrize("head", HEADS)
+def test_eight_images_by_heart(head, tmp_path, monkeypatch):
     seen = []
     guard = NanGuard.on_train_batch_end
 
@@ -68,13 +72,13 @@ def test_eight_images_by_heart(tmp_path, monkeypatch):
     monkeypatch.setattr(NanGuard, "on_train_batch_end", look)
     pck = tiny_run(
         tmp_path,
-        *("debug=overfit", "model.width=0.125", "trainer.max_epochs=300", "logger=none"),
-        "~callbacks.checkpoint",
+        *("debug=overfit", f"head={head}", "trainer.max_epochs=100", "data.input_size_px=64"),
+        *("data.sources.synthetic.image_size_px=64", "logger=none", "~callbacks.checkpoint"),
     )
     assert pck > 0.95
     assert len(set(seen)) == 1
     assert len(set(seen[0])) == 8
-    assert len(seen) == 300
+    assert len(seen) == 100
 
 
 def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
@@ -110,7 +114,8 @@ def test_a_poisoned_weight_stops_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "build_model", poison)
     with pytest.raises(ModelError, match="the loss is nan in epoch 0, batch 0"):
         tiny_run(tmp_path)
-    assert len(json.loads((tmp_path / "nan_batch.json").read_text())["image_ids"]) == 8
+    (batch,) = json.loads((tmp_path / "nan_batch.json").read_text())
+    assert len(batch["image_ids"]) == 8
 
 
 def test_a_collapsed_network_is_noticed(tmp_path, monkeypatch, caplog):
@@ -135,17 +140,18 @@ def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
 
 
 def test_the_console_is_clean(tmp_path, monkeypatch, capsys):
-    """Also on a machine with many cores, in a folder that has been trained in, and again."""
+    """Also on a machine with many cores, and in a run that is continued."""
     connector = "lightning.pytorch.trainer.connectors.data_connector"
     monkeypatch.setattr(f"{connector}.suggested_max_num_workers", lambda devices: 16)
     with warnings.catch_warnings(record=True) as shown:
-        for _ in range(2):
-            train(tiny_config("debug=fast"), tmp_path)
+        train(tiny_config("debug=fast"), tmp_path)
+        train(tiny_config("debug=fast", "ckpt_path=last", "trainer.max_epochs=3"), tmp_path)
     out, err = capsys.readouterr()
     assert [str(w.message) for w in shown] == []
     assert err == ""
     lines = [line.split()[0] for line in out.splitlines()]
-    assert lines == ["run", "epoch", "epoch", "best", "python", "tensorboard"] * 2
+    end = ["best", "python", "tensorboard"]
+    assert lines == ["run", "epoch", "epoch", *end, "run", "epoch", *end]
 
 
 @pytest.mark.slow

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from convpose import atomic
 from convpose.errors import ModelError
+from convpose.metrics.spread import Spread
+from convpose.training.processes import gather
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,7 @@ class CollapseAlarm(Callback):
         self.threshold = threshold
         self.patience = patience
         self.epochs_below = 0
-        self._predicted: list[torch.Tensor] = []
-        self._labelled: list[torch.Tensor] = []
+        self._spread = Spread()
 
     def on_validation_batch_end(
         self,
@@ -41,18 +43,17 @@ class CollapseAlarm(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep predictions and labels of the batch."""
-        self._predicted.append(outputs["keypoints"].detach())
-        self._labelled.append(batch["keypoints"])
+        """Add predictions and labels of the batch."""
+        self._spread.to(batch["keypoints"].device)
+        self._spread.update(outputs["keypoints"].detach(), batch["keypoints"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the spreads."""
-        predicted, labelled = torch.cat(self._predicted), torch.cat(self._labelled)
-        self._predicted, self._labelled = [], []
-        ratio = float(spread(predicted.masked_fill(labelled.isnan(), torch.nan)) / spread(labelled))
+        """Compare the spreads, over the images of all processes."""
+        ratio = float(self._spread.compute())
+        self._spread.reset()
         pl_module.log("val/spread", ratio, logger=False, sync_dist=True)
         self.epochs_below = self.epochs_below + 1 if ratio < self.threshold else 0
-        if self.epochs_below == self.patience:
+        if self.epochs_below == self.patience and trainer.is_global_zero:
             log.warning(
                 "collapse: for %d epochs the predicted poses have spread only %.3f of what the "
                 "labels have; the network gives one mean pose. Try a higher optimizer.lr, "
@@ -62,14 +63,10 @@ class CollapseAlarm(Callback):
             )
 
 
-def spread(keypoints: torch.Tensor) -> torch.Tensor:
-    """Root mean variance over the images of keypoints (N, K, 2), NaN left out; a scalar."""
-    variance = (keypoints - keypoints.nanmean(dim=0)).square().nanmean(dim=0)
-    return variance.nanmean().sqrt()
-
-
 class NanGuard(Callback):
     """Stops a training whose loss is not finite and saves the batch's image ids in the run folder.
+
+    ``nan_batch.json`` is a list, an entry for each process.
 
     Raises:
         ModelError: when it happens.
@@ -83,9 +80,10 @@ class NanGuard(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at the loss of the step."""
+        """Look at the loss of the step; all processes stop together."""
         loss = outputs["loss"]
-        if torch.isfinite(loss):
+        broken = trainer.strategy.reduce((~torch.isfinite(loss)).float(), reduce_op="sum")
+        if not broken:
             return
         where = {
             "epoch": trainer.current_epoch,
@@ -94,9 +92,12 @@ class NanGuard(Callback):
             "image_ids": list(batch["image_id"]),
         }
         path = Path(trainer.default_root_dir) / "nan_batch.json"
-        path.write_text(json.dumps(where, indent=2), encoding="utf-8")
+        everywhere = gather(where)
+        if trainer.is_global_zero:
+            atomic.write(path, json.dumps(everywhere, indent=2))
+        own = f"the loss is {float(loss)}" if not torch.isfinite(loss) else ""
         raise ModelError(
-            f"the loss is {float(loss)} in epoch {trainer.current_epoch}, batch {batch_idx}; its "
-            f"image ids are in {path}. Try a lower optimizer.lr, trainer.precision=32-true or "
-            "trainer.gradient_clip_val=1"
+            f"{own or 'a process has a loss that is not finite'} in epoch {trainer.current_epoch}, "
+            f"batch {batch_idx}; its image ids are in {path}. Try a lower optimizer.lr, "
+            "trainer.precision=32-true or trainer.gradient_clip_val=1"
         )

@@ -12,11 +12,16 @@ from torch.utils.tensorboard.summary import hparams
 
 from convpose.report.history import Row, best_row, read_history, write_history
 
+SESSION_START, SESSION_END = 1, 2  # of the summaries that torch makes of hyperparameters
 ONE_CHART = {"losses": {"train/loss and val/loss": ["Multiline", ["train/loss", "val/loss"]]}}
 
 
 class EpochReport(Callback):
     """Writes what every epoch gave; the step of all curves is the epoch.
+
+    HParams lists a run from its start on, by ``best/MONITOR`` and what else its best epoch gave.
+    TensorBoard finds out itself which hyperparameters differ between the runs that it was given:
+    an ``Experiment`` summary, of which it reads one run's only, would hide the others' keys.
 
     Args:
         folder: of the run, where ``metrics.csv`` goes; its rows before a resumed epoch are kept.
@@ -44,6 +49,7 @@ class EpochReport(Callback):
         self.rows = read_history(self.path) if self.path.exists() else []
         if writer := tensorboard(trainer):
             writer.add_custom_scalars(ONE_CHART)
+            self._enter(writer, SESSION_START)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of the epochs before this one; Lightning knows it only now."""
@@ -66,7 +72,12 @@ class EpochReport(Callback):
         for name, value in trainer.callback_metrics.items():
             if name.startswith("train/") or (name.startswith("val/") and validated):
                 row[name] = float(value)
-        row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        if validated:
+            measures: dict[str, Any] = pl_module.validation  # type: ignore[assignment]
+            for joint, measured in measures["per_joint"].items():
+                row[f"joint/{joint}"] = float(measured["pck@0.2"])
+        groups = trainer.optimizers[0].param_groups
+        row["lr"] = float(max(group["lr"] for group in groups))  # of the head, see ParameterGroups
         row["images_per_s"] = images * trainer.world_size / (self._train_s or seconds)
         row["seconds"] = seconds
         self.rows.append(row)
@@ -74,28 +85,34 @@ class EpochReport(Callback):
             write_history(self.path, self.rows)
             print(_line(row, trainer.max_epochs), flush=True)
         if writer := tensorboard(trainer):
-            measures: dict[str, Any] = pl_module.validation  # type: ignore[assignment]
-            joints = measures["per_joint"].items() if validated else ()
-            curves = row | {f"joint/{name}": joint["pck@0.2"] for name, joint in joints}
-            for name, value in curves.items():
+            for name, point in (row | self._best_curves(row)).items():
                 if name != "epoch":
-                    writer.add_scalar(name, value, trainer.current_epoch)
+                    writer.add_scalar(name, point, trainer.current_epoch)
             writer.flush()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Enter the run into TensorBoard's HParams with its best validation measures."""
-        best = self.best()
+        """Tell HParams that the run succeeded."""
         writer = tensorboard(trainer)
-        if writer is None or not best:
-            return
-        metrics = {f"best/{k}": v for k, v in best.items() if k.startswith("val/")}
-        metrics["best/epoch"] = best["epoch"]
-        summaries = hparams(self.hyperparameters, metrics)  # type: ignore[no-untyped-call]
-        for summary in summaries:
-            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, int(best["epoch"]))
-        writer.flush()
+        if writer and self.best():
+            self._enter(writer, SESSION_END)
+            writer.flush()
+
+    def _best_curves(self, row: Row) -> Row:
+        """What the epoch gave if it is the best so far: the metrics of HParams."""
+        if self.best() is not row:
+            return {}
+        validation = {k: v for k, v in row.items() if k.startswith("val/") and k != self.monitor}
+        others = {"epoch": row["epoch"] + 1} | validation
+        # TensorBoard sorts by name and shows the first five: the monitor, then the others
+        return {f"best/{self.monitor}": row[self.monitor]} | {
+            f"best_epoch/{name}": value for name, value in others.items()
+        }
+
+    def _enter(self, writer: SummaryWriter, part: int) -> None:
+        given = self.hyperparameters.items()
+        values = {k: str(v).lower() if isinstance(v, bool) else v for k, v in given}  # else 0 or 1
+        summary = hparams(values, {})[part]  # type: ignore[no-untyped-call]
+        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
 
 class EpochBar(RichProgressBar):

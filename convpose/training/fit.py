@@ -1,21 +1,18 @@
 """One training run, from its configuration to its folder."""
 
 import logging
-import signal
-import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.tuner.tuning import Tuner
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
 from rich.console import Console
 
+from convpose import atomic
 from convpose.build import (
     build,
     build_datamodule,
@@ -23,32 +20,41 @@ from convpose.build import (
     build_module,
     build_trainer,
     check_top_level,
+    resolve_precision,
 )
-from convpose.data.datamodule import PoseDataModule
+from convpose.build_cascade import self_contained
 from convpose.errors import ConfigError, ModelError
 from convpose.models.layer_table import layer_table, layer_table_markdown
 from convpose.models.pose_model import PoseModel
-from convpose.report.curves import loss_by_rate, save_figure
+from convpose.models.transfer import transfer
 from convpose.run import Run, hyperparameters
+from convpose.training.batch_size import choose_batch_size
+from convpose.training.calibration import calibrate
+from convpose.training.checkpoints import DirectFiles
+from convpose.training.endings import fit
 from convpose.training.epoch_report import EpochBar, EpochReport, tensorboard
-from convpose.training.module import HEADLINE, LOWER_IS_BETTER, PoseModule
+from convpose.training.module import HEADLINE, LOWER_IS_BETTER
+from convpose.training.processes import StopTogether, check_processes
+from convpose.training.rate import find_learning_rate
 from convpose.training.resume import check_checkpoint, checkpoint_to_resume
+from convpose.training.starts import measure_starts
+from convpose.trust import find_target
 
 IGNORED_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.11 and later
     ".*does not have many workers",  # data.num_workers is chosen with care, see PoseDataModule
-    "Checkpoint directory .* exists and is not empty",  # that is what continuing a run means
-    "The dirpath has changed from",  # another run's checkpoint was asked for
+    "Found .* in eval mode at the start of training",  # what a cascade starts from stays as it is
     "You requested to overfit",  # the fixed order that Lightning chooses is what is wanted
 )
 
 
-def train(cfg: DictConfig, folder: Path) -> float:
+def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> float:
     """Train as configured.
 
     Args:
         cfg: of ``conf/train.yaml``.
         folder: of the run; nothing is written to it before all objects are built.
+        callbacks: more than the configured ones.
 
     Returns:
         The best value of ``cfg.monitor``.
@@ -58,27 +64,50 @@ def train(cfg: DictConfig, folder: Path) -> float:
         SystemExit: after Ctrl-C or SIGTERM, see `fit`.
     """
     keep_console_clean()
+    cfg = cfg.copy()
     check_top_level(cfg)
     check_monitor(cfg)
+    if cfg.data.split == "whole":
+        raise ConfigError(
+            "data.split=whole: the training images would validate and test; type data.split=seeded "
+            "(whole is for convpose.evaluate)"
+        )
     checkpoint = checkpoint_to_resume(cfg.ckpt_path, folder)
     seed_everything(cfg.seed, workers=True, verbose=False)
+    if checkpoint and cfg.data.batch_size == "auto":  # what was chosen belongs to the run
+        cfg.data.batch_size = Run(checkpoint.parents[1]).config.data.batch_size
     datamodule = build_datamodule(cfg)
     module = build_module(cfg, build_model(cfg))
-    if checkpoint:
-        check_checkpoint(checkpoint, module, cfg.trainer.max_epochs)
-    report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, hyperparameters(cfg))
-    trainer = build_trainer(cfg, build_callbacks(cfg, report), build_logger(cfg, folder), folder)
+    epochs = check_checkpoint(checkpoint, module, cfg.trainer.max_epochs) if checkpoint else 0
+    report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, {})
+    all_callbacks = [*build_callbacks(cfg, report), *callbacks, StopTogether()]
+    logger = build_logger(cfg, folder, purge_step=epochs if checkpoint else None)
+    trainer = build_trainer(cfg, all_callbacks, logger, folder)
+    trainer.strategy.checkpoint_io = DirectFiles()
+    check_processes(trainer, cfg)
     datamodule.prepare_data()
     datamodule.setup()
     if cfg.trainer.overfit_batches:
         datamodule.datasets["val"] = datamodule.datasets["train"]
+    datamodule.check_shares(trainer.world_size)
     mean, std = datamodule.keypoint_statistics()
     module.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+    if cfg.weights and not checkpoint:
+        start = Path(cfg.weights)
+        file = Run.find(start).checkpoint("best") if start.is_dir() else start
+        trainer.print(transfer(module.model, file))
+    if cfg.data.batch_size == "auto":
+        cfg.data.batch_size = datamodule.batch_size = choose_batch_size(module, datamodule, trainer)
+    if not checkpoint:
+        device, precision = trainer.strategy.root_device, resolve_precision(cfg)
+        if line := measure_starts(module.model, datamodule, device, precision):
+            trainer.print(line)
     if cfg.lr_find and not checkpoint:
         find_learning_rate(trainer, module, datamodule, folder)
+    report.hyperparameters = hyperparameters(cfg)
     run = Run(folder)
     if trainer.is_global_zero:
-        run.write_start(cfg, datamodule.split)
+        run.write_start(self_contained(cfg), datamodule.split)
         write_layers(trainer, module.model, cfg.data.input_size_px, folder)
     if cfg.compile:
         module.model.compile()
@@ -88,47 +117,16 @@ def train(cfg: DictConfig, folder: Path) -> float:
     if not best:
         raise ModelError(f"no epoch gave a finite {cfg.monitor}; see {report.path}")
     if trainer.is_global_zero:
+        file = folder / "checkpoints" / "best.ckpt"
+        if file.is_file() and cfg.trainer.limit_val_batches is None:  # a few would not do
+            device, precision = trainer.strategy.root_device, resolve_precision(cfg)
+            calibrate(module.model, file, datamodule, device, precision)
         run.write_end(best, sum(row["seconds"] for row in report.rows))
     value, epoch = best[cfg.monitor], best["epoch"] + 1
     trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
     trainer.print(f"  python -m convpose.evaluate run={folder} split=val")
     trainer.print(f"  tensorboard --logdir {cfg.paths.runs}")
     return value
-
-
-def fit(
-    trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, checkpoint: Path | None
-) -> None:
-    """Lightning's fit, with advice for what may happen to it.
-
-    Raises:
-        ConfigError: what Lightning refuses only now, or a network that cannot be compiled.
-        ModelError: out of memory.
-        SystemExit: 130 after Ctrl-C and 143 after SIGTERM, when the run folder is in order.
-    """
-    try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of both signals
-        if not trainer.interrupted:
-            raise
-        stop = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
-        print(
-            f"stopped by {stop.name} in epoch {trainer.current_epoch + 1}; the same command with "
-            f"ckpt_path=last continues {trainer.default_root_dir}",
-            file=sys.stderr,
-        )
-        raise SystemExit(128 + stop) from end
-    except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}") from error
-    except torch._dynamo.exc.TorchDynamoException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"compile=true: {reason}; type compile=false") from error
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"out of memory with data.batch_size={datamodule.batch_size} at "
-            f"data.input_size_px={datamodule.input_size_px}; halve data.batch_size and double "
-            "trainer.accumulate_grad_batches, or type trainer.precision=bf16-mixed"
-        ) from error
 
 
 def keep_console_clean() -> None:
@@ -171,11 +169,23 @@ def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
     return callbacks
 
 
-def build_logger(cfg: DictConfig, folder: Path) -> Logger | bool:
-    """The logger, which writes into the run folder itself; False for ``logger=null``."""
+def build_logger(cfg: DictConfig, folder: Path, purge_step: int | None = None) -> Logger | bool:
+    """The logger, which writes into the run folder itself; False for ``logger=null``.
+
+    Args:
+        cfg: with ``logger``.
+        folder: of the run.
+        purge_step: epoch that a continued run begins with; TensorBoard then forgets what an
+            interrupted training wrote of it and later ones.
+    """
     if not cfg.get("logger"):
         return False
-    logger: Logger = build(cfg.logger, "logger", save_dir=str(folder), name="", version="")
+    given: dict[str, Any] = {"save_dir": str(folder), "name": "", "version": ""}
+    target = find_target(cfg.logger.get("_target_"), "logger")
+    board = isinstance(target, type) and issubclass(target, TensorBoardLogger)
+    if purge_step is not None and board:
+        given["purge_step"] = purge_step
+    logger: Logger = build(cfg.logger, "logger", **given)
     return logger
 
 
@@ -183,34 +193,6 @@ def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder:
     """The layer table as ``layers.md``, and as text in TensorBoard."""
     image = torch.zeros(1, 3, input_size_px, input_size_px, dtype=torch.uint8)
     text = layer_table_markdown(layer_table(model, image))
-    (folder / "layers.md").write_text(text, encoding="utf-8")
+    atomic.write(folder / "layers.md", text)
     if writer := tensorboard(trainer):
         writer.add_text("layers", text)
-
-
-def find_learning_rate(
-    trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, folder: Path
-) -> None:
-    """Search the learning rate and train with it; the curve goes to ``lr_find.png``.
-
-    While the rate rises from step to step (Smith, 2017), the loss falls, then climbs; a tenth of
-    the rate at the lowest loss is taken. Lightning's suggestion, the steepest fall, is often noise.
-
-    Raises:
-        ConfigError: the loss shows no valley.
-    """
-    finder = Tuner(trainer).lr_find(
-        module, datamodule=datamodule, min_lr=1e-6, attr_name="learning_rate", update_attr=False
-    )
-    results = finder.results if finder else {"lr": [], "loss": []}
-    rates, losses = np.array(results["lr"])[10:], np.array(results["loss"])[10:]  # settled by then
-    lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
-    if lowest == 0:
-        raise ConfigError(
-            "lr_find=true: the loss shows no valley; choose optimizer.lr yourself, or search over "
-            "more steps, with more trainer.max_epochs or a smaller data.batch_size"
-        )
-    module.learning_rate = float(rates[lowest]) / 10
-    figure = loss_by_rate(rates.tolist(), losses.tolist(), module.learning_rate)
-    save_figure(figure, folder / "lr_find.png")
-    print(f"lr_find: optimizer.lr={module.learning_rate:.3g}", flush=True)

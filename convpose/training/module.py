@@ -1,6 +1,6 @@
 """PoseModule: one step function around any model and loss; knows none of them by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from convpose.data.annotation import PoseSample
 from convpose.geometry import transform
+from convpose.metrics.mean import WeightedMean
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.models.heads.visibility import visibility_loss
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
+from convpose.training.parameters import ParameterGroups
 
 HEADLINE = ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit")
 LOWER_IS_BETTER = ("val/loss", "val/epe_px", "val/mse_unit")
@@ -26,7 +28,8 @@ class PoseModule(LightningModule):
     Args:
         model: crops (B, 3, S, S) to `PoseOutput`.
         loss: (output, keypoints, visibility) to a scalar.
-        optimizer: parameters to an optimizer.
+        optimizer: groups of parameters to an optimizer.
+        parameters: groups of parameters, each with an ``lr_factor``.
         scheduler: (optimizer, total_steps) to a schedule by step.
         skeleton: of the keypoints.
         seed: with epoch and batch it seeds dropout, so that a resumed epoch repeats itself.
@@ -36,7 +39,8 @@ class PoseModule(LightningModule):
         self,
         model: PoseModel,
         loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        parameters: ParameterGroups,
         scheduler: Callable[[Optimizer, int], LRScheduler],
         skeleton: Skeleton,
         seed: int = 0,
@@ -45,10 +49,12 @@ class PoseModule(LightningModule):
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.parameter_groups = parameters
         self.scheduler = scheduler
         self.seed = seed
         self.learning_rate: float | None = None  # set by the learning-rate finder
         self.metrics = PoseMetrics(skeleton)
+        self.validation_loss = WeightedMean()  # over labelled keypoints, however they are batched
         self.validation: dict[str, Any] = {}  # all measures of the last validation
 
     def forward(self, image: torch.Tensor) -> PoseOutput:
@@ -58,8 +64,7 @@ class PoseModule(LightningModule):
 
     def step(self, batch: PoseSample) -> tuple[PoseOutput, torch.Tensor]:
         """Output and loss of a batch: the same in training and validation."""
-        output = self.model(batch["image"])
-        return output, self.loss(output, batch["keypoints"], batch["visibility"])
+        return self.model.learn(batch["image"], batch["keypoints"], batch["visibility"], self.loss)
 
     def on_train_batch_start(self, batch: PoseSample, batch_idx: int) -> None:
         """Seed dropout by run, epoch, batch and process: loaders draw from the same generator."""
@@ -77,7 +82,7 @@ class PoseModule(LightningModule):
     def validation_step(self, batch: PoseSample, batch_idx: int) -> PoseOutput:
         """Add a batch to loss and metrics; the output goes to the callbacks."""
         output, loss = self.step(batch)
-        self._log("val/loss", loss, len(batch["image_id"]))
+        self.validation_loss.update(loss, (batch["visibility"] > 0).sum())
         self.metrics.update(
             transform(batch["unit_to_px"], output["keypoints"]),
             batch["keypoints_px"],
@@ -89,6 +94,8 @@ class PoseModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Compute the measures and log the headline."""
+        self._log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
         self.validation = self.metrics.compute()
         self.metrics.reset()
         for name in HEADLINE:
@@ -96,10 +103,9 @@ class PoseModule(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer and its schedule, stepped every batch."""
-        optimizer = self.optimizer(self.model.parameters())
-        if self.learning_rate is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate
+        optimizer = self.optimizer(self.parameter_groups(self.model, self.loss))
+        for group in optimizer.param_groups:
+            group["lr"] = (self.learning_rate or group["lr"]) * group["lr_factor"]
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.scheduler(optimizer, total_steps)
         return {

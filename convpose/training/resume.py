@@ -1,13 +1,15 @@
 """Continuing a training from a checkpoint: which one, and whether it fits."""
 
 import logging
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from convpose.errors import ModelError
+from convpose.errors import ConfigError, ModelError
 from convpose.models.weights import read_weights
+from convpose.training.checkpoints import LAST, PREVIOUS
 
 log = logging.getLogger(__name__)
 
@@ -16,26 +18,67 @@ def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
     """The checkpoint to continue from; None to start.
 
     ``last`` in a folder without a checkpoint starts, so that a scheduler can put the same command
-    into its queue again and again.
+    into its queue again and again. Where the last one is damaged, the one before it is taken.
 
     Raises:
-        ModelError: a file that does not exist.
+        ConfigError: a start in the folder of another run, whose checkpoints it would overwrite.
+        ModelError: a file that does not exist, or checkpoints that are all damaged.
     """
+    kept = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
+    kept = [path for path in kept if path.is_file()]
     if ckpt_path is None:
+        if kept:
+            raise ConfigError(
+                f"{folder}: holds a run already; type ckpt_path=last to continue it, or "
+                "hydra.run.dir=ANOTHER_FOLDER"
+            )
         return None
-    if ckpt_path == "last":
-        last = folder / "checkpoints" / "last.ckpt"
-        if last.is_file():
-            return last
-        log.info("ckpt_path=last: nothing to continue in %s, starting", folder)
-        return None
-    if not Path(ckpt_path).is_file():
-        raise ModelError(f"ckpt_path={ckpt_path}: no such file; type ckpt_path=last or a .ckpt")
-    return Path(ckpt_path)
+    if ckpt_path != "last":
+        path = Path(ckpt_path)
+        if not path.is_file():
+            raise ModelError(f"ckpt_path={path}: no such file; type ckpt_path=last or a .ckpt")
+        return path
+    problems: list[str] = []
+    for path in kept:
+        problem = damage(path)
+        if problem is None:
+            if problems:
+                log.warning("%s; continuing from %s", problems[0], path)
+            return path
+        problems.append(f"{path} is damaged ({problem})")
+    if problems:
+        raise ModelError(
+            f"ckpt_path=last: {' and '.join(problems)}; type hydra.run.dir=ANOTHER_FOLDER to start "
+            "again, or ckpt_path=FILE for another checkpoint, such as best.ckpt"
+        )
+    log.info("ckpt_path=last: nothing to continue in %s, starting", folder)
+    return None
 
 
-def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> None:
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint that a run has written; None if nothing is.
+
+    Every byte is held against the file's checksums, which `torch.load` does not do, and nothing but
+    tensors and plain containers is unpickled.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            wrong = file.testzip()
+        if wrong is not None:
+            return f"the checksum of {wrong} does not match"
+        read_weights(path)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        return str(error) or type(error).__name__
+    except ModelError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
+
+
+def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
     """Hold a checkpoint against the network and the epochs that are wanted.
+
+    Returns:
+        How many epochs it has behind it.
 
     Raises:
         ModelError: of another network, or of more epochs.
@@ -49,9 +92,11 @@ def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> None:
             f"missing, left over or of another shape, the first is {misfits[0]}; type the model, "
             "head and data.input_size_px keys of its run"
         )
-    epochs = torch.load(path, weights_only=True, mmap=True).get("epoch", 0) + 1
+    content = torch.load(path, weights_only=True, mmap=True)
+    epochs: int = content["epoch"] + 1 if content.get("global_step") else 0
     if epochs > max_epochs:
         raise ModelError(
             f"ckpt_path={path}: {epochs} epochs are trained already; type "
             f"trainer.max_epochs={epochs} or more"
         )
+    return epochs

@@ -1,24 +1,15 @@
-"""Alarms, pictures, the epoch's row and the checkpoints, each on its own."""
+"""The report of an epoch, on its own."""
 
 import csv
-import json
-import logging
-import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from convpose.build import build_datamodule
-from convpose.errors import ConfigError, ModelError
-from convpose.training.alarms import CollapseAlarm, NanGuard, spread
-from convpose.training.checkpoints import BestAndLast
+from convpose.report.history import read_history
 from convpose.training.epoch_report import EpochBar, EpochReport, _line, tensorboard
-from convpose.training.preview import PosePreview
-
-LABELS = torch.rand(32, 14, 2, generator=torch.Generator().manual_seed(0))
 
 
 class Module:
@@ -32,79 +23,11 @@ class Module:
         self.logged[name] = value
 
 
-def validate(alarm, predicted, labels=LABELS):
-    module = Module()
-    for part in (slice(0, 20), slice(20, None)):  # two batches of different size
-        outputs, batch = {"keypoints": predicted[part]}, {"keypoints": labels[part]}
-        alarm.on_validation_batch_end(None, module, outputs, batch, 0)
-    alarm.on_validation_epoch_end(None, module)
-    return module.logged["val/spread"]
-
-
-def test_spread_by_hand():
-    keypoints = torch.tensor([[[0.0, 0.0]], [[2.0, 4.0]]])  # variances 1 and 4
-    assert float(spread(keypoints)) == pytest.approx(math.sqrt(2.5))
-    keypoints = torch.tensor([[[0.0, 0.0]], [[2.0, math.nan]]])
-    assert float(spread(keypoints)) == pytest.approx(math.sqrt(0.5))
-
-
-def test_the_alarm_sounds_once_for_a_constant_pose(caplog):
-    alarm = CollapseAlarm(threshold=0.1, patience=3)
-    constant = LABELS.mean(dim=0, keepdim=True).expand_as(LABELS)
-    with caplog.at_level(logging.WARNING):
-        for epoch in range(6):
-            assert validate(alarm, constant) == pytest.approx(0.0, abs=1e-6)
-            assert len(caplog.records) == (epoch >= 2)
-    assert "the network gives one mean pose" in caplog.text
-    assert "for 3 epochs" in caplog.text
-
-
-def test_the_alarm_is_quiet_for_a_living_network(caplog):
-    alarm = CollapseAlarm(threshold=0.1, patience=1)
-    with caplog.at_level(logging.WARNING):
-        assert validate(alarm, LABELS) == pytest.approx(1.0)
-        assert validate(alarm, 0.5 + 0.2 * (LABELS - 0.5)) == pytest.approx(0.2, rel=1e-4)
-    assert not caplog.records
-
-
-def test_an_epoch_above_the_threshold_starts_the_count_again(caplog):
-    alarm = CollapseAlarm(threshold=0.1, patience=2)
-    constant = torch.full_like(LABELS, 0.5)
-    for predicted in (constant, LABELS, constant, LABELS):
-        validate(alarm, predicted)
-    assert not caplog.records
-
-
-def test_unlabelled_keypoints_count_in_neither_spread():
-    labels = LABELS.clone()
-    labels[:, 0] = math.nan
-    predicted = LABELS.clone()
-    predicted[:, 0] *= 1000
-    assert validate(CollapseAlarm(), predicted, labels) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_the_guard_stops_and_saves_the_ids(loss, tmp_path):
-    trainer = SimpleNamespace(current_epoch=4, default_root_dir=str(tmp_path))
-    guard, batch = NanGuard(), {"image_id": ["im00001", "im00002"]}
-    guard.on_train_batch_end(trainer, None, {"loss": torch.tensor(0.1)}, batch, 6)
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ModelError, match=r"in epoch 4, batch 7.*nan_batch\.json.*lower optimizer"):
-        guard.on_train_batch_end(trainer, None, {"loss": torch.tensor(loss)}, batch, 7)
-    saved = json.loads((tmp_path / "nan_batch.json").read_text())
-    assert saved == {
-        "epoch": 4,
-        "batch": 7,
-        "loss": str(loss),
-        "image_ids": ["im00001", "im00002"],
-    }
-
-
 class Writer:
     """Keeps what a SummaryWriter is given."""
 
     def __init__(self):
-        self.images, self.scalars, self.layout = {}, {}, None
+        self.images, self.scalars, self.layout, self.summaries = {}, {}, None, []
 
     def add_image(self, name, image, step, dataformats):
         assert dataformats == "HWC"
@@ -116,6 +39,9 @@ class Writer:
     def add_custom_scalars(self, layout):
         self.layout = layout
 
+    def _get_file_writer(self):
+        return SimpleNamespace(add_summary=self.summaries.append)
+
     def flush(self):
         pass
 
@@ -126,50 +52,6 @@ def writer(monkeypatch):
     for module in ("preview", "epoch_report"):
         monkeypatch.setattr(f"convpose.training.{module}.tensorboard", lambda trainer: writer)
     return writer
-
-
-@pytest.fixture(scope="module")
-def datamodule():
-    datamodule = build_datamodule(tiny_config("data.batch_size=4"))
-    datamodule.setup()
-    return datamodule
-
-
-def draw(preview, datamodule, epoch, max_epochs=100, off=0.0):
-    trainer = SimpleNamespace(current_epoch=epoch, max_epochs=max_epochs, datamodule=datamodule)
-    preview.on_validation_epoch_start(trainer, None)
-    for batch in datamodule.val_dataloader():
-        predicted = batch["keypoints"] + off * torch.rand_like(batch["keypoints"])
-        preview.on_validation_batch_end(trainer, None, {"keypoints": predicted}, batch, 0)
-    preview.on_validation_epoch_end(trainer, None)
-
-
-def test_pictures_come_every_few_epochs_and_at_the_end(writer, datamodule):
-    preview = PosePreview(images=3, worst=2, every_epochs=5)
-    for epoch in (0, 1, 5, 6):
-        draw(preview, datamodule, epoch, max_epochs=7)
-    assert set(writer.images) == {(f"val/{n}", e) for n in ("fixed", "worst") for e in (0, 5, 6)}
-    assert writer.images["val/fixed", 0].dtype == np.uint8
-
-
-def test_the_worst_are_those_with_the_largest_mean_error(writer, datamodule, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        "convpose.training.preview.gallery",
-        lambda dataset, positions, skeleton, poses, notes: asked.append((positions, notes)),
-    )
-    preview = PosePreview(images=2, worst=2)
-    preview._errors = [(e, i, LABELS[i]) for i, e in enumerate((0.1, 0.5, 0.03, 0.2))]
-    trainer = SimpleNamespace(current_epoch=0, max_epochs=9, datamodule=datamodule)
-    preview.on_validation_epoch_end(trainer, None)
-    assert asked == [((0, 1), ["10 %", "50 %"]), ((1, 3), ["50 %", "20 %"])]
-
-
-def test_no_pictures_are_possible_too(writer, datamodule):
-    draw(PosePreview(images=0, worst=0), datamodule, 0)
-    assert not writer.images
-    with pytest.raises(ConfigError, match=r"every_epochs=0: expected at least 1"):
-        PosePreview(every_epochs=0)
 
 
 def epoch_end(report, module, epoch, **measures):
@@ -207,6 +89,52 @@ def test_a_row_an_epoch(tmp_path, writer, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("epoch 1/9  train/loss 0.4  val/loss 0.3  lr 0.5  ")
     assert "val/loss" not in lines[1]
+
+
+def test_the_joints_are_in_the_row_of_an_epoch(tmp_path, writer):
+    report, module = EpochReport(tmp_path, "val/loss", "min", {}), Module()
+    for epoch, module.validated in enumerate((True, False)):
+        epoch_end(report, module, epoch, train__loss=0.4, val__loss=0.3)
+    first, second = read_history(tmp_path / "metrics.csv", "joint/head_top")
+    assert first["joint/head_top"] == 0.5
+    assert "joint/head_top" not in second, "that epoch was not validated"
+
+
+def test_the_best_epoch_is_what_hparams_sorts_by(tmp_path, writer):
+    report, module = EpochReport(tmp_path, "val/loss", "min", {}), Module()
+    module.validated = True
+    for epoch, (loss, auc) in enumerate(((0.3, 0.5), (0.1, 0.6), (0.2, 0.9))):
+        epoch_end(report, module, epoch, train__loss=0.4, val__loss=loss, val__auc=auc)
+    best = {name: value for (name, step), value in writer.scalars.items() if name[:4] == "best"}
+    assert best == {
+        "best/val/loss": pytest.approx(0.1),
+        "best_epoch/val/auc": pytest.approx(0.6),
+        "best_epoch/epoch": 2,
+    }
+    assert ("best/val/loss", 2) not in writer.scalars, "the last epoch was no better"
+    assert sorted(best)[0] == "best/val/loss", "TensorBoard shows the first ones"
+
+
+def test_hparams_have_the_run_from_its_start_and_its_success(tmp_path, writer):
+    given = {"optimizer": "sgd", "optimizer.lr": 0.1, "optimizer.nesterov": True}
+    report = EpochReport(tmp_path, "val/loss", "min", given)
+    trainer = SimpleNamespace()
+    report.on_fit_start(trainer, None)
+    (start,) = writer.summaries
+    values = hparams_of(start).session_start_info.hparams
+    assert values["optimizer"].string_value == "sgd"
+    assert values["optimizer.lr"].number_value == 0.1
+    assert values["optimizer.nesterov"].string_value == "true"
+    report.on_fit_end(trainer, None)
+    assert len(writer.summaries) == 1, "no epoch was any good"
+    report.rows = [{"epoch": 0.0, "val/loss": 0.1}]
+    report.on_fit_end(trainer, None)
+    assert hparams_of(writer.summaries[1]).session_end_info.status == STATUS_SUCCESS
+
+
+def hparams_of(summary):
+    (value,) = summary.value
+    return HParamsPluginData.FromString(value.metadata.plugin_data.content)
 
 
 def test_the_line_of_an_epoch():
@@ -249,19 +177,3 @@ def test_the_bar_counts_as_the_report_does(monkeypatch):
 
 def test_no_writer_without_a_logger():
     assert tensorboard(SimpleNamespace(is_global_zero=True, logger=None)) is None
-
-
-def test_last_is_the_last_epoch_not_the_last_best(tmp_path):
-    saved = []
-    trainer = SimpleNamespace(
-        current_epoch=0, callback_metrics={}, save_checkpoint=lambda path: saved.append(path.name)
-    )
-    checkpoint = BestAndLast("val/loss", "min")
-    checkpoint.dirpath = str(tmp_path)
-    checkpoint.on_train_start(trainer, None)
-    assert saved == ["last.ckpt"], "before the first step there is one already"
-    checkpoint.on_train_epoch_end(trainer, None)  # an epoch that was not validated
-    assert saved == ["last.ckpt"] * 2
-    trainer.current_epoch = 1
-    checkpoint.on_train_start(trainer, None)
-    assert saved == ["last.ckpt"] * 2, "a continued run keeps the one that it came from"

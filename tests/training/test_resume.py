@@ -1,17 +1,22 @@
 """Continuing a training: bit-equal to an unbroken one, and refused where it cannot be."""
 
 import json
+import logging
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 from torch import nn
 
 from convpose.build import build_model
-from convpose.errors import ModelError
+from convpose.errors import ConfigError, ModelError
 from convpose.report.history import read_history
 from convpose.training.alarms import NanGuard
+from convpose.training.checkpoints import BestAndLast
 from convpose.training.resume import check_checkpoint, checkpoint_to_resume
 
 
@@ -79,14 +84,123 @@ def test_seconds_of_a_continued_run_are_those_of_all_epochs(unbroken):
     assert facts["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=0.06)
 
 
-def test_checkpoint_to_resume(tmp_path):
-    assert checkpoint_to_resume(None, tmp_path) is None
-    assert checkpoint_to_resume("last", tmp_path) is None, "a queue may repeat the same command"
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.parent.mkdir()
-    last.touch()
+@pytest.fixture
+def kept(unbroken, tmp_path):
+    """A copy of the checkpoints of a run of four epochs."""
+    shutil.copytree(unbroken / "checkpoints", tmp_path / "checkpoints")
+    return tmp_path / "checkpoints"
+
+
+def test_checkpoint_to_resume(kept, tmp_path):
+    last = kept / "last.ckpt"
     assert checkpoint_to_resume("last", tmp_path) == last
-    assert checkpoint_to_resume(str(last), tmp_path) == last
+    assert checkpoint_to_resume(str(last), tmp_path / "elsewhere") == last
+    empty = tmp_path / "elsewhere"
+    assert checkpoint_to_resume(None, empty) is None
+    assert checkpoint_to_resume("last", empty) is None, "a queue may repeat the same command"
+
+
+def test_a_run_is_not_overwritten_by_another(kept, tmp_path):
+    with pytest.raises(ConfigError, match=r": holds a run already; type ckpt_path=last to cont"):
+        checkpoint_to_resume(None, tmp_path)
+    (kept / "last.ckpt").unlink()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        checkpoint_to_resume(None, tmp_path)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # which does not notice
+
+
+def replace_by_code(path):
+    torch.save({"state_dict": {}, "extra": pytest.raises}, path)
+
+
+DAMAGES = {
+    "not a zip": lambda path: path.write_bytes(b"\0" * 5000),
+    "not a zip file": lambda path: path.write_bytes(b""),
+    "zip": cut,
+    "the checksum of .* does not match": flip_a_bit,
+    "Weights only load failed": replace_by_code,
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGES)
+def test_the_one_before_stands_in_for_a_damaged_checkpoint(problem, kept, tmp_path, caplog):
+    DAMAGES[problem](kept / "last.ckpt")
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint_to_resume("last", tmp_path) == kept / "previous.ckpt"
+    (record,) = caplog.records
+    assert re.fullmatch(
+        rf".*last\.ckpt is damaged \(.*{problem}.*\); continuing from .*previous\.ckpt",
+        record.getMessage(),
+    )
+
+
+def test_the_one_before_serves_where_the_last_is_gone(kept, tmp_path):
+    (kept / "last.ckpt").unlink()
+    assert checkpoint_to_resume("last", tmp_path) == kept / "previous.ckpt"
+
+
+def test_nothing_but_damaged_checkpoints(kept, tmp_path):
+    cut(kept / "last.ckpt")
+    cut(kept / "previous.ckpt")
+    with pytest.raises(
+        ModelError, match=r"last\.ckpt is damaged .* and .*previous\.ckpt is damaged .*; type hydra"
+    ):
+        checkpoint_to_resume("last", tmp_path)
+
+
+def test_a_run_with_a_damaged_checkpoint_ends_as_the_unbroken_one(unbroken, tmp_path, monkeypatch):
+    cut_off(monkeypatch, tmp_path, 3, *RANDOM)
+    assert (saved(tmp_path, "previous")["epoch"], saved(tmp_path)["epoch"]) == (1, 2)
+    flip_a_bit(tmp_path / "checkpoints" / "last.ckpt")
+    cut_off(monkeypatch, tmp_path, 2, *RANDOM, "ckpt_path=last")  # in the first epoch again
+    assert saved(tmp_path, "previous")["epoch"] == 1, "the good one is still there"
+    tiny_run(tmp_path, *RANDOM, "ckpt_path=last")
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_the_epochs_behind_a_checkpoint(unbroken, tmp_path, monkeypatch):
+    module = nn.ModuleDict({"model": build_model(tiny_config())})
+    kept = [unbroken / "checkpoints" / f"{name}.ckpt" for name in ("previous", "last")]
+    assert [check_checkpoint(path, module, max_epochs=4) for path in kept] == [3, 4]
+    cut_off(monkeypatch, tmp_path, 0)
+    assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt", module, max_epochs=1) == 0
+
+
+def test_tensorboard_forgets_what_is_repeated(unbroken, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:  # dies between the row and the checkpoint of an epoch
+        patch.setattr(BestAndLast, "on_train_epoch_end", die_in_epoch(2))
+        with pytest.raises(CutOff):
+            tiny_run(tmp_path, *RANDOM)
+    assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2]
+    tiny_run(tmp_path, *RANDOM, "ckpt_path=last")
+    curves = []
+    for folder in (tmp_path, unbroken):
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        curves.append([(e.step, e.value) for e in events.Scalars("train/loss")])
+    assert [step for step, _ in curves[0]] == [0, 1, 2, 3]
+    assert curves[0] == curves[1]
+
+
+def die_in_epoch(epoch):
+    original = BestAndLast.on_train_epoch_end
+
+    def save(self, trainer, module):
+        if trainer.current_epoch == epoch:
+            raise CutOff
+        original(self, trainer, module)
+
+    return save
 
 
 def test_the_checkpoint_of_another_network(unbroken):

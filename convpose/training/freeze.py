@@ -1,0 +1,36 @@
+"""FreezeBackbone: first the new head learns, then everything."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from torch import nn
+
+from convpose.errors import ConfigError
+
+
+class FreezeBackbone(Callback):
+    """Keeps the backbone as it is in the first epochs, with the statistics of its batch norms.
+
+    Args:
+        epochs: number of epochs; None for the whole training.
+
+    Raises:
+        ConfigError: less than one epoch.
+    """
+
+    def __init__(self, epochs: int | None = None) -> None:
+        if epochs is not None and epochs < 1:
+            raise ConfigError(
+                f"callbacks.freeze.epochs={epochs}: expected at least 1, or null for the whole "
+                "training"
+            )
+        self.epochs = epochs
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze or thaw; also after a resume, which starts at its own epoch."""
+        module: Any = pl_module
+        backbone: nn.Module = module.model.backbone
+        frozen = self.epochs is None or trainer.current_epoch < self.epochs
+        backbone.requires_grad_(not frozen)
+        if frozen:
+            backbone.eval()

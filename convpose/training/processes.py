@@ -1,0 +1,94 @@
+"""Several processes train one network: what they must agree on before they start, and how they end.
+
+Lightning starts the other processes of this machine by repeating the command (``trainer=ddp``);
+torchrun and srun start all of them. `docs/distributed.md` has the commands and the rule for rates.
+"""
+
+import os
+import signal
+from typing import Any, TypeVar
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig
+
+from convpose.errors import ConfigError
+
+ONE_OF_MANY = "CONVPOSE_ONE_OF_MANY"  # environment variable of a process that trains beside others
+T = TypeVar("T")
+
+
+def check_processes(trainer: Trainer, cfg: DictConfig) -> None:
+    """Refuse what several processes cannot do.
+
+    A training that is one of many, a job of a multirun or a trial of a search, has one process:
+    to repeat the command would start the whole sweep once more.
+
+    Raises:
+        ConfigError: several processes in such a training, without a folder that all of them know,
+            or with something that each of them would choose for itself.
+    """
+    if trainer.world_size == 1:
+        return
+    asked = f"trainer.devices={cfg.trainer.devices} (trainer.strategy={cfg.trainer.strategy})"
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if os.environ.get(ONE_OF_MANY) or (
+        hydra is not None and (hydra.mode == RunMode.MULTIRUN or hydra.job.config_name != "train")
+    ):
+        raise ConfigError(
+            f"{asked}: {trainer.world_size} processes in a job of a multirun or search, where each "
+            "job has one; type trainer.devices=1, or train the settings one after the other "
+            "without -m"
+        )
+    named = hydra is None or any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra)
+    if not named and outside(trainer):
+        raise ConfigError(
+            f"{asked}: each process would make a run folder of its own; type hydra.run.dir=FOLDER"
+        )
+    if cfg.data.batch_size == "auto" or cfg.lr_find:
+        key = "data.batch_size=auto" if cfg.data.batch_size == "auto" else "lr_find=true"
+        raise ConfigError(
+            f"{asked} {key}: each process would choose for itself; find it with trainer.devices=1 "
+            "debug=fast and type the value"
+        )
+
+
+def outside(trainer: Trainer) -> bool:
+    """Whether torchrun, srun or the like has started the processes."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return environment is not None and bool(environment.creates_processes_externally)
+
+
+def gather(value: T) -> list[T]:
+    """The value of every process, in the order of their ranks; all of them must ask."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+class StopTogether(Callback):
+    """Ends every one of several processes at once on SIGTERM.
+
+    Lightning has its processes talk to each other in the signal handler, in the midst of whatever
+    exchange they are in: some wait for ever. The checkpoint of the last epoch is complete at any
+    time, so that there is nothing to wait for.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take Lightning's place as the receiver of SIGTERM until the training ends."""
+        if trainer.world_size == 1:
+            return
+        stop_others = getattr(trainer.strategy.launcher, "kill", None)
+
+        def stop(number: int, frame: Any) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if stop_others is not None:
+                stop_others(number)
+            raise SIGTERMException
+
+        signal.signal(signal.SIGTERM, stop)
