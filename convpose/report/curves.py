@@ -1,7 +1,7 @@
 """Figures of a result: PCK curve, errors, and how the training went.
 
 Every function returns a matplotlib `Figure` of its own: no pyplot, no global state, no display.
-All share one look, defined in `_figure`.
+All share one look, defined in `new_figure`.
 """
 
 import math
@@ -17,6 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
+from convpose.metrics.reliability import calibration_error, reliability_bins
 from convpose.report.history import best_row, read_history
 
 INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
@@ -41,7 +42,7 @@ def pck_curve(measures: Mapping[str, Any], baseline: Mapping[str, Any], title: s
         baseline: the same of the mean pose.
         title: names the split and protocol.
     """
-    figure, (axes,) = _figure(title, columns=1, width=7.2)
+    figure, (axes,) = new_figure(title, columns=1, width=7.2)
     curves = dict(measures["pck_curve"])
     at = curves.pop("thresholds")
     curves["mean pose"] = baseline["pck_curve"]["total"]
@@ -75,7 +76,7 @@ def error_histogram(
         upper: end of the axis; the legend says how many errors are larger.
         title: names the split and protocol.
     """
-    figure, (axes,) = _figure(title, columns=1, width=6.4)
+    figure, (axes,) = new_figure(title, columns=1, width=6.4)
     edges = np.linspace(0, upper, 41).tolist()
     kinds: tuple[tuple[str, NDArray[np.floating], dict[str, Any]], ...] = (
         ("prediction", errors, {"color": BLUE, "alpha": 0.85}),
@@ -94,6 +95,26 @@ def error_histogram(
     return figure
 
 
+def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: str) -> Figure:
+    """Share of keypoints found (within 0.2 torso diameters) over the score, and how many there are.
+
+    Args:
+        scores: (M,) in [0, 1].
+        hits: (M,) whether the keypoint was found.
+        title: names the split and protocol.
+    """
+    figure, (rates, counts) = new_figure(title, columns=2, width=10.4)
+    filled, mean_score, rate, count = reliability_bins(scores, hits)
+    rates.plot([0, 1], [0, 100], color=MUTED, linestyle="--", linewidth=1.4, label="calibrated")
+    label = f"found; calibration error {calibration_error(scores, hits):.3f}"
+    rates.plot(mean_score, 100 * rate, color=BLUE, marker="o", linewidth=1.9, label=label)
+    rates.set(xlim=(0, 1), ylim=(0, 100), xlabel="score", ylabel="found within 0.2 torso %")
+    counts.bar((filled + 0.5) / 10, 100 * count / count.sum(), width=0.09, color=BLUE, alpha=0.85)
+    counts.set(xlim=(0, 1), xlabel="score", ylabel="keypoints %")
+    _plain(rates.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2))
+    return figure
+
+
 def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> Figure:
     """Loss of training and validation over the epochs, and PCK@0.2, the best epoch marked.
 
@@ -107,7 +128,7 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
         DataError: no such file, or a column that it lacks.
     """
     rows = read_history(metrics_csv, "train/loss", "val/loss", "val/pck@0.2", monitor)
-    figure, (losses, scores) = _figure(title, columns=2, width=10.4)
+    figure, (losses, scores) = new_figure(title, columns=2, width=10.4)
     epochs = [int(row["epoch"]) + 1 for row in rows]
     marker = "o" if len(rows) < 40 else None
     for axes, name, colour, scale in (
@@ -115,10 +136,10 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
         (losses, "val/loss", ORANGE, 1),
         (scores, "val/pck@0.2", ORANGE, 100),
     ):
-        values = [scale * row.get(name, math.nan) for row in rows]
-        axes.plot(
-            epochs, values, color=colour, linewidth=1.9, marker=marker, markersize=3.2, label=name
-        )
+        values = np.array([scale * row.get(name, math.nan) for row in rows])
+        known = np.isfinite(values)  # not every epoch is validated
+        at, shown = np.array(epochs)[known], values[known]
+        axes.plot(at, shown, color=colour, linewidth=1.9, label=name, marker=marker, ms=3.2)
     best = best_row(rows, monitor, mode)
     for axes in (losses, scores):
         if best:
@@ -135,7 +156,7 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
 
 def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Figure:
     """The loss over the learning rate as the finder saw it, the chosen rate marked."""
-    figure, (axes,) = _figure("Learning-rate finder", columns=1, width=7.2)
+    figure, (axes,) = new_figure("Learning-rate finder", columns=1, width=7.2)
     axes.plot(rates, losses, color=BLUE, linewidth=1.9)
     axes.axvline(chosen, color=ORANGE, linestyle=":", linewidth=1.8, label=f"{chosen:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
@@ -149,7 +170,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=160, facecolor="white")
 
 
-def _figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence[Axes]]:
+def new_figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence[Axes]]:
     """A blank figure with axes in a row, in the one look of all reports."""
     figure = Figure(figsize=(width, 4.0), layout="constrained")
     FigureCanvasAgg(figure)

@@ -93,19 +93,22 @@ def draw_pose(
     opacity = np.ones(len(points)) if scores is None else np.clip(scores, 0.2, 1.0)
     width = style.width_px(image)
     canvas = image.copy()
+    margin = width * (style.joint + 2) + 2  # of the widest stroke with its rim
     for name_a, name_b in skeleton.limbs:
         a, b = skeleton.index(name_a), skeleton.index(name_b)
         if shown[a] and shown[b]:
-            layer = canvas.copy()
             colour = style.colour(skeleton, name_a, name_b)
-            _limb(layer, points[a], points[b], colour, style, width)
-            canvas = _blend(layer, canvas, min(opacity[a], opacity[b]))
+            part, offset = _part(canvas, points[[a, b]], margin)
+            layer = part.copy()
+            _limb(layer, points[a] - offset, points[b] - offset, colour, style, width)
+            part[:] = _blend(layer, part, min(opacity[a], opacity[b]))
     for i, name in enumerate(skeleton.keypoints):
         if shown[i]:
-            layer = canvas.copy()
             colour = style.colour(skeleton, name)
-            _joint(layer, points[i], colour, style, width, hollow=labelled[i] == 1)
-            canvas = _blend(layer, canvas, opacity[i])
+            part, offset = _part(canvas, points[[i]], margin)
+            layer = part.copy()
+            _joint(layer, points[i] - offset, colour, style, width, hollow=labelled[i] == 1)
+            part[:] = _blend(layer, part, opacity[i])
     return canvas
 
 
@@ -179,6 +182,14 @@ def grid(images: Sequence[Image], columns: int, titles: Sequence[str] | None = N
                 text = text.removesuffix("…")[:-1] + "…"
             ink.text((left + width / 2, top + height + caption / 2), text, (60, 62, 68), font, "mm")
     return np.asarray(sheet, dtype=np.uint8)
+
+
+def _part(canvas: Image, points: Points, margin: float) -> tuple[Image, Points]:
+    """The view of a canvas around points, and its corner: strokes cost what they cover."""
+    size = np.array(canvas.shape[1::-1])
+    low = np.clip(np.floor(points.min(axis=0) - margin), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(points.max(axis=0) + margin), low + 1, size).astype(int)
+    return canvas[low[1] : high[1], low[0] : high[0]], low.astype(np.float64)
 
 
 def _fixed(point: Points) -> tuple[int, int]:

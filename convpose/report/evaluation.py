@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,25 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.data.splits import STAGES
 from convpose.errors import ConfigError
 from convpose.geometry import transform
+from convpose.metrics.functional import HIT
 from convpose.metrics.predictions import Predictions, match
+from convpose.metrics.reliability import calibration_error
+from convpose.models.test_time import TestTime
 from convpose.models.weights import load_checkpoint
 from convpose.report import tables
-from convpose.report.curves import error_histogram, pck_curve, save_figure, training_curves
+from convpose.report.curves import (
+    error_histogram,
+    pck_curve,
+    reliability,
+    save_figure,
+    training_curves,
+)
 from convpose.report.gallery import gallery
+from convpose.report.robustness import robustness
+from convpose.report.stages import stage_measures
 from convpose.run import Run
 from convpose.scoring import Truth, predict
+from convpose.skeleton import LSP14
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -74,6 +88,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     else:
         other.input_size_px = trained.data.input_size_px
         other.batch_size = trained.data.batch_size
+        other.skeleton = trained.data.get("skeleton", LSP14.name)
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:
         trained.data.batch_size = cfg.batch_size
@@ -87,22 +102,30 @@ def evaluate_run(cfg: DictConfig) -> float:
     model = build_model(trained)
     load_checkpoint(model, checkpoint)
     gpu = cfg.accelerator != "cpu" and torch.cuda.is_available()
-    predictions = predict(
-        model,
-        datamodule.loader(cfg.split),
-        torch.device("cuda" if gpu else "cpu"),
-        resolve_precision(trained),
-    )
+    looks = TestTime(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
+    device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)
+    start = time.perf_counter()
+    network = looks if looks.passes > 1 else model
+    predictions = predict(network, datamodule.loader(cfg.split), device, precision)
+    if looks.passes > 1:
+        ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
+        print(f"{looks}: {looks.passes} looks at each crop, {ms:.1f} ms an image with loading")
     name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
+    name += f"_{str(looks).replace(',', '').replace(' ', '_')}" if str(looks) else ""
     folder = Path(cfg.output or run.folder / f"evaluate_{name}")
     truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions.save(folder / "predictions.npz")
+    stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
     history = run.folder / "metrics.csv"
     if history.is_file():
         title = f"Training of {run.folder.parent.name}, {'+'.join(trained.data.sources)}"
         figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
         save_figure(figure, folder / "training.png")
-    return write_report(predictions, truth, datamodule, split_name, cfg, folder)
+    split_name = f"{split_name}, {looks}" if str(looks) else split_name
+    pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
+    if cfg.robustness:
+        robustness(network, datamodule, cfg.split, pck, folder, device, precision)
+    return pck
 
 
 def write_report(
@@ -112,8 +135,12 @@ def write_report(
     split_name: str,
     cfg: DictConfig,
     folder: Path,
+    stages: Sequence[tables.Measures] = (),
 ) -> float:
-    """Write measures, tables, plots and galleries; print the tables; returns PCK@0.2."""
+    """Write measures, tables, plots and galleries; print the tables; returns PCK@0.2.
+
+    A cascade has measures of its stages, which get a table of their own.
+    """
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
     mean_pose_px = transform(truth.unit_to_px, mean_pose)
@@ -122,14 +149,23 @@ def write_report(
         f"{'+'.join(datamodule.sources)}, split {split_name}, {cfg.split}, crop {datamodule.crop}"
     )
     folder.mkdir(parents=True, exist_ok=True)
+    errors, errors_of_mean = truth.errors(predicted_px), truth.errors(mean_pose_px)
     content = {**measures, "protocol": protocol, "baseline": baseline}
+    if predictions.scores is not None:
+        known = np.isfinite(errors)
+        scores, hits = predictions.scores[known], errors[known] <= HIT
+        content["score_ece"] = calibration_error(scores, hits)
+        save_figure(reliability(scores, hits, protocol), folder / "reliability.png")
+    if stages:
+        content["stages"] = [dict(stage) for stage in stages]
     text = json.dumps(_nan_to_null(content), indent=1, allow_nan=False)
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
     report = tables.report(measures, baseline, protocol)
+    if stages:
+        report.insert(1, tables.per_stage(stages))
     markdown = "\n".join(table.to_markdown() for table in report)
     (folder / "report.md").write_text(markdown, encoding="utf-8")
-    errors, errors_of_mean = truth.errors(predicted_px), truth.errors(mean_pose_px)
     save_figure(pck_curve(measures, baseline, protocol), folder / "pck_curve.png")
     save_figure(
         error_histogram(errors, errors_of_mean, "torso diameters", 2.0, protocol),

@@ -1,9 +1,11 @@
 """The history of a run: ``metrics.csv``, one row an epoch."""
 
 import csv
+import io
 import math
 from pathlib import Path
 
+from convpose import atomic
 from convpose.errors import DataError
 
 Row = dict[str, float]
@@ -22,11 +24,15 @@ def read_history(path: Path, *columns: str) -> list[Row]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; a training writes it after its first epoch")
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        found = list(reader.fieldnames or [])
+        reader = csv.reader(file)
         try:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in reader]
-        except (TypeError, ValueError) as error:
+            found = next(reader, [])
+            rows = [
+                {name: float(cell) for name, cell in zip(found, cells, strict=True) if cell}
+                for cells in reader
+                if cells
+            ]
+        except (csv.Error, ValueError) as error:
             raise DataError(f"{path}: line {reader.line_num} is no row of numbers") from error
     missing = [name for name in ("epoch", *columns) if name not in found]
     if missing or not rows:
@@ -34,18 +40,19 @@ def read_history(path: Path, *columns: str) -> list[Row]:
             f"{path}: "
             + (f"no column {missing[0]}; it has {', '.join(found)}" if missing else "no epoch yet")
         )
+    if not all(math.isfinite(row.get("epoch", math.nan)) for row in rows):
+        raise DataError(f"{path}: a row without its epoch")
     return rows
 
 
 def write_history(path: Path, rows: list[Row]) -> None:
     """Write all rows, atomically, so that a reader never sees half a file."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_name(f"{path.name}.part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(rows)
-    partial.replace(path)
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    atomic.write(path, text.getvalue())
 
 
 def best_row(rows: list[Row], monitor: str, mode: str) -> Row:

@@ -124,6 +124,23 @@ def per_part(measures: Measures, baseline: Measures) -> Table:
     return _by_name("Per part", "part", measures["per_part"], baseline["per_part"])
 
 
+def per_stage(stages: Sequence[Measures]) -> Table:
+    """Every stage of a cascade, and the milliseconds from a crop to its pose; see `stages`."""
+    rows = [
+        (
+            str(number),
+            percent(stage["pck@0.2"]),
+            percent(stage["pck@0.1"]),
+            percent(stage["pcp@0.5"]),
+            pixels(stage["epe_px"]),
+            _number(stage["ms"], "{:.1f}"),
+        )
+        for number, stage in enumerate(stages, start=1)
+    ]
+    header = ("stage", "PCK@0.2 %", "PCK@0.1 %", "PCP@0.5 strict %", "EPE px", "ms")
+    return Table("Stages", header, rows, "ms: from one crop to the pose of this stage")
+
+
 def per_stick(measures: Measures, baseline: Measures) -> Table:
     """Strict PCP of every stick beside the mean pose's."""
     rows = [

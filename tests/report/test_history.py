@@ -63,6 +63,11 @@ class TestRefused:
         with pytest.raises(DataError, match=r"metrics\.csv: no such file; a training writes it"):
             read_history(path)
 
+    def test_bytes_that_are_no_text(self, path):
+        path.write_bytes(b"epoch\xff\n0\n")
+        with pytest.raises(DataError, match=r"metrics\.csv: line 0 is no row of numbers"):
+            read_history(path)
+
     def test_no_column(self, path):
         write_history(path, ROWS)
         with pytest.raises(
@@ -80,7 +85,13 @@ class TestRefused:
         with pytest.raises(DataError, match=r"metrics\.csv: no column epoch; it has "):
             read_history(path)
 
-    @pytest.mark.parametrize("line", ["1,low", "1,0.2,0.3"])
+    @pytest.mark.parametrize("line", [",0.2", "nan,0.2", "inf,0.2"])
+    def test_a_row_without_its_epoch(self, path, line):
+        path.write_text(f"epoch,val/loss\n0,0.5\n{line}\n")
+        with pytest.raises(DataError, match=r"metrics\.csv: a row without its epoch"):
+            read_history(path)
+
+    @pytest.mark.parametrize("line", ["1,low", "1,0.2,0.3", "1", "1,0.2\0"])
     def test_no_numbers(self, path, line):
         path.write_text(f"epoch,val/loss\n0,0.5\n{line}\n")
         with pytest.raises(DataError, match=r"metrics\.csv: line 3 is no row of numbers"):

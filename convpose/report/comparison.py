@@ -1,0 +1,188 @@
+"""Runs side by side: what differs between their configurations against what came out.
+
+A `Comparison` holds the runs, best first, as columns; terminal, Markdown, CSV and page show the
+same ones, so that they never disagree.
+"""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from convpose import atomic
+from convpose.errors import ConfigError, DataError
+from convpose.report.columns import Column, make_columns
+from convpose.report.outcome import Outcome, read_outcome, run_folders
+from convpose.report.tables import Table
+
+WHAT = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, best first.
+
+    Attributes:
+        title: names the study and counts its runs.
+        runs: what came out of each.
+        monitor: the metric that they are sorted by, at each run's best epoch.
+        mode: ``max`` or ``min`` of it.
+        columns: the run's name, the monitor, the keys that differ, the other metrics, facts.
+        implied: differing keys that follow from others.
+        problems: what could not be compared or read, and why: (path, reason).
+    """
+
+    title: str
+    runs: Sequence[Outcome]
+    monitor: str
+    mode: str
+    columns: Sequence[Column]
+    implied: Sequence[str]
+    problems: Sequence[tuple[str, str]]
+
+    def of_kind(self, kind: str) -> list[Column]:
+        """The columns of one kind."""
+        return [column for column in self.columns if column.kind == kind]
+
+    def label(self, i: int) -> str:
+        """What tells run i from the others, in words: ``lr 0.01 · batch_size 32``."""
+        keys = [column for column in self.of_kind("key") if column.rank is not None]
+        return " · ".join(f"{key.title} {key.texts[i]}" for key in keys) or self.columns[0].texts[i]
+
+    def table(self, top: int | None = None, width: int | None = None) -> Table:
+        """The ``top`` best runs, or all, in columns that ``width`` letters have room for."""
+        columns = sorted((c for c in self.columns if c.rank is not None), key=lambda c: c.rank or 0)
+        while width is not None and columns[-1].rank and sum(c.width for c in columns) > width:
+            columns.pop()  # the least important
+        columns = [column for column in self.columns if column in columns]
+        count = len(self.runs) if top is None else min(top, len(self.runs))
+        rows = [[column.texts[i] for column in columns] for i in range(count)]
+        return Table(self.title, [c.title for c in columns], rows, self.caption(columns, count))
+
+    def caption(self, columns: Sequence[Column], count: int) -> str:
+        """What a table of some columns and of the ``count`` best runs has and has not."""
+        keys = self.of_kind("key")
+        left_out = [key.name for key in keys if key not in columns and key.name not in self.implied]
+        implied = [key for key in self.implied if key not in [column.name for column in columns]]
+        elsewhere = (
+            f"{len(self.runs) - count} more runs" if count < len(self.runs) else "",
+            ", ".join(left_out),
+            f"{len(implied)} keys that follow from these" if implied else "",
+        )
+        missing = ", ".join(filter(None, elsewhere))
+        sentences = (
+            f"metrics of the best epoch by {self.monitor}",
+            "" if keys else "no key of the configurations differs",
+            f"only in compare.csv and compare.html: {missing}" if missing else "",
+        )
+        return "; ".join(filter(None, sentences))
+
+    def to_csv(self) -> str:
+        """All columns: plain numbers, names of keys as they are typed."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(column.name for column in self.columns)
+        writer.writerows(zip(*(column.values for column in self.columns), strict=True))
+        return text.getvalue()
+
+    def to_markdown(self) -> str:
+        """The table of all runs, and below it what could not be compared."""
+        listed = "".join(f"- `{path}`: {reason}\n" for path, reason in self.problems)
+        return self.table().to_markdown() + ("\n" + listed if listed else "")
+
+
+def compare(cfg: DictConfig) -> None:
+    """Compare the runs that ``cfg.study`` or ``cfg.runs`` names; print and write what comes out.
+
+    Args:
+        cfg: of ``conf/compare.yaml``.
+
+    Raises:
+        ConfigError: nothing named, no such folder, no run in it, or no place to write to.
+    """
+    folders, root = chosen_folders(cfg)
+    if type(cfg.top) is not int or cfg.top < 0:
+        raise ConfigError(f"top={cfg.top}: expected a whole number of runs to print, from 0 up")
+    comparison = read_comparison(folders, root)
+    console = Console()
+    console.print(comparison.table(cfg.top, console.width).to_rich())
+    for path, reason in comparison.problems[: cfg.top]:
+        console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)
+    from convpose.report.page import page  # plotly comes last: the table should not wait for it
+
+    output = Path(cfg.output or root)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        atomic.write(output / "compare.csv", comparison.to_csv())
+        atomic.write(output / "compare.md", comparison.to_markdown())
+        atomic.write(output / "compare.html", page(comparison))
+    except OSError as error:
+        raise ConfigError(
+            f"output={output}: cannot be written ({error.strerror}); type output=FOLDER"
+        ) from error
+    written = f"written to {output}: compare.csv, compare.md; open {output / 'compare.html'}"
+    console.print(written, markup=False, highlight=False, soft_wrap=True)
+
+
+def chosen_folders(cfg: DictConfig) -> tuple[list[Path], Path]:
+    """The folders to look into, and their common parent."""
+    if (cfg.study is None) == (not cfg.runs):
+        raise ConfigError("name what to compare: study=runs/NAME, or runs=[FOLDER,FOLDER]")
+    many = isinstance(cfg.runs, ListConfig)
+    folders = [Path(str(name)) for name in (cfg.runs if many else [cfg.study or cfg.runs])]
+    for folder in folders:
+        if not folder.is_dir():
+            there = sorted(p.name for p in Path(cfg.paths.runs).glob("*/") if p.name[0] != ".")
+            listed = f"\nin {cfg.paths.runs} there are: {', '.join(there)}" if there else ""
+            raise ConfigError(f"{folder}: no such folder; {WHAT}{listed}")
+    common = os.path.relpath(os.path.commonpath([folder.resolve() for folder in folders]))
+    return folders, folders[0] if len(folders) == 1 else Path(common)
+
+
+def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
+    """Read run folders; what is broken, unfinished or empty is named and stops nothing.
+
+    Args:
+        folders: runs, and folders of runs such as a study.
+        root: their common parent, which names are relative to.
+
+    Raises:
+        ConfigError: no run can be compared; with the reason of each.
+    """
+    runs: list[Outcome] = []
+    problems: list[tuple[str, str]] = []
+    for path in dict.fromkeys(run for folder in folders for run in run_folders(folder)):
+        try:
+            runs.append(read_outcome(path))
+        except (DataError, OSError) as error:
+            problems.append((_name(path, root), str(error)))
+    if not runs:
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in problems)
+        raise ConfigError(f"{root}: no run to compare; {WHAT}{listed}")
+    (monitor, mode), votes = Counter((run.monitor, run.mode) for run in runs).most_common(1)[0]
+    if votes < len(runs):
+        others = len(runs) - votes
+        verb = "run has" if others == 1 else "runs have"
+        problems.append((".", f"{others} {verb} another monitor; all are judged by {monitor}"))
+    judged = [(run.best(monitor, mode), run) for run in runs]
+    sign = -1 if mode == "max" else 1
+    judged.sort(key=lambda pair: sign * pair[0][monitor] if pair[0] else float("inf"))
+    best, runs = [row for row, _ in judged], [run for _, run in judged]
+    names = [_name(run.folder, root) for run in runs]
+    for name, run in zip(names, runs, strict=True):
+        problems += [(name, run.state)] * (not run.complete)
+        problems += [(name, note) for note in run.notes]
+    columns, implied = make_columns(runs, names, best, monitor)
+    title = f"{root.resolve().name}: {len(runs)} run{'s' * (len(runs) > 1)}"
+    return Comparison(title, runs, monitor, mode, columns, implied, problems)
+
+
+def _name(path: Path, root: Path) -> str:
+    """A run's folder relative to the common parent, its own name if it is that."""
+    return os.path.relpath(path, root) if path.resolve() != root.resolve() else path.resolve().name
