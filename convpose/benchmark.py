@@ -1,8 +1,8 @@
 """Measure this machine: ``python -m convpose.benchmark``.
 
-Images a second that one core prepares from the originals, from the crop cache and synthetically,
-and that the network trains at each precision. Each figure is the median of some rounds, with the
-lowest and the highest: machines are noisy.
+Data by one core and by the loader, training at each precision beside what the machine multiplies,
+training and prediction with data, growing inputs, start-up and memory. Each figure is the median of
+some rounds: machines are noisy.
 """
 
 from omegaconf import DictConfig
@@ -13,7 +13,7 @@ from convpose.application import application
 @application("benchmark")
 def main(cfg: DictConfig) -> None:
     """Measure and print a table."""
-    from convpose.report.speed import benchmark
+    from convpose.speed.report import benchmark
 
     benchmark(cfg)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny import tiny_config
+
+from convpose.errors import ConvposeError
 
 SMALL = (
     "data=synthetic",
@@ -65,15 +68,37 @@ def test_benchmark_measures_every_part(
     call(
         main,
         monkeypatch,
-        *("seconds=0.02", "rounds=2", "batch_sizes=[2]", "model.depth=11", "model.width=0.0625"),
+        *(
+            "seconds=0.02",
+            "rounds=1",
+            "data.num_workers=0",
+            "batch_sizes=[2]",
+            "model.depth=11",
+            "model.width=0.0625",
+        ),
+        "what=[data,synthetic,training,loaded,pixels]",
         *(f"data.cache={tmp_path / 'crops.safetensors'}", f"output={output}"),
     )
 
-    speeds = json.loads(output.read_text())
-    rounds = {name: values for name, values in speeds.items() if isinstance(values, list)}
-    assert len(rounds) == 2 + 1 + 4  # data twice, synthetic, training at four settings
-    assert all(len(values) == 2 and min(values) > 0 for values in rounds.values())
-    assert "synthetic from the cache, 32 px" in capsys.readouterr().out
+    content = json.loads(output.read_text())
+    speeds = {speed["what"]: speed for speed in content["speeds"]}
+    assert len(speeds) == len(content["speeds"]), "each line has its own name"
+    for speed in speeds.values():
+        assert min(speed["rounds"]) > 0
+        assert min(speed["rounds"]) <= speed["median"] <= max(speed["rounds"])
+    out = capsys.readouterr().out
+    for what, unit in (
+        ("synthetic from the cache, 32 px", "images/s"),
+        ("… by the loader, 0 workers", "images/s"),
+        ("matrix product, bf16", "TFLOP/s"),
+        ("training, 32 px, batch 2, bf16, channels_last", "images/s"),
+        ("training with data, 32 px, batch 2", "images/s"),
+        ("prediction with data, 32 px, batch 2", "images/s"),
+        ("training, 64 px", "ms a megapixel"),
+        ("peak memory of this process", "MiB"),
+    ):
+        assert speeds[what]["unit"] == unit
+        assert what.split(",")[0] in out
 
 
 def test_benchmark_names_an_unknown_part(
@@ -85,6 +110,21 @@ def test_benchmark_names_an_unknown_part(
         call(main, monkeypatch, "what=[speed]")
 
     assert end.value.code == 2
-    assert "what=[speed]: unknown part; type what=[data,synthetic,training]" in (
+    assert "what=[speed]: unknown part; type what=[data,synthetic,training," in (
         capsys.readouterr().err
     )
+
+
+def test_a_command_that_does_not_start_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convpose.speed import process
+
+    monkeypatch.setattr(process, "START", ("data=nowhere",))
+    with pytest.raises(ConvposeError, match=r"(?s)train data=nowhere: .*nowhere"):
+        process.start_speed(tiny_config("+rounds=1"))
+
+
+def test_start_up_is_timed() -> None:
+    from convpose.speed.process import start_speed
+
+    compose, batch = start_speed(tiny_config("+rounds=1"))
+    assert 0 < compose.median < batch.median

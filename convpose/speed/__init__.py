@@ -1,0 +1,1 @@
+"""What `convpose.benchmark` measures."""
