@@ -207,3 +207,21 @@ def test_the_command_line_says_it_in_one_message(
 
     assert end.value.code == 2
     assert "run=nowhere: the folder does not exist" in capsys.readouterr().err
+
+
+def test_test_time_options_have_their_own_report_and_say_what_they_cost(run, capsys):
+    keys = ("split=val", "accelerator=cpu", "mirror_test=true", "quarter_turns=true")
+    evaluate(evaluation(f"run={run}", *keys))
+    out = capsys.readouterr().out
+    assert "mirror test, quarter turns: 8 looks at each crop" in out
+    measures = json.loads((run / "evaluate_val_mirror_test_quarter_turns/metrics.json").read_text())
+    assert "mirror test, quarter turns" in measures["protocol"]
+    assert measures["num_images"] == 7
+
+
+def test_the_report_says_how_far_scores_can_be_trusted(run):
+    evaluate(evaluation(f"run={run}", "split=val", "accelerator=cpu"))
+    measures = json.loads((run / "evaluate_val" / "metrics.json").read_text())
+    assert measures["pck@0.2"] < 0.2
+    assert 0 <= measures["score_ece"] < 0.25, "0.4 and more before the calibration"
+    assert (run / "evaluate_val" / "reliability.png").stat().st_size > 10_000
