@@ -1,3 +1,18 @@
 """Train, sweep, compare, evaluate and use networks that find 14 joints on Leeds Sports Pose."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convpose.inference.predictor import PosePredictor
+
 __version__ = "0.1.0"
+__all__ = ["PosePredictor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """`PosePredictor` on first use: the applications answer ``--help`` without torch."""
+    if name == "PosePredictor":
+        from convpose.inference.predictor import PosePredictor
+
+        return PosePredictor
+    raise AttributeError(f"module 'convpose' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Engines for exported networks, one file each; an engine is imported when it is used."""
