@@ -1,0 +1,111 @@
+"""What the page answers: a visitor's file in, a drawing, a table and a JSON file out."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from convpose.errors import DataError
+from convpose.geometry import Image
+from convpose.inference import pipeline
+from convpose.inference.clip import Clips
+from convpose.inference.drawing import draw_people
+from convpose.inference.images import decode
+from convpose.inference.output import open_keypoints
+from convpose.inference.overlay import Overlays
+from convpose.inference.predictor import PosePredictor
+from convpose.inference.records import frame_record
+from convpose.inference.smoothing import OneEuro
+from convpose.inference.sources import Frame, Source, open_sources
+
+Row = list[str | float]
+
+
+def of_picture(
+    path: Path, name: str, predictor: PosePredictor, max_megapixels: float
+) -> tuple[Image, list[Row], Path, str]:
+    """The people of an uploaded picture.
+
+    Args:
+        path: of the upload.
+        name: as the visitor knows it.
+        predictor: finds the people.
+        max_megapixels: refused above it.
+
+    Returns:
+        The drawing (H, W, 3), a row for each joint, a JSON file, and a sentence.
+
+    Raises:
+        DataError: no picture, or too large a one.
+    """
+    check_size(path, name, max_megapixels)
+    picture = decode(path.read_bytes(), name)
+    start = time.perf_counter()
+    people = predictor.look([picture], [None])[0]
+    ms = 1000 * (time.perf_counter() - start)
+    frame = Frame(name, picture)
+    rows: list[Row] = [
+        [number, joint.replace("_", " "), round(float(x), 1), round(float(y), 1), round(score, 2)]
+        for number, person in enumerate(people, 1)
+        for joint, (x, y), score in zip(
+            predictor.skeleton.keypoints, person.keypoints_px, person.scores.tolist(), strict=True
+        )
+    ]
+    file = _folder() / f"{Path(name).stem}_keypoints.json"
+    file.write_text(json.dumps(frame_record(frame, people), indent=1), encoding="utf-8")
+    found = "nobody found" if not people else f"{len(people)} person{'s' * (len(people) > 1)}"
+    sentence = f"{found} in {ms:.0f} ms; {picture.note or ''}".rstrip("; ")
+    return draw_people(frame, people, predictor.skeleton), rows, file, sentence
+
+
+def of_clip(
+    path: Path, name: str, predictor: PosePredictor, max_frames: int
+) -> tuple[Path, Path, str]:
+    """The people of an uploaded clip: an MP4 with drawings, a JSON file, and a sentence.
+
+    Raises:
+        DataError: no clip that can be read.
+    """
+    source: Source = open_sources(str(path))[0]
+    if not source.clip:
+        raise DataError(f"{name}: not a clip that can be read; upload an MP4, MOV or WebM")
+    folder = _folder()
+    outputs = pipeline.Outputs(
+        predictor.skeleton,
+        open_keypoints("json", folder, predictor.skeleton),
+        Overlays(folder),
+    )
+    start = time.perf_counter()
+    clips = Clips(None, OneEuro)
+    summary = pipeline.run([source], predictor, outputs, clips, max_frames=max_frames)
+    drawn = list(folder.glob("*.mp4"))
+    if not drawn or summary.failures:
+        reason = summary.failures[0].message if summary.failures else "it has no frame"
+        raise DataError(f"{name}: not a clip that can be read ({reason.replace(str(path), name)})")
+    seconds = time.perf_counter() - start
+    sentence = f"{summary.frames} frames, {summary.frames / seconds:.0f} a second"
+    return drawn[0], folder / "keypoints.json", sentence
+
+
+def check_size(path: Path, name: str, max_megapixels: float) -> None:
+    """Refuse a picture by its header, before its pixels are decoded.
+
+    Raises:
+        DataError: more pixels than allowed. What is no picture is left to `decode`.
+    """
+    try:
+        with PillowImage.open(path) as file:
+            width, height = file.size
+    except Exception:  # of any kind; `decode` names it
+        return
+    if width * height > max_megapixels * 1e6:
+        raise DataError(
+            f"{name}: {width * height / 1e6:.0f} megapixels; this page takes up to "
+            f"{max_megapixels:g}, save it smaller"
+        )
+
+
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="convpose-"))
