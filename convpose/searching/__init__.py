@@ -1,0 +1,1 @@
+"""The search for good settings: Optuna's studies, shared by many workers."""

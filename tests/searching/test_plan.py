@@ -1,0 +1,89 @@
+"""Every yaml of a search: composed, sampled, built. A new one is picked up from its folder."""
+
+import optuna
+import pytest
+from hydra import compose, initialize_config_dir
+from optuna.trial import TrialState
+
+from convpose.application import conf_folder
+from convpose.build import build
+from convpose.errors import ConfigError
+from convpose.searching.plan import check_space, common_settings, number_of_trials
+from convpose.searching.samplers import sampler, walks_a_grid
+from convpose.searching.space import overrides, read_space, suggest
+
+CONF = conf_folder()
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture
+def compose_():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *typed: compose("search", list(typed))
+
+
+@pytest.mark.parametrize("name", options("search"))
+def test_every_key_of_a_space_exists_and_takes_its_values(name, compose_):
+    space = read_space(compose_(f"search={name}").search.parameters)
+    check_space(space, [])
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
+    values = suggest(trial, space)
+    cfg = compose("train", overrides(values))
+    for key, value in values.items():
+        found = cfg
+        for part in key.split("."):
+            found = found[part]
+        assert found == pytest.approx(value)
+
+
+@pytest.mark.parametrize("pruner", options("pruner"))
+@pytest.mark.parametrize("name", options("sampler"))
+def test_every_sampler_goes_with_every_pruner(name, pruner, compose_):
+    cfg = compose_(f"sampler={name}", f"pruner={pruner}", "~search.parameters.optimizer")
+    space = read_space(cfg.search.parameters)
+    study = optuna.create_study(pruner=build(cfg.pruner, "pruner"), direction="maximize")
+    for number in range(3):
+        study.sampler = sampler(cfg.sampler, space, 0, number)
+        study.add_trial(optuna.create_trial(state=TrialState.WAITING))
+        trial = study.ask()
+        value = suggest(trial, space)["model.dropout"]
+        trial.report(value, 1)
+        assert trial.should_prune() is False
+        study.tell(trial, value)
+    assert len({tuple(t.params.values()) for t in study.trials}) == 3
+
+
+def test_hyperband_knows_the_epochs(compose_):
+    cfg = compose_("pruner=hyperband", "trainer.max_epochs=81")
+    assert build(cfg.pruner, "pruner")._max_resource == 81
+
+
+def test_the_number_of_trials(compose_):
+    def number(*typed):
+        cfg = compose_(*typed)
+        return number_of_trials(cfg, read_space(cfg.search.parameters))
+
+    assert number() == 50
+    assert number("trials=7") == 7
+    grid = ("sampler=grid", "~search.parameters.optimizer")
+    assert number(*grid) == 4 * 8
+    assert number(*grid, "trials=7") == 7
+    assert number(*grid, "trials=99") == 32
+    with pytest.raises(ConfigError, match=r"search\.parameters\.optimizer\.lr: a grid needs val"):
+        number("sampler=grid")
+    assert walks_a_grid(compose_("sampler=grid").sampler)
+
+
+def test_machines_of_a_study_may_differ(compose_):
+    def settings(*typed):
+        space = read_space(compose_().search.parameters)
+        return common_settings(compose("train", list(typed)), space)
+
+    here = settings()
+    assert settings("trainer=cpu", "data.num_workers=3", "data.cache=x", "paths.runs=y") == here
+    assert settings("trainer.max_epochs=3") != here
+    assert settings("data.crop=box") != here
+    assert "low=0.01" in here["optimizer.lr"]
