@@ -16,10 +16,12 @@ from convpose.application import conf_folder
 from convpose.build import (
     build,
     build_datamodule,
+    build_head,
     build_model,
     build_module,
     build_trainer,
     check,
+    check_pair,
     check_top_level,
     resolve_precision,
 )
@@ -38,6 +40,21 @@ def options(group: str) -> list[str]:
 def compose_(*overrides: str, name: str = "train"):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, list(overrides))
+
+
+def over(cfg, run):
+    """The configuration; that of a cascade refines a run."""
+    if "run" in cfg.model:
+        cfg.model.run = str(run)
+    return cfg
+
+
+def without_weights(cfg):
+    """The configuration with a random network: nothing is downloaded."""
+    backbone = cfg.model.get("backbone", cfg.model)
+    if "weights" in backbone:
+        backbone.weights = None
+    return cfg
 
 
 def test_there_is_something_to_test():
@@ -94,9 +111,9 @@ def test_data_builds_without_archives(name):
     assert datamodule.split_name == cfg.data.split
 
 
-@pytest.mark.parametrize("name", options("source"))
+@pytest.mark.parametrize("name", options("data/source"))
 def test_a_source_is_opened_when_it_is_needed(name):
-    cfg = compose_(f"+source@extra={name}")
+    cfg = compose_(f"+data/source@extra={name}")
     check(cfg.extra, "extra")
     assert cfg.extra._partial_ is True
     assert callable(build(cfg.extra, "extra"))
@@ -109,11 +126,17 @@ def test_augment_builds(name):
     assert type(augment).__module__ == "convpose.data.augment"
 
 
+@pytest.fixture(scope="module", params=options("model"))
+def network(request, unbroken):
+    """Every model of conf/model, with whatever head."""
+    cfg = over(compose_(f"model={request.param}", "data.input_size_px=64"), unbroken)
+    return build_model(without_weights(cfg)).eval()
+
+
 @pytest.mark.parametrize("head", options("head"))
-@pytest.mark.parametrize("model", options("model"))
-def test_every_head_sits_on_every_model(model, head):
-    cfg = compose_(f"model={model}", f"head={head}", "data.input_size_px=64")
-    network = build_model(cfg).eval()
+def test_every_head_sits_on_every_model(network, head):
+    cfg = compose_(f"head={head}", "data.input_size_px=64")
+    network.head = build_head(cfg, network.backbone, 64).eval()
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     with torch.no_grad():
         output = network(images)
@@ -121,6 +144,7 @@ def test_every_head_sits_on_every_model(model, head):
     assert output["scores"].shape == (2, 14)
     assert output["keypoints"].dtype == torch.float32
     loss = build(cfg.loss, "loss")  # follows the head
+    check_pair(network.head, loss)
     visibility = torch.full((2, 14), 2)
     assert torch.isfinite(loss(output, torch.rand(2, 14, 2), visibility))
 
@@ -134,7 +158,9 @@ def test_loss_builds(name):
 @pytest.mark.parametrize("optimizer", options("optimizer"))
 def test_every_optimizer_goes_with_every_schedule(optimizer, scheduler):
     cfg = compose_(f"optimizer={optimizer}", f"scheduler={scheduler}")
-    module = build_module(cfg, nn.Linear(1, 1))
+    model = nn.Module()
+    model.head = nn.Linear(1, 1)
+    module = build_module(cfg, model)
     steps = module.scheduler(module.optimizer(module.parameters()), 10)
     for _ in range(10):
         steps.optimizer.step()
@@ -166,8 +192,8 @@ def test_logger_builds(name, tmp_path):
 
 @pytest.mark.parametrize("name", [f"experiment={n}" for n in options("experiment")])
 @pytest.mark.parametrize("debug", [None, *(f"debug={n}" for n in options("debug"))])
-def test_experiments_compose_and_build(name, debug):
-    cfg = compose_(name, *([debug] if debug else []))
+def test_experiments_compose_and_build(name, debug, unbroken):
+    cfg = over(compose_(name, *([debug] if debug else [])), unbroken)
     check_top_level(cfg)
     check_monitor(cfg)
     build_datamodule(cfg)
@@ -175,7 +201,7 @@ def test_experiments_compose_and_build(name, debug):
     check(cfg.trainer, "trainer")
     if debug is None:
         cfg.data.input_size_px = 64
-        build_module(cfg, build_model(cfg))
+        build_module(cfg, build_model(without_weights(cfg)))
 
 
 def test_the_paper_says_so():
@@ -194,4 +220,4 @@ def test_an_installed_wheel_has_its_configuration(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"convpose/conf/{path.relative_to(CONF)}" for path in FILES} <= names
-    assert "convpose/data/duplicates.tsv" in names
+    assert {"convpose/data/duplicates.tsv", "convpose/report/page.html"} <= names
