@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_people import frame, person
+from some_people import frame, person
 
 from convpose.errors import ConfigError
 from convpose.inference.boxes import Boxes

@@ -3,7 +3,7 @@
 import av
 import numpy as np
 import pytest
-from fake_people import frame, person
+from some_people import frame, person
 from PIL import Image
 
 from convpose.inference.drawing import draw_people, person_style

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from fake_network import RedDot, dot
-from fake_people import person
+from some_people import person
 
 from convpose.errors import DataError
 from convpose.inference.clip import Clips

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_people import person
+from some_people import person
 
 from convpose.errors import ConfigError
 from convpose.inference.smoothing import OneEuro

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fake_people import person
+from some_people import person
 
 from convpose.errors import ConfigError
 from convpose.inference.tracking import ByteTrack
