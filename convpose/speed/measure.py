@@ -19,6 +19,8 @@ class Speed:
         unit: of the values.
         limit: the value that something else in the same table allows; None if nothing does.
         limited_by: what that is.
+        single: whether each round is a single repetition, of which there are many: the slowest
+            twentieth is then left out of the range.
     """
 
     what: str
@@ -26,6 +28,13 @@ class Speed:
     unit: str = "images/s"
     limit: float | None = None
     limited_by: str = ""
+    single: bool = False
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest round; of single repetitions the lowest and the 95th percentile."""
+        highest = statistics.quantiles(self.rounds, n=20)[-1] if self.single else max(self.rounds)
+        return min(self.rounds), highest
 
     @property
     def median(self) -> float:
@@ -59,3 +68,19 @@ def _round(work: Iterator[int], seconds: float) -> float:
     while (elapsed := time.perf_counter() - start) < seconds:
         images += next(work)
     return images / elapsed
+
+
+def repeat(cfg: DictConfig, work: Callable[[], object]) -> list[float]:
+    """Milliseconds of each of ``cfg.latency.repetitions`` calls.
+
+    A tenth as many warm up before them. Threads of OpenCV are off.
+    """
+    cv2.setNumThreads(0)
+    for _ in range(cfg.latency.repetitions // 10 + 1):
+        work()
+    durations = []
+    for _ in range(cfg.latency.repetitions):
+        start = time.perf_counter()
+        work()
+        durations.append(1000 * (time.perf_counter() - start))
+    return durations

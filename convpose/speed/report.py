@@ -11,6 +11,8 @@ from rich.console import Console
 from convpose.errors import ConfigError
 from convpose.report.tables import Table
 from convpose.run import hardware
+from convpose.speed.clip import clip_speed
+from convpose.speed.latency import latency_speed
 from convpose.speed.loading import data_speed, synthetic_speed
 from convpose.speed.measure import Speed
 from convpose.speed.network import loaded_speed, pixel_speed, training_speed
@@ -23,6 +25,8 @@ PARTS = {
     "loaded": loaded_speed,
     "pixels": pixel_speed,
     "start": start_speed,
+    "latency": latency_speed,
+    "clip": clip_speed,
 }
 
 
@@ -48,7 +52,7 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
         content = {
             "hardware": hardware(),
             "threads": threads,
-            "speeds": [asdict(s) | {"median": s.median} for s in speeds],
+            "speeds": [asdict(s) | {"median": s.median, "range": s.range} for s in speeds],
         }
         Path(cfg.output).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return speeds
@@ -60,7 +64,7 @@ def table(speeds: list[Speed], caption: str) -> Table:
         (
             speed.what,
             f"{_figure(speed.median)} {speed.unit}",
-            f"{_figure(min(speed.rounds))}–{_figure(max(speed.rounds))}",
+            "–".join(map(_figure, speed.range)) + " (95 %)" * speed.single,
             ""
             if speed.limit is None or speed.share is None
             else f"{100 * speed.share:.0f} % of {_figure(speed.limit)}, {speed.limited_by}",
