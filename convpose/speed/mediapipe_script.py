@@ -1,0 +1,44 @@
+"""Run by an interpreter that has MediaPipe and not convpose: time it, one JSON line a model.
+
+``python mediapipe_script.py PICTURE REPETITIONS CORES``. Models whose file does not come with the
+package are left out: it would fetch them.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+MODELS = ("lite", "full", "heavy")
+
+
+def main(picture: str, repetitions: int, cores: int) -> None:
+    """Print the milliseconds from the bytes of a picture to keypoints, again and again."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    import cv2
+    import mediapipe
+    import numpy as np
+
+    content = np.frombuffer(Path(picture).read_bytes(), np.uint8)
+    folder = Path(mediapipe.__file__).parent / "modules" / "pose_landmark"
+    for complexity, name in enumerate(MODELS):
+        if not (folder / f"pose_landmark_{name}.tflite").is_file():
+            continue
+        for still in (True, False):
+            with mediapipe.solutions.pose.Pose(
+                static_image_mode=still, model_complexity=complexity
+            ) as pose:
+                durations, found = [], True
+                for _ in range(repetitions // 10 + 1 + repetitions):
+                    start = time.perf_counter()
+                    image = cv2.cvtColor(cv2.imdecode(content, 1), cv2.COLOR_BGR2RGB)
+                    found = pose.process(image).pose_landmarks is not None and found
+                    durations.append(1000 * (time.perf_counter() - start))
+            what = f"{name}, {'each picture anew' if still else 'following the last one'}"
+            print(json.dumps({"what": what, "ms": durations[-repetitions:], "found": found}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
