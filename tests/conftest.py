@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from tiny import RANDOM, Command, tiny_run
 
@@ -40,3 +41,4 @@ def command(
     for added in set(root.handlers) - set(handlers):
         added.close()
     root.handlers[:], root.level = handlers, level
+    HydraConfig.instance().cfg = None

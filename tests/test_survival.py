@@ -90,6 +90,9 @@ def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(forker):
     last = forker.train(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
     assert last.ended() == 0, last.log.read_text()
     assert check_folder(run) == EPOCHS
+    kept = {path.name for path in (run / "checkpoints").iterdir()}
+    assert kept == {"best.ckpt", "last.ckpt", "previous.ckpt"}
+    assert not list(run.glob("*.part"))
     assert_same_run(run, forker.folder / "whole")
     assert_same_metrics(run, forker.folder / "whole")
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})

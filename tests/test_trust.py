@@ -1,7 +1,9 @@
 """A configuration is data: what it may name, and what a run folder of somebody cannot do."""
 
+import ast
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tiny import tiny_run
 
+from convpose import trust
 from convpose.application import conf_folder
 from convpose.build import build, check
 from convpose.errors import ConfigError
@@ -90,6 +93,22 @@ def test_the_own_package_is_named_in_the_environment(packages, monkeypatch):
     with pytest.raises(ConfigError, match="not one of the packages"):
         find_target("evil.Model", "model")
     assert not (packages / "evil_was_here").exists()
+
+
+def test_no_source_file_evaluates_or_unpickles():
+    """What reads files says so: `weights_only=True`, `allow_pickle=False`, safe YAML."""
+    wanted = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False"}
+    wanted |= {"yaml.load": "SafeLoader", "numpy.load": "allow_pickle=False"}
+    never = ("eval", "exec", "compile", "pickle.load", "pickle.loads", "joblib.load", "os.system")
+    calls = 0
+    for path in Path(trust.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                calls += 1
+                name, text = ast.unparse(node.func), ast.unparse(node)
+                assert name not in never, f"{path}:{node.lineno}: {text}"
+                assert wanted.get(name, "") in text, f"{path}:{node.lineno}: {text}"
+    assert calls > 1000
 
 
 def test_nothing_is_hidden_in_a_list_or_an_argument(tmp_path):

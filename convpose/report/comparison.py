@@ -71,7 +71,7 @@ class Comparison:
         left_out = [key.name for key in keys if key not in columns and key.name not in self.implied]
         implied = [key for key in self.implied if key not in [column.name for column in columns]]
         elsewhere = (
-            f"{len(self.runs) - count} more runs" if count < len(self.runs) else "",
+            f"{len(self.runs) - count} runs" if count < len(self.runs) else "",
             ", ".join(left_out),
             f"{len(implied)} keys that follow from these" if implied else "",
         )
@@ -79,7 +79,7 @@ class Comparison:
         sentences = (
             f"metrics of the best epoch by {self.monitor}",
             "" if keys else "no key of the configurations differs",
-            f"only in compare.csv and compare.html: {missing}" if missing else "",
+            f"more in compare.csv and compare.html: {missing}" if missing else "",
         )
         return "; ".join(filter(None, sentences))
 
@@ -114,6 +114,8 @@ def compare(cfg: DictConfig) -> None:
     console.print(comparison.table(cfg.top, console.width).to_rich())
     for path, reason in comparison.problems[: cfg.top]:
         console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)
+    if more := len(comparison.problems[cfg.top :]):
+        console.print(f"  {more} more are listed in compare.md", style="yellow")
     from convpose.report.page import page  # plotly comes last: the table should not wait for it
 
     output = Path(cfg.output or root)

@@ -16,6 +16,7 @@ from convpose.inference.predictor import PosePredictor
 from convpose.inference.smoothing import OneEuro
 from convpose.inference.sources import open_sources
 from convpose.inference.video import VideoFile
+from convpose.inference.window import Window
 from convpose.speed.latency import networks, picture
 from convpose.speed.measure import Speed
 
@@ -51,8 +52,11 @@ def write_clip(path: Path, frames: int = FRAMES) -> Path:
     return path
 
 
-class _Unseen:
+class _Unseen(Window):
     """A window that nobody looks at."""
+
+    def __init__(self) -> None:
+        """Open none."""
 
     def show(self, image: Image, still: bool) -> bool:
         return True
@@ -68,5 +72,5 @@ def _pass(path: Path, predictor: PosePredictor, folder: Path, written: bool) -> 
     overlays = Overlays(folder / "out") if written else None
     outputs = pipeline.Outputs(skeleton, keypoints, overlays, None if written else _Unseen())
     start = time.perf_counter()
-    summary = pipeline.run(open_sources(path), predictor, outputs, Clips(None, OneEuro))
+    summary = pipeline.run(open_sources(str(path)), predictor, outputs, Clips(None, OneEuro))
     return summary.frames / (time.perf_counter() - start)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -17,10 +18,10 @@ from convpose.inference.drawing import draw_people
 from convpose.inference.engines import AnyRuntime, open_network
 from convpose.inference.images import decode
 from convpose.inference.predictor import PosePredictor
-from convpose.inference.runtime import TorchRuntime
+from convpose.inference.runtime import Runtime, TorchRuntime
 from convpose.inference.sources import Frame
 from convpose.speed.measure import Speed, repeat
-from convpose.speed.mediapipe import mediapipe_speed
+from convpose.speed.peers import mediapipe_speed
 
 PACKAGE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 SIZE_PX = 640, 480
@@ -34,6 +35,7 @@ def latency_speed(cfg: DictConfig) -> list[Speed]:
     """
     content = jpeg(picture())
     opened = decode(content)
+    others = mediapipe_speed(cfg, content, usable_threads(cfg))
     speeds: list[Speed] = []
     for name, opener in networks(cfg):
         for threads in usable_threads(cfg):
@@ -61,13 +63,14 @@ def latency_speed(cfg: DictConfig) -> list[Speed]:
                 *decoding(cfg, predictor.runtime, crop, how),
                 milliseconds(cfg, f"end to end, {how}", whole),
             ]
-    return speeds + mediapipe_speed(cfg, content, usable_threads(cfg))
+    return speeds + others
 
 
-def decoding(cfg: DictConfig, runtime: object, crop: Image, how: str) -> list[Speed]:
+def decoding(cfg: DictConfig, runtime: Runtime, crop: Image, how: str) -> list[Speed]:
     """The part of a network's row that decodes a heatmap, where it can be told apart."""
-    decodes = isinstance(runtime, TorchRuntime) and hasattr(runtime.model, "head")
-    if not (decodes and hasattr(runtime.model.head, "decode")):
+    if not isinstance(runtime, TorchRuntime) or not hasattr(runtime.model, "head"):
+        return []
+    if not hasattr(runtime.model.head, "decode"):
         return []
     with torch.inference_mode():
         logits = runtime.model(torch.from_numpy(crop))["heatmap_logits"]
@@ -75,7 +78,7 @@ def decoding(cfg: DictConfig, runtime: object, crop: Image, how: str) -> list[Sp
         return [milliseconds(cfg, f"… of it the head's decoding, {how}", work)]
 
 
-def networks(cfg: DictConfig) -> Iterator[tuple[str, Callable[[int], AnyRuntime]]]:
+def networks(cfg: DictConfig) -> Iterator[tuple[str, Callable[[int | None], AnyRuntime]]]:
     """Names and openers, by threads, of what is to be measured.
 
     Raises:
@@ -88,17 +91,19 @@ def networks(cfg: DictConfig) -> Iterator[tuple[str, Callable[[int], AnyRuntime]
         if find_spec(PACKAGE[engine]) is None:
             print(f"{engine} is left out: {PACKAGE[engine]} is not installed")
             continue
-        where = {"run": chosen.run, "weights": chosen.weights, "engine": engine}
-        yield engine, lambda n, where=where: open_network(**where, accelerator="cpu", threads=n)
+        yield engine, partial(_open, run=chosen.run, weights=chosen.weights, engine=engine)
     for file in chosen.files:
-        name = Path(file).name
-        yield name, lambda n, f=file: open_network(weights=f, accelerator="cpu", threads=n)
+        yield Path(file).name, partial(_open, weights=file)
 
 
 def usable_threads(cfg: DictConfig) -> list[int]:
     """``cfg.latency.threads`` without those for which this process has no core, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [n for n in cfg.latency.threads if n <= (cores or 1)] or [1]
+
+
+def _open(threads: int | None, **network: Any) -> AnyRuntime:
+    return open_network(**network, accelerator="cpu", threads=threads)
 
 
 def milliseconds(cfg: DictConfig, what: str, work: Callable[[], object]) -> Speed:

@@ -4,7 +4,6 @@ Lightning starts the other processes of this machine by repeating the command (`
 torchrun and srun start all of them. `docs/distributed.md` has the commands and the rule for rates.
 """
 
-import os
 import signal
 from typing import Any, TypeVar
 
@@ -12,12 +11,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from convpose.errors import ConfigError
 
-ONE_OF_MANY = "CONVPOSE_ONE_OF_MANY"  # environment variable of a process that trains beside others
 T = TypeVar("T")
 
 
@@ -35,9 +34,7 @@ def check_processes(trainer: Trainer, cfg: DictConfig) -> None:
         return
     asked = f"trainer.devices={cfg.trainer.devices} (trainer.strategy={cfg.trainer.strategy})"
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if os.environ.get(ONE_OF_MANY) or (
-        hydra is not None and (hydra.mode == RunMode.MULTIRUN or hydra.job.config_name != "train")
-    ):
+    if hydra and (hydra.mode == RunMode.MULTIRUN or hydra.job.config_name == "search"):
         raise ConfigError(
             f"{asked}: {trainer.world_size} processes in a job of a multirun or search, where each "
             "job has one; type trainer.devices=1, or train the settings one after the other "
@@ -59,7 +56,7 @@ def check_processes(trainer: Trainer, cfg: DictConfig) -> None:
 def outside(trainer: Trainer) -> bool:
     """Whether torchrun, srun or the like has started the processes."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    return environment is not None and bool(environment.creates_processes_externally)
+    return environment is not None and not isinstance(environment, LightningEnvironment)
 
 
 def gather(value: T) -> list[T]:

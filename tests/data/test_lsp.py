@@ -279,7 +279,7 @@ def test_an_image_that_vanishes_is_named_when_it_is_read(tmp_path):
     folder = write_folder(tmp_path / "lsp_dataset", fake_files("lsp"))
     source = LspSource("lsp", folder, tmp_path)
     (folder / "images/im0002.jpg").unlink()
-    with pytest.raises(DataError, match=r"images/im0002.jpg cannot be read"):
+    with pytest.raises(DataError, match=r"images/im0002.jpg has vanished; put it back"):
         source.read_image(1)
 
 

@@ -3,8 +3,8 @@
 import av
 import numpy as np
 import pytest
-from some_people import frame, person
 from PIL import Image
+from some_people import frame, person
 
 from convpose.inference.drawing import draw_people, person_style
 from convpose.inference.images import Picture

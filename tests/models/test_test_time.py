@@ -66,19 +66,34 @@ def test_the_mirror_exchanges_left_and_right():
     torch.testing.assert_close(options(image)["keypoints"], upright)
 
 
-def test_the_surer_look_counts_more():
+class TwoAnswers(nn.Module):
+    """Answers one way to the crop and another to its mirror image."""
+
+    def __init__(self, crop, own, mirrored):
+        super().__init__()
+        self.crop, self.own, self.mirrored = crop, own, mirrored
+
+    def forward(self, image):
+        x, score = self.own if torch.equal(image, self.crop) else self.mirrored
+        keypoints = torch.tensor([x, 0.4]).repeat(1, K, 1)
+        return {"keypoints": keypoints, "scores": torch.full((1, K), score)}
+
+
+@pytest.mark.parametrize(
+    ("mirrored_x", "expected_x", "expected_score"),
+    [
+        (0.58, 0.75 * 0.40 + 0.25 * 0.42, 0.5),  # the same place: weighted mean, mean score
+        (0.30, 0.40, 0.75),  # two places, 0.40 and 0.70: the surer look is kept
+    ],
+)
+def test_two_looks_at_one_place_are_averaged_and_at_two_places_one_is_kept(
+    mirrored_x, expected_x, expected_score
+):
     image = crops(count=1)
-
-    def judge(one):
-        return 0.75 if torch.equal(one, image[0]) else 0.25
-
-    options = TestTime(BrightestPixel(judge), LSP14, mirror=True, quarter_turns=False)
-    own = BrightestPixel()(image)["keypoints"]
-    other = BrightestPixel()(image.flip(3))["keypoints"][:, list(LSP14.mirror)]
-    other[..., 0] = 1 - other[..., 0]
-    output = options(image)
-    torch.testing.assert_close(output["keypoints"], 0.75 * own + 0.25 * other)
-    torch.testing.assert_close(output["scores"], torch.full((1, K), 0.5))
+    network = TwoAnswers(image, (0.40, 0.75), (mirrored_x, 0.25))
+    output = TestTime(network, LSP14, mirror=True, quarter_turns=False)(image)
+    assert output["keypoints"][..., 0].tolist() == [pytest.approx([expected_x] * K)]
+    assert output["scores"].tolist() == [pytest.approx([expected_score] * K)]
 
 
 @given(st.integers(0, 3), st.integers(0, 15), st.integers(0, 15))

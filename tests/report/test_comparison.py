@@ -103,7 +103,7 @@ def test_a_narrow_terminal_gets_fewer_columns(study):
 def test_a_long_table_says_what_it_leaves_out(study):
     table = compared(study).table(top=1)
     assert len(table.rows) == 1
-    assert table.caption.endswith("only in compare.csv and compare.html: 2 more runs")
+    assert table.caption.endswith("more in compare.csv and compare.html: 2 runs")
 
 
 def test_more_keys_than_a_terminal_has_room_for(tmp_path):
@@ -114,7 +114,7 @@ def test_more_keys_than_a_terminal_has_room_for(tmp_path):
     comparison = compared(tmp_path)
     assert len(comparison.of_kind("key")) == 8
     assert len(comparison.table().header) == 2 + 6 + 6
-    assert "only in compare.csv and compare.html: " in comparison.table().caption
+    assert "more in compare.csv and compare.html: " in comparison.table().caption
 
 
 def test_keys_that_follow_are_counted(tmp_path):

@@ -92,15 +92,16 @@ def test_a_diverged_epoch_is_not_the_best(metrics_csv) -> None:
     metrics_csv.write_text(CSV + "3,nan,nan,nan\n")
     losses, _ = training_curves(metrics_csv, "val/pck@0.2", "max", "run").axes
     assert losses.lines[-1].get_label() == "best val/pck@0.2, epoch 2"
-    assert np.isnan(losses.lines[0].get_ydata()[-1])
+    assert np.isfinite(losses.lines[0].get_ydata()).all(), "it has no place on the axis"
 
 
-def test_an_epoch_without_validation_is_a_gap(metrics_csv) -> None:
-    metrics_csv.write_text(CSV + "3,0.1,,\n")
+def test_lines_go_on_over_epochs_without_validation(metrics_csv) -> None:
+    metrics_csv.write_text(CSV + "3,0.1,,\n4,0.1,0.2,0.5\n")
     losses, _ = training_curves(metrics_csv, "val/pck@0.2", "max", "run").axes
     train, val, _ = losses.lines
-    assert train.get_ydata()[-1] == 0.1
-    assert np.isnan(val.get_ydata()[-1])
+    assert list(train.get_xdata())[-2:] == [4, 5]
+    assert 4 not in val.get_xdata()
+    assert val.get_ydata()[-1] == 0.2
 
 
 def test_training_curves_without_a_best_epoch(metrics_csv) -> None:

@@ -6,19 +6,20 @@ from types import SimpleNamespace
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
 from convpose.errors import ConfigError
-from convpose.training.processes import ONE_OF_MANY, StopTogether, check_processes, gather
+from convpose.training import endings
+from convpose.training.processes import StopTogether, check_processes, gather
 
 DDP = ("trainer.strategy=ddp", "trainer.devices=2")
 
 
-def trainer(processes=2, started_by=None):
-    environment = SimpleNamespace(creates_processes_externally=started_by is not None)
-    strategy = SimpleNamespace(cluster_environment=environment)
+def trainer(processes=2, started_by=LightningEnvironment):
+    strategy = SimpleNamespace(cluster_environment=started_by())
     return SimpleNamespace(world_size=processes, strategy=strategy)
 
 
@@ -39,15 +40,12 @@ def test_several_processes_of_one_training(hydra):
     hydra()
     check_processes(trainer(), tiny_config(*DDP))
     hydra(overrides=["hydra.run.dir=runs/wide"])
-    check_processes(trainer(started_by="torchrun"), tiny_config(*DDP))
+    check_processes(trainer(started_by=TorchElasticEnvironment), tiny_config(*DDP))
 
 
-@pytest.mark.parametrize("how", ["multirun", "search", "environment"])
-def test_a_job_of_many_has_one_process(how, hydra, monkeypatch):
-    if how == "environment":
-        monkeypatch.setenv(ONE_OF_MANY, "1")
-    else:
-        hydra(RunMode.MULTIRUN) if how == "multirun" else hydra(name="search")
+@pytest.mark.parametrize("how", [{"mode": RunMode.MULTIRUN}, {"name": "search"}], ids=str)
+def test_a_job_of_many_has_one_process(how, hydra):
+    hydra(**how)
     with pytest.raises(
         ConfigError,
         match=r"^trainer\.devices=2 \(trainer\.strategy=ddp\): 2 processes in a job of a multirun "
@@ -60,7 +58,7 @@ def test_a_job_of_many_has_one_process(how, hydra, monkeypatch):
 def test_processes_that_others_start_share_a_folder(hydra):
     hydra()
     with pytest.raises(ConfigError, match=r"run folder of its own; type hydra\.run\.dir=FOLDER$"):
-        check_processes(trainer(started_by="torchrun"), tiny_config(*DDP))
+        check_processes(trainer(started_by=TorchElasticEnvironment), tiny_config(*DDP))
 
 
 @pytest.mark.parametrize("key", ["data.batch_size=auto", "lr_find=true"])
@@ -109,3 +107,30 @@ def test_a_scheduler_ends_all_processes_at_once(monkeypatch):
         handlers[signal.SIGTERM](signal.SIGTERM, None)
     assert told == [signal.SIGTERM]
     assert handlers[signal.SIGTERM] == signal.SIG_IGN, "a second one does not disturb the end"
+
+
+@pytest.mark.parametrize(
+    ("started_by", "first", "code"),
+    [
+        (LightningEnvironment, True, 143),
+        (LightningEnvironment, False, 0),
+        (TorchElasticEnvironment, False, 143),
+    ],
+)
+def test_exit_codes_of_several_processes(started_by, first, code, monkeypatch, tmp_path, capsys):
+    """Lightning kills the process that has started another one which failed."""
+    monkeypatch.setenv("LOCAL_RANK", "0" if first else "1")
+
+    def stopped(*_, **__):
+        raise SIGTERMException
+
+    beside = trainer(started_by=started_by)
+    beside.is_global_zero, beside.interrupted, beside.fit = first, True, stopped
+    beside.current_epoch, beside.default_root_dir = 3, tmp_path
+    with pytest.raises(SystemExit) as end:
+        endings.fit(beside, **dict.fromkeys(("module", "datamodule", "checkpoint")))
+    assert end.value.code == code
+    said = (
+        f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {tmp_path}"
+    )
+    assert capsys.readouterr().err == (f"{said}\n" if first else "")

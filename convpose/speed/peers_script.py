@@ -1,6 +1,6 @@
 """Run by an interpreter that has MediaPipe and not convpose: time it, one JSON line a model.
 
-``python mediapipe_script.py PICTURE REPETITIONS CORES``. Models whose file does not come with the
+``python -I peers_script.py PICTURE REPETITIONS CORES``. Models whose file does not come with the
 package are left out: it would fetch them.
 """
 
@@ -33,7 +33,8 @@ def main(picture: str, repetitions: int, cores: int) -> None:
                 durations, found = [], True
                 for _ in range(repetitions // 10 + 1 + repetitions):
                     start = time.perf_counter()
-                    image = cv2.cvtColor(cv2.imdecode(content, 1), cv2.COLOR_BGR2RGB)
+                    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR)
+                    image = cv2.cvtColor(np.asarray(decoded), cv2.COLOR_BGR2RGB)
                     found = pose.process(image).pose_landmarks is not None and found
                     durations.append(1000 * (time.perf_counter() - start))
             what = f"{name}, {'each picture anew' if still else 'following the last one'}"

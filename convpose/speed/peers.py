@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from convpose.errors import ConfigError
 from convpose.speed.measure import Speed
 
-SCRIPT = Path(__file__).with_name("mediapipe_script.py")
+SCRIPT = Path(__file__).with_name("peers_script.py")
 
 
 def mediapipe_speed(cfg: DictConfig, content: bytes, threads: list[int]) -> list[Speed]:
@@ -34,7 +34,14 @@ def mediapipe_speed(cfg: DictConfig, content: bytes, threads: list[int]) -> list
         file = Path(folder) / "picture.jpg"
         file.write_bytes(content)
         for cores in threads:
-            command = [python, str(SCRIPT), str(file), str(cfg.latency.repetitions), str(cores)]
+            command = [
+                python,
+                "-I",
+                str(SCRIPT),
+                str(file),
+                str(cfg.latency.repetitions),
+                str(cores),
+            ]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
             except (OSError, subprocess.CalledProcessError) as error:
