@@ -86,7 +86,7 @@ def test_top_shortens_what_is_printed(compare, tmp_path):
     assert "…_3" not in result.out
     assert "compare.html: 4 runs" in result.out
     assert result.out.count("an empty folder") == 1
-    assert "  1 more are listed in compare.md\n" in result.out
+    assert "  … and 1 more in compare.md\n" in result.out
     assert len((folder / "compare.md").read_text().splitlines()) > 8
 
 

@@ -115,7 +115,7 @@ def compare(cfg: DictConfig) -> None:
     for path, reason in comparison.problems[: cfg.top]:
         console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)
     if more := len(comparison.problems[cfg.top :]):
-        console.print(f"  {more} more are listed in compare.md", style="yellow")
+        console.print(f"  … and {more} more in compare.md", style="yellow")
     from convpose.report.page import page  # plotly comes last: the table should not wait for it
 
     output = Path(cfg.output or root)
