@@ -140,6 +140,19 @@ def test_a_configuration_that_was_built_from_still_names_its_run(unbroken: Path)
     assert_same(dict(first.start.state_dict()), dict(second.start.state_dict()))
 
 
+def test_a_stage_may_begin_with_the_network_of_the_stage_before(second: Path, tmp_path) -> None:
+    """Whose own start has the same names and shapes as that network, and must not replace it."""
+    before = saved(second, "best")["state_dict"]
+    keys = ("trainer.max_epochs=1", "optimizer.lr=1e-9")
+    train(config(f"model.run={second}", f"weights={second}", *keys), tmp_path)
+    own = saved(tmp_path)["state_dict"]
+    for name in ("backbone.features.0.weight", "head.output.weight"):
+        assert torch.allclose(own[f"model.{name}"], before[f"model.{name}"], atol=1e-5)
+        assert torch.equal(own[f"model.start.model.{name}"], before[f"model.{name}"])
+        earlier = f"model.start.model.{name}"
+        assert torch.equal(own[f"model.start.model.start.model.{name}"], before[earlier])
+
+
 def test_a_start_without_weights_is_not_trained_upon(second: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"to train one type model\.start=null model\.run="):
         train(Run.find(second).config, tmp_path)

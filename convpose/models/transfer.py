@@ -10,6 +10,8 @@ from torch import nn
 from convpose.errors import ModelError
 from convpose.models.weights import read_weights
 
+KEPT = ("score_", "start.")  # a network's own, whatever it starts from
+
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
@@ -40,7 +42,8 @@ class Transfer:
 def transfer(model: nn.Module, path: Path) -> Transfer:
     """Load every tensor of a training's checkpoint whose name and shape the network has.
 
-    The score's calibration is not taken over: it belongs to the data it was fitted on.
+    The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is what a
+    cascade starts from: that is a stage earlier in one network than in the other.
 
     Args:
         model: a `PoseModel`.
@@ -49,10 +52,10 @@ def transfer(model: nn.Module, path: Path) -> Transfer:
     Raises:
         ModelError: nothing fits, or not a file of tensors.
     """
-    own = {k: v for k, v in model.state_dict().items() if not k.startswith("score_")}
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith(KEPT)}
     prefix = "model."
     given = {k.removeprefix(prefix): v for k, v in read_weights(path).items()}
-    given = {k: v for k, v in given.items() if not k.startswith("score_")}
+    given = {k: v for k, v in given.items() if not k.startswith(KEPT)}
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     if not any(isinstance(own[k], torch.Tensor) and own[k].ndim > 1 for k in fitting):
         raise ModelError(

@@ -42,11 +42,11 @@ def clip_speed(cfg: DictConfig) -> list[Speed]:
     return speeds
 
 
-def write_clip(path: Path, frames: int = FRAMES) -> Path:
+def write_clip(path: Path) -> Path:
     """A clip in which a synthetic person moves from side to side."""
     image = picture()
     video = VideoFile(path, image.shape[1], image.shape[0])
-    for i in range(frames):
+    for i in range(FRAMES):
         video.write(np.roll(image, round(60 * np.sin(i / 10)), axis=1), i / 30)
     video.close()
     return path

@@ -4,11 +4,13 @@
 package are left out: it would fetch them.
 """
 
+import importlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 MODELS = ("lite", "full", "heavy")
 
@@ -18,8 +20,9 @@ def main(picture: str, repetitions: int, cores: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     import cv2
-    import mediapipe
     import numpy as np
+
+    mediapipe: Any = importlib.import_module("mediapipe")  # ships no types
 
     content = np.frombuffer(Path(picture).read_bytes(), np.uint8)
     folder = Path(mediapipe.__file__).parent / "modules" / "pose_landmark"

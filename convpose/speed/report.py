@@ -47,6 +47,8 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
     speeds = [speed for name in cfg.what for speed in PARTS[name](cfg)] + memory()
     threads = torch.get_num_threads()
     caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
+    if any(speed.single for speed in speeds):
+        caption += f"; of ms, median and 95th percentile of {cfg.latency.repetitions} repetitions"
     Console().print(table(speeds, caption).to_rich())
     if cfg.output is not None:
         content = {
@@ -64,7 +66,7 @@ def table(speeds: list[Speed], caption: str) -> Table:
         (
             speed.what,
             f"{_figure(speed.median)} {speed.unit}",
-            "–".join(map(_figure, speed.range)) + " (95 %)" * speed.single,
+            "–".join(map(_figure, speed.range)),
             ""
             if speed.limit is None or speed.share is None
             else f"{100 * speed.share:.0f} % of {_figure(speed.limit)}, {speed.limited_by}",
