@@ -42,8 +42,8 @@ class Transfer:
 def transfer(model: nn.Module, path: Path) -> Transfer:
     """Load every tensor of a training's checkpoint whose name and shape the network has.
 
-    The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is what a
-    cascade starts from: that is a stage earlier in one network than in the other.
+    The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is what
+    a cascade starts from: in one network it may be a stage earlier than in the other.
 
     Args:
         model: a `PoseModel`.

@@ -104,7 +104,12 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
                 said = gr.Markdown()
                 file = gr.File(label="Keypoints, JSON", interactive=False)
             with gr.Column():
-                drawn = gr.Image(label="Skeleton", interactive=False, format="jpeg")
+                drawn = gr.Image(
+                    label="Skeleton",
+                    interactive=False,
+                    format="jpeg",
+                    buttons=["download", "fullscreen"],  # and none that sends it anywhere
+                )
                 table = gr.Dataframe(headers=HEADER, label="Joints", interactive=False)
             _wire(find, picture, [upload, network, several], [drawn, table, file, said], cfg)
         with gr.Tab("Clip"), gr.Row():
@@ -113,7 +118,7 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
                 look = gr.Button("Find joints", variant="primary")
                 told = gr.Markdown()
                 joints = gr.File(label="Keypoints, JSON", interactive=False)
-            shown = gr.Video(label="Skeletons", interactive=False)
+            shown = gr.Video(label="Skeletons", interactive=False, buttons=["download"])
             _wire(look, clip, [film, network, several], [shown, joints, told], cfg)
     return page
 

@@ -1,5 +1,7 @@
 """The web page: what visitors may do, and what they may not."""
 
+import asyncio
+import gc
 import json
 import socket
 from pathlib import Path
@@ -27,6 +29,15 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
 from convpose.web.answers import check_size, of_clip, of_picture  # noqa: E402
 from convpose.web.networks import PACKAGED, Networks  # noqa: E402
 from convpose.web.page import _file, build_page, launch_settings, serve  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_loop_left_open():
+    """Close the event loops that Gradio makes for its locks and leaves to the collector."""
+    yield
+    for loop in gc.get_objects():
+        if issubclass(type(loop), asyncio.AbstractEventLoop) and not loop.is_running():
+            loop.close()
 
 
 @pytest.fixture(scope="module")
