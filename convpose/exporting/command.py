@@ -22,8 +22,8 @@ LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 NUMBERS = {
     "max_difference_px": (float | None, "a number of at least 0, or null"),
     "max_pck_drop": (float, "a number of at least 0"),
-    "calibration_images": (int, "a whole number of at least 0"),
-    "batch_size": (int, "a whole number of at least 0"),
+    "calibration_images": (int, "a whole number above 0"),
+    "batch_size": (int, "a whole number above 0"),
 }
 
 
@@ -128,7 +128,8 @@ def check_keys(cfg: DictConfig) -> Path | None:
     target = None if cfg.output is None else Path(cfg.output)
     check_format(cfg.format, cfg.precision, target)
     for key, (hint, words) in NUMBERS.items():
-        if not fits(cfg[key], hint) or (cfg[key] is not None and not cfg[key] >= 0):
+        low = cfg[key] is not None and fits(cfg[key], hint) and cfg[key] < (hint is int)
+        if low or not fits(cfg[key], hint):
             raise ConfigError(f"{key}={cfg[key]}: expected {words}")
     if cfg.run is not None and cfg.weights is not None:
         raise ConfigError(f"run={cfg.run} weights={cfg.weights}: two networks; type one of them")

@@ -5,7 +5,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-from convpose.errors import ModelError
 from convpose.exporting.files import SUFFIXES, check_format, staged, write
 from convpose.exporting.network import Network
 from convpose.inference.runtimes.exported import VERSION
@@ -32,14 +31,14 @@ def exported(
     network = Network.find(run, weights, checkpoint)
     folder = _cache() if network.run is None else network.run.folder / "exported"
     if not network.file.is_file():
-        network.load()  # says what is missing
-        raise ModelError(f"{network.file}: no such file")
+        network.load()  # which says what is missing
     key = hashlib.sha256(f"{VERSION} {_code()} {network.sha256}".encode()).hexdigest()[:12]
     target = folder / f"{network.name}_{key}{SUFFIXES[form]}"
     if not target.is_file():
-        print(f"exporting to {target}")
+        runtime = network.load()
         with staged(target) as path:
-            write(network, network.load(), form, "fp32", path)
+            write(network, runtime, form, "fp32", path)
+        print(f"exported to {target}")
     return target
 
 

@@ -4,16 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-
-from convpose.application import conf_folder
-from convpose.exporting.command import export
-
-
-def export_config(*overrides):
-    """The composed configuration of `convpose.export`."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("export", list(overrides))
+from exports import export_config
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +18,6 @@ def onnx_file(trained):
     """Its ONNX file, where the command puts it."""
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"ONNX needs {package}")
+    from convpose.exporting.command import export
+
     return export(export_config(f"run={trained}"))

@@ -6,13 +6,198 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import export_config
+from exports import export_config
 
 from convpose.errors import ConfigError, ModelError
-from convpose.exporting import command, on_demand
+from convpose.exporting import command
 from convpose.exporting.command import export
 from convpose.exporting.parity import synthetic_crops
 from convpose.inference.engines import open_network
 from convpose.inference.packaged import pack
 from convpose.inference.runtimes.exported import KEY
-from convpose.models.weights import read_weights
+
+
+def difference_px(one, other):
+    """Largest distance of keypoints on synthetic crops, in pixels of the crop."""
+    assert one.spec == other.spec
+    crops = synthetic_crops(one.spec, 12)
+    return np.abs(one(crops)[0] - other(crops)[0]).max() * one.spec.input_size_px
+
+
+def test_onnx_is_one_file_that_knows_its_crops(onnx_file, trained):
+    onnx = pytest.importorskip("onnx")
+    assert onnx_file == trained / "exported" / "best_fp32.onnx"
+    assert {path.name for path in onnx_file.parent.iterdir()} >= {
+        "best_fp32.onnx",
+        "best_fp32.onnx.json",
+    }
+    graph = onnx.load(onnx_file)
+    facts = json.loads({entry.key: entry.value for entry in graph.metadata_props}[KEY])
+    assert facts["spec"]["input_size_px"] == 32
+    assert facts["spec"]["frame"] == "letterbox"
+    assert facts["spec"]["box_scale"] == 1.25
+    assert facts["spec"]["keypoints"][0] == "right_ankle"
+    assert facts["precision"] == "fp32"
+    assert len(facts["in_the_graph"]["pixel_mean"]) == 3
+    assert len(facts["in_the_graph"]["score_slope"]) == 14
+    assert facts["network"] == "run/best"
+    assert str(trained.parent) not in json.dumps(facts), "no path of this machine"
+    (crops,) = graph.graph.input
+    assert crops.name == "crops"
+    assert crops.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert crops.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert difference_px(open_network(run=trained), open_network(weights=onnx_file)) < 1e-3
+
+
+def test_the_report_lies_beside_it(onnx_file):
+    report = json.loads(onnx_file.with_name("best_fp32.onnx.json").read_text())
+    assert 0 <= report["parity"]["usual_px"] <= report["parity"]["largest_px"] < 0.02
+    assert report["parity"]["crops"] == 48
+    assert report["spec"]["skeleton"] == "lsp14"
+
+
+def test_half_precision_is_half_the_size_and_near(onnx_file, trained):
+    half = export(export_config(f"run={trained}", "precision=fp16"))
+    assert half.name == "best_fp16.onnx"
+    assert half.stat().st_size < 0.62 * onnx_file.stat().st_size
+    assert 0 < difference_px(open_network(run=trained), open_network(weights=half)) < 0.2
+
+
+def test_torchscript(trained, capsys):
+    file = export(export_config(f"run={trained}", "format=torchscript"))
+    assert file.name == "best_fp32.torchscript"
+    assert "keypoints are at most" in capsys.readouterr().out
+    assert difference_px(open_network(run=trained), open_network(weights=file)) < 1e-3
+
+
+def test_openvino(onnx_file, trained):
+    pytest.importorskip("openvino", reason="OpenVINO's format is written and computed by openvino")
+    file = export(export_config(f"run={trained}", "format=openvino"))
+    assert file.name == "best_fp32.xml"
+    reference = open_network(run=trained)
+    assert difference_px(reference, open_network(weights=file, threads=1)) < 1e-3
+    half = export(export_config(f"run={trained}", "format=openvino", "precision=fp16"))
+    sizes = [path.with_suffix(".bin").stat().st_size for path in (file, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert 0 < difference_px(reference, open_network(weights=half)) < 0.2
+    half.with_suffix(".bin").unlink()
+    with pytest.raises(ModelError, match=r"best_fp16\.bin: no such file"):
+        open_network(weights=half)
+
+
+def test_packaged_weights_can_be_exported(onnx_file, trained, tmp_path):
+    weights = pack(trained, tmp_path / "tiny.safetensors")
+    output = tmp_path / "out" / "small.onnx"
+    assert export(export_config(f"weights={weights}", f"output={output}")) == output
+    assert difference_px(open_network(weights=weights), open_network(weights=output)) < 1e-3
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_int8_reports_what_it_loses(form, onnx_file, trained, capsys):
+    if form == "openvino":
+        pytest.importorskip("openvino", reason="the file is computed by openvino")
+    quick = ["precision=int8", f"format={form}", "calibration_images=16", "max_pck_drop=0.2"]
+    file = export(export_config(f"run={trained}", *quick))
+    out = capsys.readouterr().out
+    assert "Accuracy" in out
+    assert "6 validation images of synthetic" in out
+    report = json.loads(file.with_name(f"{file.name}.json").read_text())
+    assert report["before"]["num_images"] == report["after"]["num_images"] == 6
+    assert report["precision"] == "int8"
+    table = file.with_name(f"{file.name}.md").read_text()
+    assert f"{100 * report['after']['pck@0.2']:.1f} |" in table
+    assert f"{report['before']['epe_px']:.2f} |" in table
+    assert difference_px(open_network(run=trained), open_network(weights=file)) > 0
+
+
+def test_int8_that_loses_too_much_leaves_nothing(onnx_file, trained, tmp_path, monkeypatch):
+    validate = command.validate
+
+    def worse(runtime, data, what):
+        measures = dict(validate(runtime, data, what))
+        measures["pck@0.2"] = 0.5 if what == "PyTorch" else 0.3
+        return measures
+
+    monkeypatch.setattr(command, "validate", worse)
+    quick = ["precision=int8", "calibration_images=8", f"output={tmp_path / 'small.onnx'}"]
+    with pytest.raises(ModelError, match=r"int8 loses 20\.0 points of PCK@0\.2 .*50\.0 to 30\.0 %"):
+        export(export_config(f"run={trained}", *quick))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(onnx_file, trained, tmp_path, monkeypatch):
+    write = command.write
+
+    def shifted(network, runtime, form, precision, path, calibration):
+        runtime.model.head.centre += 0.01
+        write(network, runtime, form, precision, path, calibration)
+        runtime.model.head.centre -= 0.01
+
+    monkeypatch.setattr(command, "write", shifted)
+    (tmp_path / "good.onnx").write_text("an earlier one")
+    with pytest.raises(ModelError, match=r"are 0\.45 px of the crop off PyTorch's; nothing is wri"):
+        export(export_config(f"run={trained}", f"output={tmp_path / 'good.onnx'}"))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["format=coreml"], "format=coreml: type onnx, openvino, torchscript"),
+        (["precision=int4"], "precision=int4: type fp32, fp16, int8"),
+        (["format=torchscript", "precision=int8"], "there is no engine for it; type format=onnx"),
+        (["output=pose.pt"], r"output=pose\.pt: a file of format=onnx ends in \.onnx"),
+        (["max_pck_drop=-1"], "max_pck_drop=-1: expected a number of at least 0"),
+        (["calibration_images=0"], "calibration_images=0: expected a whole number above 0"),
+        (["max_difference_px=far"], "max_difference_px=far: expected a number of at least 0, or n"),
+        (["weights=a.safetensors"], "two networks; type one of them"),
+    ],
+)
+def test_keys_that_cannot_be(overrides, message, trained):
+    with pytest.raises(ConfigError, match=message):
+        export(export_config(f"run={trained}", *overrides))
+
+
+def test_int8_of_packaged_weights_asks_for_pictures(onnx_file, trained, tmp_path):
+    weights = pack(trained, tmp_path / "tiny.safetensors")
+    with pytest.raises(ConfigError, match="needs pictures to calibrate with; type data=lspet"):
+        export(export_config(f"weights={weights}", "precision=int8", f"paths.runs={tmp_path}"))
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+
+
+@pytest.mark.parametrize(
+    ("form", "package", "extra"),
+    [
+        ("onnx", "onnxscript", "onnx"),
+        ("onnx", "onnxruntime", "onnx"),
+        ("openvino", "openvino", "openvino"),
+    ],
+)
+def test_a_package_that_is_not_installed(form, package, extra, trained, monkeypatch):
+    installed = {"onnx", "onnxscript", "onnxruntime", "openvino"} - {package}
+    monkeypatch.setattr("convpose.extras.find_spec", lambda name: name in installed or None)
+    message = rf"{package} is not installed; type pip install 'convpose\[{extra}\]'"
+    with pytest.raises(ConfigError, match=message):
+        export(export_config(f"run={trained}", f"format={form}"))
+
+
+def test_the_command_says_what_is_missing(monkeypatch, capsys, tmp_path):
+    from convpose.export import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["export", "run=nowhere"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "error: run=nowhere: the folder does not exist" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_is_written_in_evaluation_mode(trained):
+    from convpose.exporting.network import Deployed
+
+    model = open_network(run=trained).model.train()
+    deployed = Deployed(model, half=True)
+    assert not any(module.training for module in deployed.modules())
+    assert {p.dtype for p in deployed.parameters()} == {torch.float16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}, "the original stays"
