@@ -1,7 +1,6 @@
 """`python -m convpose.export`: files that are enough by themselves, or no file at all."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -181,15 +180,10 @@ def test_a_package_that_is_not_installed(form, package, extra, trained, monkeypa
         export(export_config(f"run={trained}", f"format={form}"))
 
 
-def test_the_command_says_what_is_missing(monkeypatch, capsys, tmp_path):
-    from convpose.export import main
-
+def test_a_run_that_does_not_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["export", "run=nowhere"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert "error: run=nowhere: the folder does not exist" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="run=nowhere: the folder does not exist"):
+        export(export_config("run=nowhere"))
     assert not list(tmp_path.iterdir())
 
 
