@@ -39,6 +39,7 @@ def command(
     monkeypatch.chdir(tmp_path)
     yield Command(monkeypatch, capsys)
     for added in set(root.handlers) - set(handlers):
-        added.close()
+        if isinstance(added, logging.FileHandler):  # absl's would close the stream of pytest
+            added.close()
     root.handlers[:], root.level = handlers, level
     HydraConfig.instance().cfg = None

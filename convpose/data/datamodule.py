@@ -55,6 +55,7 @@ class PoseDataModule(LightningDataModule):
             that shares its core with the network's threads slows both down several times.
         cache: file of the crop cache, written when it does not exist; None reads the originals.
         cache_size_px, cache_quality, cache_format: see `convpose.data.cache.write_cache`.
+        train_share: share of the training part that is used, drawn by `seed`.
         seed: of order and augmentation.
         skeleton: of the keypoints.
 
@@ -77,6 +78,7 @@ class PoseDataModule(LightningDataModule):
         cache_size_px: int = 224,
         cache_quality: int = 90,
         cache_format: str = "jpeg",
+        train_share: float = 1.0,
         seed: int = 0,
         skeleton: Skeleton = LSP14,
     ) -> None:
@@ -88,6 +90,9 @@ class PoseDataModule(LightningDataModule):
         ):
             if value < least:
                 raise ConfigError(f"data.{key}={value}: expected at least {least}")
+        if not 0 < train_share <= 1:
+            raise ConfigError(f"data.train_share={train_share}: expected above 0, at most 1")
+        self.train_share = train_share
         self.sources = dict(sources)
         self.split_name = split
         self.crop = Crop(crop, box_scale)
@@ -145,6 +150,11 @@ class PoseDataModule(LightningDataModule):
                 "name each data set once"
             )
         self.split = make_split(self.split_name, source.annotations)
+        if self.train_share < 1:
+            train = self.split["train"]
+            drawn = np.random.default_rng(self.seed).permutation(len(train))
+            kept = sorted(drawn[: max(1, round(self.train_share * len(train)))])
+            self.split["train"] = [train[i] for i in kept]
         for part, ids in self.split.items():
             self.datasets[part] = PoseLandmarksDataset(
                 source,

@@ -56,6 +56,8 @@ class LspSource:
         folder: the data folder (``CONVPOSE_DATA``).
         mirrors: addresses of the archive.
         sha256: hash of the archive that the mirrors send, if it is known.
+        mask_unlabelled: False takes every coordinate for a label, LSPET's garbage included, as a
+            reader does who has LSP's meaning of the flag in mind; only to see what that costs.
 
     Raises:
         ConfigError: unknown name.
@@ -70,6 +72,7 @@ class LspSource:
         folder: str | Path,
         mirrors: Sequence[str] = (),
         sha256: str | None = None,
+        mask_unlabelled: bool = True,
     ) -> None:
         if name not in STEMS:
             raise ConfigError(f"unknown data set {name!r}; choose one of {', '.join(STEMS)}")
@@ -79,7 +82,8 @@ class LspSource:
         self._files = _image_files(self.archive, len(points_px))
         sizes_px = np.array([photo_size(self.archive, file) for file in self._files])
         _check_flags(name, self.archive, points_px, flags)
-        visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, 0)
+        unlabelled = 0 if mask_unlabelled else 1
+        visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, unlabelled)
         points_px[visibility == 0] = np.nan
         _check_scale(self.archive, points_px, sizes_px)
         self._annotations = [

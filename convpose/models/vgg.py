@@ -22,6 +22,7 @@ class VggBn(nn.Module):
         depth: 11, 13, 16 (the paper's) or 19.
         width: multiple of the numbers of channels (64 … 512).
         dropout: share of features set to zero in training; the paper has 0.5.
+        batch_norm: a norm after every convolution; False is the VGG of 2015, hard to train.
         weights: None (random), ``imagenet`` (torchvision's, downloaded) or a file with a state
             dict of torchvision's ``vgg*_bn`` or of a convpose run.
 
@@ -35,7 +36,12 @@ class VggBn(nn.Module):
     pixel_std = (0.229, 0.224, 0.225)
 
     def __init__(
-        self, depth: int = 16, width: float = 1.0, dropout: float = 0.5, weights: str | None = None
+        self,
+        depth: int = 16,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        batch_norm: bool = True,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         if depth not in CONFIGURATIONS:
@@ -45,9 +51,11 @@ class VggBn(nn.Module):
             raise ConfigError(f"model.dropout={dropout}: expected a number from 0 to below 1")
         if not 1 / 64 <= width <= 4:
             raise ConfigError(f"model.width={width}: expected a number from 1/64 to 4")
+        if weights is not None and not batch_norm:
+            raise ConfigError("model.batch_norm=false: weights are for VGG with batch norm only")
         cfg = torchvision_vgg.cfgs[CONFIGURATIONS[depth]]
         widths = [c if isinstance(c, str) else max(1, round(c * width)) for c in cfg]
-        self.features = torchvision_vgg.make_layers(widths, batch_norm=True)
+        self.features = torchvision_vgg.make_layers(widths, batch_norm=batch_norm)
         self.dropout = nn.Dropout(dropout)
         self.out_channels = (max(c for c in widths if isinstance(c, int)),)
         for module in self.features:

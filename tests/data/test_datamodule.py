@@ -113,6 +113,7 @@ class TestLoaders:
         assert one["image_id"] == same["image_id"] != other["image_id"]
         assert torch.equal(one["image"], same["image"])
 
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
     def test_workers_deliver_the_same(self):
         alone, helped = ready(), ready(num_workers=2)
         for a, b in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
@@ -131,6 +132,23 @@ class TestLoaders:
         data.setup("fit")
         assert opened.opened == 1
         assert data.datasets["val"] is before
+
+
+class TestTrainShare:
+    def test_a_share_is_drawn_by_the_seed_and_leaves_the_other_parts_alone(self, data):
+        half, again, other = (ready(train_share=0.5, seed=seed) for seed in (0, 0, 1))
+        assert half.split == again.split
+        assert half.split["train"] != other.split["train"]
+        assert len(half.datasets["train"]) == 14
+        assert set(half.split["train"]) < set(data.split["train"])
+        assert half.split["val"] == data.split["val"]
+        assert half.split["test"] == data.split["test"]
+
+    @pytest.mark.parametrize("share", [0.0, 1.5, -1])
+    def test_a_share_out_of_range_is_refused(self, share):
+        message = rf"data\.train_share={share}: expected above 0, at most 1"
+        with pytest.raises(ConfigError, match=message):
+            datamodule(train_share=share)
 
 
 class TestStatistics:

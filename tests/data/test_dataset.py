@@ -142,6 +142,7 @@ class TestRepeatable:
         }
         assert len(crops) == 5
 
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
     def test_the_number_of_workers_changes_nothing(self):
         runs = []
         for workers in (0, 1, 2):

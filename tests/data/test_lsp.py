@@ -46,6 +46,16 @@ def test_both_axis_orders_and_both_flags_are_read(tmp_path, name, axes):
             np.testing.assert_allclose(annotation.keypoints_px[k], expected, rtol=1e-6)
 
 
+def test_garbage_is_taken_for_labels_only_if_asked(tmp_path):
+    joints = fake_joints("lspet")
+    assert (joints[:, 2] == 0).any()
+    archive = write_zip(tmp_path / "archive.zip", fake_files("lspet", joints))
+    source = LspSource("lspet", archive, tmp_path, mask_unlabelled=False)
+    for i, annotation in enumerate(source.annotations):
+        np.testing.assert_allclose(annotation.keypoints_px, joints[:, :2, i], rtol=1e-6)
+        np.testing.assert_array_equal(annotation.visibility, np.where(joints[:, 2, i], 2, 1))
+
+
 def test_integer_joints_are_read(tmp_path):
     joints = fake_joints("lsp").astype(np.int16)
     source = source_of(tmp_path, fake_files("lsp", joints))

@@ -72,6 +72,12 @@ class TestShape:
             (features,) = VggBn(16, 0.25, dropout=0).train()(torch.randn(16, 3, 64, 64))
         assert 0.1 < features.std() < 3
 
+    def test_without_batch_norm_only_convolutions_have_weights(self):
+        kinds = {
+            type(m) for m in VggBn(11, batch_norm=False).modules() if list(m.parameters(False))
+        }
+        assert kinds == {torch.nn.Conv2d}
+
     @pytest.mark.parametrize(
         ("keys", "message"),
         [
@@ -80,6 +86,10 @@ class TestShape:
             ({"dropout": -0.1}, r"model\.dropout=-0\.1: expected"),
             ({"width": 0}, r"model\.width=0: expected a number from 1/64 to 4"),
             ({"width": 5}, r"model\.width=5: expected"),
+            (
+                {"batch_norm": False, "weights": "imagenet"},
+                r"model\.batch_norm=false: weights are for VGG with batch norm only",
+            ),
         ],
     )
     def test_keys_out_of_range_are_refused(self, keys, message):
