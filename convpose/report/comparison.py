@@ -19,6 +19,7 @@ from convpose import atomic
 from convpose.errors import ConfigError, DataError
 from convpose.report.columns import Column, make_columns
 from convpose.report.outcome import Outcome, read_outcome, run_folders
+from convpose.report.seeds import seed_table
 from convpose.report.tables import Table
 
 WHAT = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
@@ -92,9 +93,10 @@ class Comparison:
         return text.getvalue()
 
     def to_markdown(self) -> str:
-        """The table of all runs, and below it what could not be compared."""
+        """The tables of all runs and of settings over seeds; then what could not be compared."""
+        tables = filter(None, (self.table(), seed_table(self)))
         listed = "".join(f"- `{path}`: {reason}\n" for path, reason in self.problems)
-        return self.table().to_markdown() + ("\n" + listed if listed else "")
+        return "\n".join([*(table.to_markdown() for table in tables), *([listed] * bool(listed))])
 
 
 def compare(cfg: DictConfig) -> None:
@@ -112,6 +114,8 @@ def compare(cfg: DictConfig) -> None:
     comparison = read_comparison(folders, root)
     console = Console()
     console.print(comparison.table(cfg.top, console.width).to_rich())
+    if (settings := seed_table(comparison)) is not None:
+        console.print(settings.to_rich())
     for path, reason in comparison.problems[: cfg.top]:
         console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)
     if more := len(comparison.problems[cfg.top :]):

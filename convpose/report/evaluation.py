@@ -144,7 +144,10 @@ def write_report(
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
     mean_pose_px = transform(truth.unit_to_px, mean_pose)
-    measures, baseline = truth.score(predicted_px), truth.score(mean_pose_px)
+    measures, baseline = (
+        {**truth.score(px), "per_trunk_angle": truth.score_by_trunk_angle(px)}
+        for px in (predicted_px, mean_pose_px)
+    )
     protocol = (
         f"{'+'.join(datamodule.sources)}, split {split_name}, {cfg.split}, crop {datamodule.crop}"
     )
@@ -162,6 +165,8 @@ def write_report(
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
     report = tables.report(measures, baseline, protocol)
+    leaning = tables.per_trunk_angle(measures["per_trunk_angle"], baseline["per_trunk_angle"])
+    report.insert(2, leaning)
     if stages:
         report.insert(1, tables.per_stage(stages))
     markdown = "\n".join(table.to_markdown() for table in report)
@@ -173,7 +178,7 @@ def write_report(
     )
     write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
     console = Console()
-    for table in report[:2]:
+    for table in (*report[:2], leaning):
         console.print(table.to_rich())
     pictures = "; look at sample.png" if cfg.gallery else ""
     console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)

@@ -155,6 +155,12 @@ def per_stick(measures: Measures, baseline: Measures) -> Table:
     return Table("Per stick", ("stick", "PCP@0.5 %", "mean pose", "sticks"), rows)
 
 
+def per_trunk_angle(measures: Measures, baseline: Measures) -> Table:
+    """PCK and EPE by how far people are from upright; input as of `metrics.trunk`."""
+    caption = "0 upright, 180 upside down; unknown: a hip, or shoulder and neck, missing"
+    return _by_name("Per trunk angle", "degrees", measures, baseline, "images", caption)
+
+
 def report(measures: Measures, baseline: Measures, title: str = "Result") -> list[Table]:
     """Headline, parts, joints and sticks, in the order one reads them."""
     return [
@@ -165,10 +171,17 @@ def report(measures: Measures, baseline: Measures, title: str = "Result") -> lis
     ]
 
 
-def _by_name(title: str, kind: str, groups: Measures, baseline: Measures) -> Table:
+def _by_name(
+    title: str,
+    kind: str,
+    groups: Measures,
+    baseline: Measures,
+    counted: str = "labelled",
+    caption: str = "",
+) -> Table:
     header = (
         *(kind, "PCK@0.2 %", "PCK@0.1 %", "EPE px"),
-        *("mean pose @0.2", "mean pose px", "labelled"),
+        *("mean pose @0.2", "mean pose px", counted),
     )
     rows = [
         (
@@ -178,11 +191,11 @@ def _by_name(title: str, kind: str, groups: Measures, baseline: Measures) -> Tab
             pixels(group["epe_px"]),
             percent(baseline[name]["pck@0.2"]),
             pixels(baseline[name]["epe_px"]),
-            f"{group['num_keypoints']:,}",
+            f"{group['num_keypoints' if counted == 'labelled' else 'num_images']:,}",
         )
         for name, group in groups.items()
     ]
-    return Table(title, header, rows)
+    return Table(title, header, rows, caption)
 
 
 def _number(value: float, form: str) -> str:

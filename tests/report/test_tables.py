@@ -8,7 +8,16 @@ import torch
 from rich.console import Console
 
 from convpose.metrics.pose_metrics import PoseMetrics
-from convpose.report.tables import Table, headline, per_joint, per_part, per_stick, percent, report
+from convpose.report.tables import (
+    Table,
+    headline,
+    per_joint,
+    per_part,
+    per_stick,
+    per_trunk_angle,
+    percent,
+    report,
+)
 from convpose.skeleton import LSP14
 
 
@@ -70,7 +79,25 @@ def test_nothing_counted_is_a_dash() -> None:
     assert head_top[1:4] == ("–", "–", "–")
 
 
-@pytest.mark.parametrize("table", report(GOOD, MEAN_POSE), ids=lambda table: table.title)
+def leaning() -> Table:
+    group = {"pck@0.2": 0.8344, "pck@0.1": 0.5, "epe_px": 100.0, "num_images": 1500}
+    nobody = {"pck@0.2": math.nan, "pck@0.1": math.nan, "epe_px": math.nan, "num_images": 0}
+    groups = {"0-30": group, "unknown": nobody}
+    return per_trunk_angle(groups, groups)
+
+
+def test_trunk_angles_have_images_as_their_count() -> None:
+    assert [tuple(row) for row in leaning().rows] == [
+        ("0-30", "83.4", "50.0", "100.00", "83.4", "100.00", "1,500"),
+        ("unknown", *["–"] * 5, "0"),
+    ]
+    assert leaning().header[-1] == "images"
+
+
+TABLES = [*report(GOOD, MEAN_POSE), leaning()]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
 def test_an_80_column_terminal_shows_every_cell(table: Table) -> None:
     text = in_terminal(table)
     assert "…" not in text
