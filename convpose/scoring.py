@@ -17,6 +17,7 @@ from convpose.geometry import invert, transform
 from convpose.metrics.functional import keypoint_distance, torso_diameter
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.metrics.predictions import Predictions
+from convpose.metrics.trunk import per_trunk_angle
 from convpose.skeleton import Skeleton
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -68,6 +69,10 @@ class Truth:
             self.to_unit(self.keypoints_px),
         )
         return metrics.compute()
+
+    def score_by_trunk_angle(self, predicted_px: torch.Tensor) -> dict[str, dict[str, Any]]:
+        """PCK, AUC and EPE of predictions (N, K, 2) in pixels; see `per_trunk_angle`."""
+        return per_trunk_angle(predicted_px, self.keypoints_px, self.visibility, self.skeleton)
 
     def errors(self, predicted_px: torch.Tensor) -> NDArray[np.float64]:
         """Error of every keypoint in torso diameters (N, K); NaN unlabelled or without a torso."""

@@ -1,11 +1,13 @@
 """Fixtures that all tests share."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from absl import logging as absl_logging  # comes with TensorBoard
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from tiny import RANDOM, Command, tiny_run
@@ -13,6 +15,10 @@ from tiny import RANDOM, Command, tiny_run
 # A busy machine is no failure, and the same examples every time make a failure repeatable.
 settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("convpose")
+
+# Hydra sets logging up, which closes every handler there is. Absl's closes its stream with it, and
+# that would be pytest's own: no test after that could be captured.
+absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,7 +45,6 @@ def command(
     monkeypatch.chdir(tmp_path)
     yield Command(monkeypatch, capsys)
     for added in set(root.handlers) - set(handlers):
-        if isinstance(added, logging.FileHandler):  # absl's would close the stream of pytest
-            added.close()
+        added.close()
     root.handlers[:], root.level = handlers, level
     HydraConfig.instance().cfg = None

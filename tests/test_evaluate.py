@@ -84,7 +84,11 @@ def test_report_has_every_measure_and_picture(run: Path) -> None:
     assert measures["protocol"] == "synthetic, split paper, test, crop box"
     assert measures["num_images"] == 7  # the last 15 % of 48
     assert measures["mse_pm1"] == pytest.approx(4 * measures["mse_unit"])
+    for groups in (measures["per_trunk_angle"], measures["baseline"]["per_trunk_angle"]):
+        assert sum(group["num_images"] for group in groups.values()) == 7
+        assert groups["unknown"]["pck@0.2"] is None  # synthetic people have all joints
     assert "left wrist" in (folder / "report.md").read_text()
+    assert "| 120-180 " in (folder / "report.md").read_text()
     for name in ("pck_curve", "error_histogram", "training", "sample", "worst", "best"):
         assert (folder / f"{name}.png").stat().st_size > 1000, name
     predictions = Predictions.load(folder / "predictions.npz")

@@ -19,6 +19,7 @@ from torch import Tensor
 from convpose.skeleton import Skeleton
 
 THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
+AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
 HIT = 0.2  # torso diameters within which a keypoint counts as found
 
 # A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
@@ -128,6 +129,15 @@ def auc(curve: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
     """
     at = torch.tensor(thresholds, dtype=torch.float64, device=curve.device)
     return torch.trapezoid(curve.double(), at, dim=-1) / (thresholds[-1] - thresholds[0])
+
+
+def pck_values(curve: Tensor) -> dict[str, float]:
+    """PCK@0.2, PCK@0.1 and AUC of a curve (T,) at the default thresholds."""
+    return {
+        "pck@0.2": float(curve[AT_20]),
+        "pck@0.1": float(curve[AT_10]),
+        "auc": float(auc(curve)),
+    }
 
 
 def stick_ends(keypoints_px: Tensor, skeleton: Skeleton) -> Tensor:

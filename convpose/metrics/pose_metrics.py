@@ -14,9 +14,9 @@ from convpose.metrics.functional import (
     MSE_SCALES,
     THRESHOLDS,
     Torso,
-    auc,
     epe_sums,
     pck_counts,
+    pck_values,
     pcp_counts,
     squared_sums,
     torso_diameter,
@@ -24,7 +24,6 @@ from convpose.metrics.functional import (
 from convpose.skeleton import Skeleton
 
 DEGENERATE_TORSO_PX = 5.0  # below it PCK asks for less than a pixel at 0.2; counted, not left out
-AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
 
 
 class PoseMetrics(Metric):
@@ -132,7 +131,7 @@ class PoseMetrics(Metric):
         limbs = [self.skeleton.index(name) for name in self.skeleton.limb_joints]
         epe, pcp = distance / labelled, sticks / counted_sticks
         return {
-            **_pck_values(total),
+            **pck_values(total),
             "pcp@0.5": float(sticks.sum() / counted_sticks.sum()),
             "epe_px": float(distance.sum() / labelled.sum()),
             **{convention: scale * mse for convention, scale in MSE_SCALES.items()},
@@ -142,10 +141,10 @@ class PoseMetrics(Metric):
             "torso_fallbacks": fallbacks,
             "torso_missing": missing,
             "torso_degenerate": int(self.degenerate),
-            "limbs": _pck_values(hits[limbs].sum(dim=0) / counted[limbs].sum()),
+            "limbs": pck_values(hits[limbs].sum(dim=0) / counted[limbs].sum()),
             "per_joint": {
                 name: {
-                    **_pck_values(curves[i]),
+                    **pck_values(curves[i]),
                     "epe_px": float(epe[i]),
                     "num_keypoints": int(labelled[i]),
                 }
@@ -153,7 +152,7 @@ class PoseMetrics(Metric):
             },
             "per_part": {
                 part: {
-                    **_pck_values(part_curves[part]),
+                    **pck_values(part_curves[part]),
                     "epe_px": float(epe[list(ids)].nanmean()),
                     "num_keypoints": int(labelled[list(ids)].sum()),
                 }
@@ -169,12 +168,3 @@ class PoseMetrics(Metric):
                 **{part: curve.tolist() for part, curve in part_curves.items()},
             },
         }
-
-
-def _pck_values(curve: Tensor) -> dict[str, float]:
-    """PCK@0.2, PCK@0.1 and AUC of a curve (T,)."""
-    return {
-        "pck@0.2": float(curve[AT_20]),
-        "pck@0.1": float(curve[AT_10]),
-        "auc": float(auc(curve)),
-    }

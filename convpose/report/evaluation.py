@@ -77,25 +77,9 @@ def evaluate(cfg: DictConfig) -> float:
 def evaluate_run(cfg: DictConfig) -> float:
     """Rebuild a run's network, predict the split and write the report into the run's folder."""
     run = Run.find(Path(cfg.run))
-    trained = run.config
+    trained = evaluated_config(run, cfg)
     other = cfg.get("data")
-    split_name = trained.data.split if other is None else other.split
-    if other is None:
-        trained.data.split = str(run.folder / "splits.json")
-        for source in trained.data.sources.values():
-            if "folder" in source:  # the archives may lie elsewhere today
-                source.folder = cfg.paths.data
-    else:
-        other.input_size_px = trained.data.input_size_px
-        other.batch_size = trained.data.batch_size
-        other.skeleton = trained.data.get("skeleton", LSP14.name)
-        trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
-    if cfg.batch_size is not None:
-        trained.data.batch_size = cfg.batch_size
-    trained.pop("augment", None)  # split=train is scored on the images as they are
-    if "weights" in trained.model:
-        trained.model.weights = None  # the checkpoint has them
-    trained.trainer.accelerator = cfg.accelerator
+    split_name = run.config.data.split if other is None else other.split
     checkpoint = run.checkpoint(cfg.checkpoint)
     datamodule = build_datamodule(trained)
     datamodule.setup()
@@ -126,6 +110,28 @@ def evaluate_run(cfg: DictConfig) -> float:
     if cfg.robustness:
         robustness(network, datamodule, cfg.split, pck, folder, device, precision)
     return pck
+
+
+def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
+    """A run's configuration with the data and the accelerator of an evaluation."""
+    trained, other = run.config, cfg.get("data")
+    if other is None:
+        trained.data.split = str(run.folder / "splits.json")
+        for source in trained.data.sources.values():
+            if "folder" in source:  # the archives may lie elsewhere today
+                source.folder = cfg.paths.data
+    else:
+        other.input_size_px = trained.data.input_size_px
+        other.batch_size = trained.data.batch_size
+        other.skeleton = trained.data.get("skeleton", LSP14.name)
+        trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
+    if cfg.batch_size is not None:
+        trained.data.batch_size = cfg.batch_size
+    trained.pop("augment", None)  # split=train is scored on the images as they are
+    if "weights" in trained.model:
+        trained.model.weights = None  # the checkpoint has them
+    trained.trainer.accelerator = cfg.accelerator
+    return trained
 
 
 def write_report(
