@@ -45,7 +45,7 @@ def open_data(cfg: DictConfig, network: Network, spec: Spec) -> PoseDataModule:
         own.pop("augment", None)
     else:
         own = OmegaConf.create({"data": OmegaConf.to_container(other, resolve=True)})
-        own.data.input_size_px = spec.input_size_px
+        own.data.input_size_px, own.data.box_scale = spec.input_size_px, spec.box_scale
         own.data.skeleton = spec.skeleton.name
     own.data.batch_size = cfg.batch_size
     datamodule = build_datamodule(own)

@@ -34,8 +34,7 @@ def export(cfg: DictConfig) -> Path:
         cfg: of ``conf/export.yaml``.
 
     Returns:
-        The file. Beside it lie, under its name and ``.json``, its facts and what was measured; of
-        int8 also a table, ``.md``.
+        The file.
 
     Raises:
         ConfigError: keys that cannot be, or an engine that is not installed.
@@ -50,31 +49,33 @@ def export(cfg: DictConfig) -> Path:
     reference = network.load()
     data = open_data(cfg, network, reference.spec) if cfg.precision == "int8" else None
     calibration = None if data is None else some_crops(data, "train", cfg.calibration_images)
+    measured: dict[str, Any] = {}
     with staged(target) as path:
         write(network, reference, cfg.format, cfg.precision, path, calibration)
         runtime = OPENERS[ENGINE_OF[target.suffix]](path, "cpu", None)
         crops = synthetic_crops(reference.spec) if data is None else some_crops(data, "val", CROPS)
         difference = Difference.between(reference, runtime, crops)
         print(difference)
-        measured: dict[str, Any] = {"parity": asdict(difference)}
+        measured["parity"] = asdict(difference)
         if data is None:
             check_difference(difference, cfg.precision, cfg.max_difference_px)
         else:
             before, after = validate(reference, data, "PyTorch"), validate(runtime, data, "int8")
-            table = accuracy_table(before, after, "+".join(data.sources))
-            Console().print(table.to_rich())
+            protocol = f"{'+'.join(data.sources)}, crop {data.crop}"
+            Console().print(accuracy_table(before, after, protocol).to_rich())
             check_drop(before, after, cfg.max_pck_drop)
-            atomic.write(path.with_name(f"{path.name}.md"), table.to_markdown())
             measured["before"], measured["after"] = _plain(before), _plain(after)
+    if cfg.report is not None:
         report = network.facts(reference, cfg.precision) | measured
-        atomic.write(path.with_name(f"{path.name}.json"), json.dumps(report, indent=1))
+        Path(cfg.report).parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(Path(cfg.report), json.dumps(report, indent=1))
     files = (target, target.with_suffix(".bin")) if cfg.format == "openvino" else (target,)
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     print(f"{target}: {megabytes:.1f} MB; python -m convpose.predict weights={target} source=…")
     return target
 
 
-def accuracy_table(before: Measures, after: Measures, dataset: str) -> Table:
+def accuracy_table(before: Measures, after: Measures, protocol: str) -> Table:
     """What was measured before and after quantisation, a line a measure."""
     rows = [
         (name, show(before[key]), show(after[key]))
@@ -85,7 +86,7 @@ def accuracy_table(before: Measures, after: Measures, dataset: str) -> Table:
             ("EPE px", "epe_px", pixels),
         )
     ]
-    caption = f"{after['num_images']:,} validation images of {dataset}"
+    caption = f"{after['num_images']:,} validation images of {protocol}"
     return Table("Accuracy", ("measure", "PyTorch, fp32", "int8"), rows, caption)
 
 

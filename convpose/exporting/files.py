@@ -80,12 +80,14 @@ def write(
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A path of the same name in a folder of its own, whose files replace those beside `target`.
+    """A path of the same name in a folder of its own, whose file takes the place of `target`.
 
-    If the block raises, nothing has happened.
+    If the block raises, nothing has happened. What else it leaves in the folder goes with it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        yield Path(folder) / target.name
-        for file in sorted(Path(folder).glob(f"{target.stem}.*")):  # .bin before its .xml
-            file.replace(target.parent / file.name)
+        path = Path(folder) / target.name
+        yield path
+        for file in (path.with_suffix(".bin"), path):  # OpenVINO's weights before what needs them
+            if file.is_file():
+                file.replace(target.parent / file.name)

@@ -40,7 +40,7 @@ def main(picture: str, repetitions: int, cores: int) -> None:
                     image = cv2.cvtColor(np.asarray(decoded), cv2.COLOR_BGR2RGB)
                     found = pose.process(image).pose_landmarks is not None and found
                     durations.append(1000 * (time.perf_counter() - start))
-            what = f"{name}, {'each picture anew' if still else 'following the last one'}"
+            what = f"{name}, {'each anew' if still else 'following'}"
             print(json.dumps({"what": what, "ms": durations[-repetitions:], "found": found}))
 
 

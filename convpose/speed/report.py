@@ -28,6 +28,7 @@ PARTS = {
     "latency": latency_speed,
     "clip": clip_speed,
 }
+WIDTH = 110  # characters
 
 
 def benchmark(cfg: DictConfig) -> list[Speed]:
@@ -44,12 +45,13 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
         raise ConfigError(f"what=[{unknown[0]}]: unknown part; type what=[{','.join(PARTS)}]")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    threads = torch.get_num_threads()  # the engines of latency and clip may set others
     speeds = [speed for name in cfg.what for speed in PARTS[name](cfg)] + memory()
-    threads = torch.get_num_threads()
     caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
     if any(speed.single for speed in speeds):
-        caption += f"; of ms, median and 95th percentile of {cfg.latency.repetitions} repetitions"
-    Console().print(table(speeds, caption).to_rich())
+        caption += f"; ms: lowest to 95th percentile of {cfg.latency.repetitions} repetitions"
+    console = Console(width=max(WIDTH, Console().width))  # figures are not cut off
+    console.print(table(speeds, caption).to_rich())
     if cfg.output is not None:
         content = {
             "hardware": hardware(),
@@ -61,8 +63,8 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
 
 
 def table(speeds: list[Speed], caption: str) -> Table:
-    """One line a measurement: median, range, limit and the reached share of it."""
-    rows = [
+    """One line a measurement: median, range, and where there are limits the reached share."""
+    rows: list[tuple[str, ...]] = [
         (
             speed.what,
             f"{_figure(speed.median)} {speed.unit}",
@@ -73,7 +75,9 @@ def table(speeds: list[Speed], caption: str) -> Table:
         )
         for speed in speeds
     ]
-    header = ("what", "median", "range", "of its limit")
+    header: tuple[str, ...] = ("what", "median", "range", "of its limit")
+    if all(speed.limit is None for speed in speeds):
+        header, rows = header[:3], [row[:3] for row in rows]
     return Table("Speeds", header, rows, caption)
 
 

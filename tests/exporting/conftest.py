@@ -1,5 +1,6 @@
 """A tiny run to export, and its ONNX file."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -20,4 +21,20 @@ def onnx_file(trained):
         pytest.importorskip(package, reason=f"ONNX needs {package}")
     from convpose.exporting.command import export
 
-    return export(export_config(f"run={trained}"))
+    return export(export_config(f"run={trained}", f"report={trained / 'made' / 'report.json'}"))
+
+
+@pytest.fixture
+def one_graph(onnx_file, monkeypatch):
+    """Graphs of the tiny run are copies of its one, with their own facts: tracing takes seconds."""
+    import onnx
+
+    from convpose.exporting import files
+    from convpose.inference.runtimes.exported import KEY
+
+    def copy(network, input_size_px, facts, path):
+        graph = onnx.load(onnx_file)
+        onnx.helper.set_model_props(graph, {KEY: json.dumps(facts)})
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(files, "write_onnx", copy)

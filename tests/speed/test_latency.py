@@ -1,0 +1,69 @@
+"""Latency: what is measured and what it is called, with engines and peers that cost nothing."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from convpose.application import conf_folder
+from convpose.errors import ConfigError
+from convpose.speed import clip, latency
+from convpose.speed.peers import mediapipe_speed
+
+
+def benchmark_config(*overrides):
+    """The composed configuration of `convpose.benchmark`, in which everything is done twice."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        quick = ["rounds=1", "latency.repetitions=2", "latency.threads=[1]"]
+        return compose("benchmark", [*quick, *overrides])
+
+
+def test_every_part_of_a_picture_is_timed(unbroken):
+    head = ["latency.engines=[torch]", f"latency.run={unbroken}"]
+    speeds = latency.latency_speed(benchmark_config(*head))
+    assert [speed.what for speed in speeds] == [
+        "JPEG 640 × 480 to pixels",
+        "crop of 32 px",
+        "drawing on 640 × 480",
+        "network, torch, 1 thread",
+        "end to end, torch, 1 thread",
+    ]
+    for speed in speeds:
+        assert (speed.unit, speed.single, len(speed.rounds)) == ("ms", True, 2)
+        assert min(speed.rounds) > 0
+
+
+def test_frames_of_a_clip_are_counted(unbroken, monkeypatch):
+    monkeypatch.setattr(clip, "FRAMES", 4)
+    speeds = clip.clip_speed(benchmark_config("latency.engines=[torch]", f"latency.run={unbroken}"))
+    assert [speed.what for speed in speeds] == [
+        "clip of 640 × 480 px, drawn, torch",
+        "clip of 640 × 480 px, drawn and written, torch",
+    ]
+    assert all(speed.unit == "frames/s" and speed.median > 0 for speed in speeds)
+
+
+def test_an_unknown_engine():
+    with pytest.raises(ConfigError, match=r"latency\.engines: tensorrt: type torch, onnx, openvi"):
+        latency.latency_speed(benchmark_config("latency.engines=[tensorrt]"))
+
+
+def interpreter(folder, script):
+    """A file that is run in place of a Python with MediaPipe."""
+    file = folder / "python"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return benchmark_config(f"latency.mediapipe_python={file}")
+
+
+def test_mediapipe_is_asked_in_its_own_interpreter(tmp_path):
+    cfg = interpreter(
+        tmp_path, """echo '{"what": "full, each anew", "ms": [1, 3], "found": false}'"""
+    )
+    (speed,) = mediapipe_speed(cfg, b"", [1])
+    assert speed.what == "end to end, MediaPipe full, each anew, 1 core (it finds nobody)"
+    assert speed.median == 2
+
+
+def test_an_interpreter_without_mediapipe_is_named(tmp_path):
+    cfg = interpreter(tmp_path, "echo no module named mediapipe >&2; exit 1")
+    with pytest.raises(ConfigError, match=r"python: no module named mediapipe; it needs to be a P"):
+        mediapipe_speed(cfg, b"", [1])
