@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"convpose needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; type make PYTHON=python3.12")'
@@ -20,15 +20,27 @@ quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes
 	@echo 'See the run: $(BIN)/tensorboard --logdir runs   (then open http://localhost:6006)'
 
 test: $(READY) ## run the tests; those on the real archives if CONVPOSE_DATA has them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(READY) ## run the tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 
 check: $(READY) ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+overfit: $(READY) ## can every head learn eight people by heart? a line each
+	@for head in regression integral simcc heatmap rle; do \
+	    echo "$$head"; $(BIN)/python -m convpose.train debug=overfit head=$$head | grep '^best'; done
+
+reproduce-%: $(READY) ## a study of experiments/ again, from archive to table: make reproduce-006 ARGS=trainer=gpu
+	@script=$$(ls experiments/$*-*/run.sh experiments/$*-*/gpu.sh 2>/dev/null | head -1); \
+	[ -n "$$script" ] || { echo "no study $*; there are:"; ls -d experiments/*/; exit 2; }; \
+	sed -n 's/^# //p' "$$script" | head -2; bash "$$script" $(ARGS)
+
+docs: $(READY) ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f docs/mkdocs/mkdocs.yml
 
 data: $(READY) ## verify LSPET (downloads it where it is missing)
 	$(BIN)/python -m convpose.data data=lspet
@@ -39,4 +51,4 @@ board: $(READY) ## TensorBoard over all runs
 clean: ## remove the environment and caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup quickstart test test-fast check data board clean
+.PHONY: help setup quickstart test test-fast check overfit docs data board clean

@@ -65,7 +65,7 @@ def find_target(path: Any, key: str) -> Callable[..., Any]:
     try:
         target = get_object(str(path))
     except Exception as error:  # an import may raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{key}._target_={path}: not found ({reason})") from error
     ours = str(getattr(target, "__module__", "")).partition(".")[0] in own
     if inspect.isclass(target):

@@ -82,6 +82,13 @@ def test_a_name_that_does_not_exist():
         find_target("convpose.models.vgg.Vgg", "model")
 
 
+def test_an_own_module_that_breaks_says_why(packages, monkeypatch):
+    (packages / "broken.py").write_text("import nothing_of_that_name\n")
+    monkeypatch.setenv("CONVPOSE_PACKAGES", "broken")
+    with pytest.raises(ConfigError, match=r"not found \(.*No module named 'nothing_of_that_name'"):
+        find_target("broken.Model", "model")
+
+
 def test_the_own_package_is_named_in_the_environment(packages, monkeypatch):
     with pytest.raises(ConfigError, match=r"put CONVPOSE_PACKAGES=mine before the command"):
         find_target("mine.Model", "model")
