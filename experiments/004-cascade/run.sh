@@ -16,3 +16,6 @@ $python -m convpose.evaluate run=$runs/stage3  # has a row for each stage
 # what to learn from: two epochs each
 $stage model.run=$runs/stage1 trainer.max_epochs=2 hydra.run.dir=$runs/simulated "$@"
 $stage model.run=$runs/stage1 trainer.max_epochs=2 model.starts=real hydra.run.dir=$runs/real "$@"
+# not run yet: the time of the stages given to one network
+$python -m convpose.train experiment=quickstart study=004-cascade trainer.max_epochs=40 \
+  callbacks.early_stopping=null hydra.run.dir=$runs/longer-stage1 "$@"

@@ -1,0 +1,86 @@
+"""Pictures of a study's runs: ``python experiments/plot.py KIND runs/STUDY [KEY …]``.
+
+KIND is ``runs`` (a row a setting, a dot a seed), ``heat`` (the monitor over two keys) or ``trunk``
+(PCK by how far people are from upright, of runs that were evaluated). The picture and the table of
+`convpose.compare` go to the folder of the same name under experiments/.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+
+from convpose.report.comparison import Comparison, read_comparison
+from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
+from convpose.report.heat_map import heat_map
+
+HUES = (INK, BLUE, ORANGE, "#5b9a3c", "#b04a00", "#8cc3f0", "#a05bb0", "#f7b267", MUTED, "#0b4a86")
+
+
+def runs(comparison: Comparison, *_: str) -> Figure:
+    """PCK@0.2 of every run; runs whose names differ by a number at the end share a row."""
+    names = next(c for c in comparison.columns if c.name == "run").values
+    reached = next(c for c in comparison.columns if c.name == comparison.monitor).values
+    rows: dict[str, list[float]] = {}
+    for name, value in zip(names, reached, strict=True):
+        rows.setdefault(re.sub(r"-[012]$", "", str(name)), []).append(100 * value)
+    ordered = sorted(rows.items(), key=lambda row: mean(row[1]))
+    figure, (axes,) = new_figure(comparison.title, columns=1, width=7.2)
+    figure.set_figheight(1.2 + 0.34 * len(ordered))
+    for y, (_, values) in enumerate(ordered):
+        axes.plot(values, [y] * len(values), "o", ms=7, color=BLUE, alpha=0.55, mew=0)
+        axes.plot(mean(values), y, "|", ms=16, mew=2, color=INK)
+        axes.annotate(
+            f"{mean(values):.1f}",
+            (max(values), y),
+            (9, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+        )
+    axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
+    axes.set(xlabel="PCK@0.2 %, validation part, best epoch", ylim=(-0.6, len(ordered) - 0.4))
+    axes.margins(x=0.12)
+    return figure
+
+
+def heat(comparison: Comparison, x: str, y: str) -> Figure:
+    """The monitor over two keys, other keys averaged."""
+    return heat_map(comparison, x, y)
+
+
+def trunk(comparison: Comparison, *_: str) -> Figure:
+    """PCK@0.2 of each range of the trunk angle, a line a run."""
+    figure, (axes,) = new_figure(comparison.title, columns=1, width=7.8)
+    for hue, run in zip(HUES, comparison.runs, strict=False):
+        measures = json.loads((run.folder / "evaluate_val" / "metrics.json").read_text("utf-8"))
+        bins = {k: v for k, v in measures["per_trunk_angle"].items() if k != "unknown"}
+        values = [100 * group["pck@0.2"] for group in bins.values()]
+        label = f"{run.folder.name}  {100 * measures['pck@0.2']:.1f}"
+        axes.plot(list(bins), values, "o-", color=hue, label=label, linewidth=1.6, ms=4)
+    axes.set(xlabel="trunk angle, degrees from upright", ylabel="PCK@0.2 %")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    return figure
+
+
+def main() -> None:
+    """Draw one picture; see the module."""
+    kind, study, *keys = sys.argv[1:]
+    folder = Path(study)
+    target = Path(__file__).parent / folder.name
+    figure = {"runs": runs, "heat": heat, "trunk": trunk}[kind](
+        read_comparison([folder], folder), *keys
+    )
+    name = "_".join([kind, *(key.rpartition(".")[2] for key in keys)])
+    save_figure(figure, target / f"{name}.png")
+    for table in ("compare.md", "compare.csv"):
+        if (folder / table).is_file():
+            shutil.copy(folder / table, target / table)
+
+
+if __name__ == "__main__":
+    main()
