@@ -2,17 +2,16 @@
 
 import shlex
 
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from convpose.report.tables import Table
+from convpose.searching.importance import importance
 from convpose.searching.plan import Plan
 from convpose.searching.space import short
 from convpose.searching.study import repeats
 
 BEST = 10  # trials in the table
-ENOUGH = 4  # completed trials below which importances mean nothing
 
 
 def trial_line(plan: Plan, trial: FrozenTrial) -> str:
@@ -30,7 +29,7 @@ def print_summary(plan: Plan) -> None:
     console = Console()
     if complete:
         console.print(best_trials(plan).to_rich())
-        if importances := importance(plan):
+        if importances := importance(plan.tickets.study, plan.cfg.monitor, plan.cfg.seed):
             console.print(importances.to_rich())
         best = plan.tickets.study.best_trial
         print(f"best run {plan.folder / best.user_attrs['run']}; to train it again")
@@ -49,21 +48,6 @@ def best_trials(plan: Plan) -> Table:
     ]
     title = f"{plan.name}: the best {len(rows)} of {len(complete)} completed trials"
     return Table(title, ("trial", plan.cfg.monitor, *plan.space), rows)
-
-
-def importance(plan: Plan) -> Table | None:
-    """How much of the metric's variance each key explains; None of too few trials.
-
-    Source: Hutter, Hoos and Leyton-Brown, An Efficient Approach for Assessing Hyperparameter
-    Importance, ICML 2014 (fANOVA).
-    """
-    study = plan.tickets.study
-    values = {t.value for t in plan.tickets.of(TrialState.COMPLETE)}
-    if len(values) < ENOUGH:
-        return None
-    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=plan.cfg.seed))
-    rows = [(key, f"{100 * share:.0f} %") for key, share in shares.items()]
-    return Table("importance (fANOVA)", ("key", f"of {plan.cfg.monitor}"), rows)
 
 
 def command(plan: Plan, trial: FrozenTrial) -> str:
