@@ -31,8 +31,9 @@ check: $(READY) ## ruff and mypy strict
 	$(BIN)/mypy
 
 overfit: $(READY) ## can every head learn eight people by heart? a line each
-	@for head in regression integral simcc heatmap rle; do \
-	    echo "$$head"; $(BIN)/python -m convpose.train debug=overfit head=$$head | grep '^best'; done
+	@for head in regression integral simcc heatmap rle; do printf '%-11s' $$head; \
+	    $(BIN)/python -m convpose.train debug=overfit data=synthetic model=vgg_narrow study=overfit head=$$head \
+	    | awk '/^best/ {print; ok = $$3 > 0.95} END {exit !ok}' || exit 1; done
 
 reproduce-%: $(READY) ## a study of experiments/ again, from archive to table: make reproduce-006 ARGS=trainer=gpu
 	@script=$$(ls experiments/$*-*/run.sh experiments/$*-*/gpu.sh 2>/dev/null | head -1); \

@@ -15,7 +15,7 @@ from convpose.errors import ConfigError, DataError
 
 REFUSED = {
     "data.batch_siz=4": "unknown key data.batch_siz; did you mean batch_size?\nkeys there: batch_",
-    "+model.foo=1": "unknown key model.foo; keys there: depth, width, dropout, weights",
+    "+model.foo=1": "unknown key model.foo; keys there: depth, width, dropout, batch_norm",
     "data.batch_size=ten": "data.batch_size=ten: expected a whole number or auto, got str",
     "trainer.max_epochs=abc": "trainer.max_epochs=abc: expected a whole number or null, got str",
     "model=vgg": "model=vgg: no such option; did you mean vgg_bn?\noptions there: ",
@@ -103,7 +103,7 @@ def test_a_failed_job_stops_no_other_and_is_named(command, monkeypatch):
         return 1.0
 
     monkeypatch.setattr("convpose.training.fit.train", some)
-    ended = command("-m", *TINY, "seed=0,1,2,3", "study=luck")
+    ended = command("-m", "seed=0,1,2,3", "study=luck")
     assert ended.code == 1
     names = sorted(path.name for path in Path("runs/luck").iterdir() if path.is_dir())
     assert [re.search(r"_(\d{3})_", name)[1] for name in names] == ["000", "001", "002", "003"]
@@ -119,7 +119,7 @@ def test_a_failed_job_stops_no_other_and_is_named(command, monkeypatch):
 
     for old in Path("runs/luck").glob("*/error.txt"):
         os.utime(old, (0, 0))
-    again = command("-m", *TINY, "seed=0,3", "study=luck")
+    again = command("-m", "seed=0,3", "study=luck")
     assert again.code == 0, "errors of an older multirun in the same study are known"
 
 
@@ -132,7 +132,7 @@ def test_a_sweep_gets_the_monitored_value(command, monkeypatch):
         lambda self, config, job_return: values.append(job_return.return_value),
         raising=False,
     )
-    assert command("-m", *TINY, "optimizer.lr=0.1,0.2").code == 0
+    assert command("-m", "optimizer.lr=0.1,0.2").code == 0
     assert values == [1.0, 2.0]
 
 
@@ -147,15 +147,15 @@ def test_a_multirun_goes_on_where_it_was_interrupted(command, monkeypatch):
         return 1.0
 
     monkeypatch.setattr("convpose.training.fit.train", some)
-    assert command("-m", *TINY, "seed=0,1,2", "study=luck").code == 0
+    assert command("-m", "seed=0,1,2", "study=luck").code == 0
     first, ran[:] = dict(ran), []
     monkeypatch.setattr("hydra.core.utils.now", lambda *_: "later", raising=False)
-    ended = command("-m", *TINY, "seed=0,1,2", "study=luck", "ckpt_path=last")
+    ended = command("-m", "seed=0,1,2", "study=luck", "ckpt_path=last")
     assert ended.code == 0, ended.err
     again = dict(ran)
     assert [again[seed] == first[seed] for seed in (0, 1)] == [True, True]
 
-    unnamed = command("-m", *TINY, "seed=0,1", "ckpt_path=last")
+    unnamed = command("-m", "seed=0,1", "ckpt_path=last")
     assert unnamed.code == 2
     assert unnamed.err.startswith("error: ckpt_path=last: which multirun is to be continued? Type")
     assert not list(Path("runs").glob("sweep_*"))
@@ -192,7 +192,7 @@ def test_a_full_disk_is_no_defect(multirun, command, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("convpose.training.fit.train", full)
-    ended = command(*(["-m", "study=full"] if multirun else []), *TINY)
+    ended = command(*(["-m", "study=full"] if multirun else []))
     assert ended.code == (1 if multirun else 2)
     assert "no space left; free some, or type paths.runs=FOLDER on another disk" in ended.err
     assert "Traceback" not in ended.err
@@ -212,7 +212,7 @@ def test_explain_lists_the_keys():
     with pytest.raises(Exception, match="optimzer") as caught:
         OmegaConf.select(cfg, "model").optimzer  # noqa: B018
     assert explain(caught.value) == (
-        "unknown key model.optimzer\nkeys there: depth, dropout, weights, width"
+        "unknown key model.optimzer\nkeys there: batch_norm, depth, dropout, weights, width"
     )
 
 

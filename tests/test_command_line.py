@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tiny import TINY, assert_same_run, history, start, tiny_run
 
 from convpose.report.history import read_history
+from convpose.training.alarms import NanGuard
 
 LONG = ("data.sources.synthetic.num_images=600", "augment=default", "model.dropout=0.5")
 
@@ -190,13 +191,32 @@ def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(tmp_path, c
     assert_same_run(run, tmp_path / "unbroken")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_first_epoch_leaves_a_loadable_checkpoint(number, tmp_path):
+def test_sigterm_in_the_first_epoch_leaves_a_loadable_checkpoint(tmp_path):
     process = start(tmp_path, *TINY, *LONG, "data.batch_size=2")
     last = wait_for(process, tmp_path, "run folder", "checkpoints/last.ckpt")
     time.sleep(1.0)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     code, _, err = ended(process)
+    check_stopped(code, err, signal.SIGTERM, last)
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_a_loadable_checkpoint(tmp_path, command, monkeypatch):
+    guard = NanGuard.on_train_batch_end
+
+    def interrupt(self, trainer, module, outputs, batch, batch_idx):
+        if batch_idx == 1:
+            signal.raise_signal(signal.SIGINT)
+        guard(self, trainer, module, outputs, batch, batch_idx)
+
+    monkeypatch.setattr(NanGuard, "on_train_batch_end", interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopped = command(*TINY)
+    signal.signal(signal.SIGINT, before)
+    (last,) = tmp_path.glob("runs/single/*/checkpoints/last.ckpt")
+    check_stopped(stopped.code, stopped.err, signal.SIGINT, last)
+
+
+def check_stopped(code, err: str, number: signal.Signals, last: Path) -> None:
     assert code == 128 + number
     assert err == (
         f"stopped by {number.name} in epoch 1; the same command with ckpt_path=last continues "

@@ -170,7 +170,7 @@ REFUSED = {
         "source=photos",
         "max_frames=many",
     ): "max_frames=many: expected a whole number above 0, or null",
-    ("source=photos", "draw=maybe"): "draw=maybe: expected true or false",
+    ("source=photos", "draw=maybe"): "draw=maybe: expected true, false or null",
     ("source=photos", "box_scale=-1"): "box_scale=-1: expected a number above 0, or null",
     ("source=photos", "tracker.sur=1"): "unknown key tracker.sur; did you mean sure?",
     ("source=photos", "smoothing.beta=fast"): "smoothing.beta=fast: expected a number",

@@ -74,6 +74,7 @@ def test_eight_images_by_heart(head, tmp_path, monkeypatch):
         tmp_path,
         *("debug=overfit", f"head={head}", "trainer.max_epochs=100", "data.input_size_px=64"),
         *("data.sources.synthetic.image_size_px=64", "logger=none", "~callbacks.checkpoint"),
+        *("trainer.check_val_every_n_epoch=100", "callbacks.preview=null"),
     )
     assert pck > 0.95
     assert len(set(seen)) == 1
@@ -82,7 +83,10 @@ def test_eight_images_by_heart(head, tmp_path, monkeypatch):
 
 
 def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
-    search = ("data.batch_size=4", "trainer.max_epochs=15", "scheduler=constant", "logger=none")
+    search = (
+        *("data.batch_size=4", "trainer.max_epochs=15", "trainer.check_val_every_n_epoch=5"),
+        *("scheduler=constant", "logger=none", "callbacks.preview=null"),
+    )
     tiny_run(tmp_path / "found", *search, "lr_find=true")
     assert "lr_find: optimizer.lr=" in capsys.readouterr().out
     assert (tmp_path / "found" / "lr_find.png").stat().st_size > 10_000

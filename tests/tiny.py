@@ -22,6 +22,7 @@ TINY = (
     *("data.sources.synthetic.image_size_px=48", "data.input_size_px=32"),
     *("data.batch_size=8", "data.num_workers=0", "model.depth=11", "model.width=0.0625"),
     *("trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
+    *("callbacks.preview.images=1", "callbacks.preview.worst=1"),  # pictures take longer than steps
 )
 RANDOM = ("augment=default", "model.dropout=0.5", "trainer.max_epochs=4")  # all that is random
 CLOCKS = ("seconds", "images_per_s")

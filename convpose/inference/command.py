@@ -24,11 +24,17 @@ KEYS = {
     "batch_size": (int, "a whole number above 0"),
     "max_frames": (int | None, "a whole number above 0, or null"),
     "box_scale": (float | None, "a number above 0, or null"),
-    "draw": (bool, "true or false"),
+    "draw": (bool | None, "true, false or null"),
     "show": (bool, "true or false"),
     "threads": (int | None, "a whole number above 0, or null"),
     "mirror_test": (bool, "true or false"),
     "quarter_turns": (bool, "true or false"),
+}
+NOT_ON_RAY = {
+    "format": (None, "parquet"),
+    "draw": (None, False),
+    "show": (False,),
+    "max_frames": (None,),
 }
 
 
@@ -49,16 +55,19 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     boxes = None if cfg.boxes is None else Boxes(cfg.boxes)
     if boxes is not None:
         boxes.check(source.name for source in sources)
-    clips = Clips(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
+    clips = build_clips(cfg)
     several = bool(cfg.get("detector")) or (boxes is not None and not boxes.numbered)
     if cfg.tracker is not None and several and any(source.clip for source in sources):
         build(cfg.tracker, "tracker")  # it may not be installed, which is better said now
+    if cfg.engine == "ray":
+        found: pipeline.Summary = build(cfg.cluster, "cluster").predict(cfg, sources)
+        return found
     predictor = build_predictor(cfg)
     folder = Path(cfg.output)
     outputs = pipeline.Outputs(
         predictor.skeleton,
-        open_keypoints(cfg.format, folder, predictor.skeleton),
-        Overlays(folder) if cfg.draw else None,
+        open_keypoints(cfg.format or "json", folder, predictor.skeleton),
+        Overlays(folder) if cfg.draw is not False else None,
         window,
     )
     try:
@@ -79,6 +88,11 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
     return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale)
 
 
+def build_clips(cfg: DictConfig) -> Clips:
+    """What tracks and smooths people in clips."""
+    return Clips(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
+
+
 def check_keys(cfg: DictConfig) -> None:
     """Hold the keys that belong to no constructor against what they may be.
 
@@ -91,6 +105,12 @@ def check_keys(cfg: DictConfig) -> None:
         value = cfg[key]
         if not fits(value, hint) or (value is not None and value is not False and value <= 0):
             raise ConfigError(f"{key}={value}: expected {words}")
+    for key, possible in NOT_ON_RAY.items() if cfg.engine == "ray" else ():
+        if cfg[key] not in possible:
+            raise ConfigError(
+                f"{key}={cfg[key]} engine=ray: a cluster writes Parquet and nothing else; leave "
+                f"{key} out"
+            )
     if cfg.boxes is not None and cfg.get("detector"):
         raise ConfigError(
             f"boxes={cfg.boxes} and a detector: people are looked for or given; type detector=none"

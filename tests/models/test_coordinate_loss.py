@@ -138,3 +138,22 @@ def test_numbers_that_are_not_above_zero(kind, key, usual):
     message = rf"^loss\.{key}=0: expected a number above 0; type loss\.{key}={usual}$"
     with pytest.raises(ConfigError, match=message):
         kind(**{key: 0})
+
+
+def test_wrong_labels_move_squares_and_hardly_l1():
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(200, 4, generator=rng)
+    true = 0.5 + 0.1 * features @ torch.randn(4, 2, generator=rng)
+    labels = true.clone()
+    labels[:30] = 1 - true[:30] + 0.3  # 15 % exchange left and right, and miss
+    off = {}
+    for kind in (MaskedMSE, MaskedL1):
+        weight, bias = torch.zeros(4, 2, requires_grad=True), torch.zeros(2, requires_grad=True)
+        optimizer = torch.optim.Adam([weight, bias], lr=0.01)
+        for _ in range(300):
+            output = {"keypoints": (features @ weight + bias).unsqueeze(1)}
+            optimizer.zero_grad()
+            kind()(output, labels.unsqueeze(1), torch.full((200, 1), 2)).backward()
+            optimizer.step()
+        off[kind] = (features @ weight + bias - true).norm(dim=1).mean().item()
+    assert off[MaskedL1] < 0.02 < 0.05 < off[MaskedMSE]

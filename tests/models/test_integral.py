@@ -37,6 +37,13 @@ class TestDecode:
         keypoints, _ = HEAD.decode(logits)
         assert keypoints[0, 0].tolist() == pytest.approx([x, y], abs=0.02 / 16)
 
+    @pytest.mark.parametrize(("cells", "inward"), [(0.0, 0.834), (0.5, 0.52), (1.5, 0.13), (3, 0)])
+    def test_at_the_border_a_gaussian_is_cut_and_its_mean_moves_inward(self, cells, inward):
+        place = torch.tensor([[[cells / 16, 1 - cells / 16]]])
+        keypoints, _ = HEAD.decode(gaussian(place, 16, 1.0).clamp(min=1e-30).log())
+        x, y = (16 * keypoints[0, 0]).tolist()
+        assert (x - cells, 16 - cells - y) == pytest.approx((inward, inward), abs=0.01)
+
     def test_the_score_is_the_share_around_the_keypoint(self):
         flat = torch.zeros(1, 1, 15, 15)
         for window, cells in ((0, 1), (1, 3), (2, 5), (3, 7)):  # the keypoint is a cell's centre

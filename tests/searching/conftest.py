@@ -1,14 +1,19 @@
 """`python -m convpose.search` in this process; trainings that take no time."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tiny import TINY, Command, Ended
 
+from convpose.application import conf_folder
 from convpose.search import main
+from convpose.searching.plan import Plan, prepare
 
 SEARCH = (
     *(o for o in TINY if not o.startswith("data.batch_size")),
@@ -33,6 +38,21 @@ def search(command: Command) -> Callable[..., Ended]:
     return call
 
 
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Plan]]:
+    """What the application does before the first trial, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+
+        def call(*arguments: str) -> Plan:
+            cfg = compose("search", [*SEARCH, *arguments], return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            return prepare(cfg)
+
+        yield call
+    HydraConfig.instance().cfg = None
+
+
 class Trainings:
     """Stands for `convpose.training.fit.train`: the value is the learning rate.
 
@@ -55,8 +75,11 @@ class Trainings:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
-    """Trainings that take no time, and a start without building the network."""
+    """Trainings that take no time, and a start that builds no network and composes no corner."""
     fake = Trainings()
     monkeypatch.setattr("convpose.training.fit.train", fake)
     monkeypatch.setattr("convpose.searching.plan.check_training", lambda cfg: None)
+    monkeypatch.setattr("convpose.searching.plan.check_space", lambda space, typed: None)
+    nothing = SimpleNamespace(collect=lambda: None)  # no trainer, whose memory has to be found
+    monkeypatch.setattr("convpose.searching.trial.gc", nothing)
     return fake

@@ -3,6 +3,7 @@
 import optuna
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from convpose.application import conf_folder
@@ -39,21 +40,22 @@ def test_every_key_of_a_space_exists_and_takes_its_values(name, compose_):
         assert found == pytest.approx(value)
 
 
-@pytest.mark.parametrize("pruner", options("pruner"))
 @pytest.mark.parametrize("name", options("sampler"))
-def test_every_sampler_goes_with_every_pruner(name, pruner, compose_):
-    cfg = compose_(f"sampler={name}", f"pruner={pruner}", "~search.parameters.optimizer")
+def test_every_sampler_goes_with_every_pruner(name, compose_):
+    cfg = compose_(f"sampler={name}", "~search.parameters.optimizer")
     space = read_space(cfg.search.parameters)
-    study = optuna.create_study(pruner=build(cfg.pruner, "pruner"), direction="maximize")
-    for number in range(3):
-        study.sampler = sampler(cfg.sampler, space, 0, number)
-        study.add_trial(optuna.create_trial(state=TrialState.WAITING))
-        trial = study.ask()
-        value = suggest(trial, space)["model.dropout"]
-        trial.report(value, 1)
-        assert trial.should_prune() is False
-        study.tell(trial, value)
-    assert len({tuple(t.params.values()) for t in study.trials}) == 3
+    for pruner in options("pruner"):
+        cfg.pruner = OmegaConf.load(CONF / "pruner" / f"{pruner}.yaml")
+        study = optuna.create_study(pruner=build(cfg.pruner, "pruner"), direction="maximize")
+        for number in range(3):
+            study.sampler = sampler(cfg.sampler, space, 0, number)
+            study.add_trial(optuna.create_trial(state=TrialState.WAITING))
+            trial = study.ask()
+            value = suggest(trial, space)["model.dropout"]
+            trial.report(value, 1)
+            assert trial.should_prune() is False
+            study.tell(trial, value)
+        assert len({tuple(t.params.values()) for t in study.trials}) == 3, pruner
 
 
 def test_hyperband_knows_the_epochs(compose_):
@@ -78,8 +80,9 @@ def test_the_number_of_trials(compose_):
 
 
 def test_machines_of_a_study_may_differ(compose_):
+    space = read_space(compose_().search.parameters)
+
     def settings(*typed):
-        space = read_space(compose_().search.parameters)
         return common_settings(compose("train", list(typed)), space)
 
     here = settings()

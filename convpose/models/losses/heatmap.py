@@ -1,13 +1,13 @@
 """Cross-entropy between heatmaps."""
 
 import torch
-from torch import nn
 
 from convpose.models.losses.checks import above_zero
+from convpose.models.losses.keypoint import KeypointLoss
 from convpose.models.pose_model import PoseOutput
 
 
-class HeatmapCrossEntropy(nn.Module):
+class HeatmapCrossEntropy(KeypointLoss):
     """Cross-entropy of the softmax heatmap to a Gaussian around the keypoint.
 
     The softmax makes the cells of a map compete, so no weighting of foreground against background
@@ -26,25 +26,16 @@ class HeatmapCrossEntropy(nn.Module):
         super().__init__()
         self.sigma = above_zero("sigma", sigma, 1.0)
 
-    def forward(
+    def each(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
-    ) -> torch.Tensor:
-        """The loss of a batch.
-
-        Args:
-            output: with ``heatmap_logits`` (B, K, S, S).
-            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
-            visibility: (B, K) of 0, 1, 2.
-
-        Returns:
-            Mean over the labelled keypoints inside the crop; 0 where there are none.
-        """
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `KeypointLoss`; what counts is labelled and inside the crop."""
         logits = output["heatmap_logits"]
         safe, inside = inside_crop(keypoints, visibility)
         target = gaussian(safe, logits.shape[-1], self.sigma)
         log_heatmap = logits.flatten(2).log_softmax(dim=2)
         loss = -(target.flatten(2) * log_heatmap).sum(dim=2)
-        return (loss * inside).sum() / inside.sum().clamp(min=1)
+        return loss, inside
 
 
 def inside_crop(

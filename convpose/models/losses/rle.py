@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from convpose.errors import ConfigError
+from convpose.models.losses.keypoint import KeypointLoss
 from convpose.models.pose_model import PoseOutput
 
 
-class ResidualLogLikelihood(nn.Module):
+class ResidualLogLikelihood(KeypointLoss):
     """Negative log-likelihood of the truth under the head's coordinates and scales.
 
     The error in units of sigma has the likelihood of a Laplace distribution, plus that of a
@@ -33,26 +34,17 @@ class ResidualLogLikelihood(nn.Module):
                 raise ConfigError(f"loss.{key}={value}: expected at least 1")
         self.flow = RealNvp(hidden, couplings)
 
-    def forward(
+    def each(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
-    ) -> torch.Tensor:
-        """The loss of a batch.
-
-        Args:
-            output: with ``keypoints`` and ``sigma`` (B, K, 2).
-            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
-            visibility: (B, K) of 0, 1, 2.
-
-        Returns:
-            Mean over the labelled keypoints, also those outside the crop; 0 without labels.
-        """
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `KeypointLoss`; keypoints outside the crop count as well."""
         labelled = visibility > 0
         sigma = torch.where(labelled.unsqueeze(-1), output["sigma"], 1.0)
         error = torch.where(labelled.unsqueeze(-1), output["keypoints"] - keypoints, 0.0) / sigma
         laplace = (error.abs() + math.log(2)).sum(dim=-1)
         flow: torch.Tensor = self.flow(error)
         loss = laplace - flow + 2 * sigma.log().sum(dim=-1)
-        return (loss * labelled).sum() / labelled.sum().clamp(min=1)
+        return loss, labelled
 
 
 class RealNvp(nn.Module):
