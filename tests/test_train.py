@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from lightning import Trainer
+from omegaconf import open_dict
 from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
 from convpose.application import conf_folder
@@ -56,7 +57,10 @@ def test_without_logger_and_callbacks(tmp_path):
     assert not any("tfevents" in name for name in names)
     assert {"checkpoints", "metrics.csv", "metrics.json", "layers.md"} <= names
     assert saved(tmp_path / "few")["global_step"] == 4
-    tiny_run(tmp_path / "none", "~callbacks", "~logger", "debug=fast")
+    cfg = tiny_config("~logger", "debug=fast")
+    with open_dict(cfg):
+        del cfg["callbacks"]
+    train(cfg, tmp_path / "none")
     assert not (tmp_path / "none" / "checkpoints").exists()
 
 

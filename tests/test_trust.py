@@ -51,9 +51,10 @@ def packages(tmp_path, monkeypatch):
             "def model() -> nn.Module: return nn.Identity()\n"
             "def anything(path='/etc'): return path\n"
         )
-        sys.modules.pop(name, None)
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in ("mine", "evil"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("path", PART_OF_A_RUN)
