@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Does it help to start from another data set's network? About 45 minutes on one core of an AMD EPYC.
+# Usage, from the repository's root: bash experiments/010-transfer/run.sh [overrides]
+source "$(dirname "$0")/../studies.sh"
+lsp="data=lsp data.split=lsp data.crop=box data.cache=runs/cache/lsp_112.safetensors"
+run lspet "$@"                                        # what the others start from
+run synthetic data=synthetic data.crop=box data.cache=runs/cache/synthetic_112.safetensors augment.mirror_probability=0 "$@"
+for seed in 0 1 2; do
+  run "lsp-scratch-$seed" $lsp seed=$seed trainer.max_epochs=60 "$@"
+  run "lsp-from-lspet-$seed" $lsp seed=$seed weights="runs/$study/lspet" optimizer.lr=1.0e-3 trainer.max_epochs=30 "$@"
+done
+run lspet-from-synthetic weights="runs/$study/synthetic" "$@"
+imagenet="model=efficientnet_lite0 ~model.depth ~model.width ~model.dropout data.input_size_px=96 optimizer.lr=1.0e-3 trainer.max_epochs=5"
+run lite0-scratch $imagenet model.weights=null "$@"
+run lite0-imagenet $imagenet "$@"
+$python -m convpose.compare study="runs/$study"
+$python experiments/plot.py runs "runs/$study"
