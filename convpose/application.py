@@ -62,6 +62,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def job(cfg: DictConfig) -> Any:
             nonlocal started
             started = True
+            _full_errors(False)  # processes that the task starts would take it for the user's wish
             try:
                 share_devices(HydraConfig.get().launcher)
                 return task(cfg)
@@ -78,6 +79,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 refused.append(error)  # raised below: Hydra would add a message of its own
                 return None
             finally:
+                _full_errors(True)
                 remove_if_empty(output_folder())
 
         run = hydra.main(
@@ -86,8 +88,8 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on to us
             nonlocal started
+            _full_errors(True)
             started = False
             refused.clear()
             FailedJobs.names = ()
@@ -104,6 +106,8 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
+            finally:
+                _full_errors(False)
             if FailedJobs.names:
                 listed = "\n".join(f"  {name}" for name in FailedJobs.names)
                 print(f"{len(FailedJobs.names)} jobs failed:\n{listed}", file=sys.stderr)
@@ -112,6 +116,14 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _full_errors(on: bool) -> None:
+    """Whether Hydra hands errors on to us; off is what the user had."""
+    if on or WANTS_TRACEBACK:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+    else:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 def explain(error: BaseException) -> str:

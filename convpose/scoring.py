@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +17,7 @@ from convpose.metrics.functional import keypoint_distance, torso_diameter
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.metrics.predictions import Predictions
 from convpose.metrics.trunk import per_trunk_angle
+from convpose.progress import progress
 from convpose.skeleton import Skeleton
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -106,7 +106,7 @@ def predict(
     autocast = torch.autocast(device.type, half) if half else contextlib.nullcontext()
     ids: list[str] = []
     keypoints_px, scores = [], []
-    for batch in track(loader, description="predicting", transient=True, disable=not show):
+    for batch in progress(loader, "predicting", show=show):
         with torch.inference_mode(), autocast:
             output = model(batch["image"].to(device))
         keypoints_px.append(transform(batch["unit_to_px"], output["keypoints"].float().cpu()))

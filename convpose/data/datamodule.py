@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
-from rich.progress import track
 from torch.utils.data import DataLoader
 
 from convpose.data.annotation import Annotation, PoseSample, PoseSource
@@ -21,6 +20,7 @@ from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image
+from convpose.progress import progress
 from convpose.skeleton import LSP14, Skeleton
 
 WHERE = ("source", "folder", "mirrors", "sha256")  # keys of a source that do not change its data
@@ -118,7 +118,7 @@ class PoseDataModule(LightningDataModule):
         source: PoseSource = opened[0] if len(opened) == 1 else JoinedSource(opened)
         if self.cache is None:
             return source
-        bar = partial(track, description=f"writing {self.cache}", transient=True)
+        bar = partial(progress, what=f"writing {self.cache}")
         self.write_cache(source, self.cache, self.crop, self.contents, progress=bar)
         return CropCache(self.cache, self.crop, self.contents)
 

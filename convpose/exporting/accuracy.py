@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import track
 
 from convpose.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
@@ -15,6 +14,7 @@ from convpose.exporting.network import Network
 from convpose.geometry import transform
 from convpose.inference.runtime import Runtime
 from convpose.inference.spec import Spec
+from convpose.progress import progress
 from convpose.scoring import Truth
 
 
@@ -64,7 +64,7 @@ def validate(runtime: Runtime, datamodule: PoseDataModule, what: str) -> dict[st
     """The measures of a runtime on the validation part, see `convpose.scoring.Truth.score`."""
     predicted_px = []
     loader = datamodule.loader("val")
-    for batch in track(loader, description=f"validating {what}", transient=True):
+    for batch in progress(loader, f"validating {what}"):
         keypoints, _ = runtime(batch["image"].numpy())
         predicted_px.append(transform(batch["unit_to_px"], torch.from_numpy(keypoints)))
     truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)

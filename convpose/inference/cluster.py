@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich import get_console
-from rich.progress import track
 
 from convpose import atomic
 from convpose.errors import ConfigError, ConvposeError
@@ -38,6 +36,7 @@ from convpose.inference.command import build_clips, build_predictor
 from convpose.inference.output import ParquetFile
 from convpose.inference.predictor import PosePredictor
 from convpose.inference.sources import Failure, Source, named
+from convpose.progress import progress
 from convpose.run import Run, Value, flat
 
 ASKED = "prediction.json"
@@ -107,8 +106,7 @@ class Cluster:
                 folder.mkdir(parents=True, exist_ok=True)
                 atomic.write(folder / ASKED, json.dumps(asked, indent=1, ensure_ascii=False))
                 rows = self._rows(ray, missing, settings)
-                quiet = not get_console().is_terminal
-                for row in track(rows, "predicting", len(missing), transient=True, disable=quiet):
+                for row in progress(rows, "predicting", len(missing)):
                     if row["error"]:
                         raise ConvposeError(row["error"])
         return _end(folder, len(names), len(shards))

@@ -4,9 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from rich import get_console
-from rich.progress import track
-
 from convpose.inference.boxes import Boxes
 from convpose.inference.clip import Clips
 from convpose.inference.drawing import draw_people
@@ -16,6 +13,7 @@ from convpose.inference.people import Person
 from convpose.inference.predictor import PosePredictor
 from convpose.inference.sources import Failure, Frame, Source, frames
 from convpose.inference.window import Window
+from convpose.progress import progress
 from convpose.skeleton import Skeleton
 
 HELD_PX = 50_000_000  # frames that wait for a full batch: 150 MB at most, or a single frame
@@ -105,8 +103,7 @@ def run(
     live = any(source.live for source in sources)
     try:
         found = islice(frames(sources), max_frames)
-        quiet = not get_console().is_terminal
-        shown = track(found, "predicting", total, transient=True, disable=quiet)
+        shown = progress(found, "predicting", total)
         for batch in batches(shown, 1 if live else predictor.batch_size):
             if not _process(batch, predictor, outputs, clips, boxes, summary):
                 break

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
 from convpose.data.corruption import KINDS, SEVERITIES, Corruption
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import PoseLandmarksDataset
+from convpose.progress import progress
 from convpose.report.curves import new_figure, save_figure
 from convpose.report.tables import Table, percent
 from convpose.scoring import Truth, predict
@@ -50,9 +50,7 @@ def robustness(
     dataset = datamodule.datasets[split]
     truth = Truth.of(dataset, datamodule.skeleton)
     pck: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for kind, severity in track(
-        [(k, s) for k in KINDS for s in SEVERITIES], description="damaging", transient=True
-    ):
+    for kind, severity in progress([(k, s) for k in KINDS for s in SEVERITIES], "damaging"):
         damaged = PoseLandmarksDataset(
             dataset.source,
             dataset.indices,

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,7 @@ from convpose.data.annotation import PoseSample
 from convpose.geometry import transform
 from convpose.models.cascade import Cascade
 from convpose.models.pose_model import PoseModel
+from convpose.progress import progress
 from convpose.scoring import AUTOCAST, Truth
 
 WARM_UP, ROUNDS = 3, 20
@@ -45,7 +45,7 @@ def stage_measures(
     autocast = torch.autocast(device.type, half) if half else contextlib.nullcontext()
     found = []
     with torch.inference_mode(), autocast:
-        for batch in track(loader, description="predicting by stage", transient=True):
+        for batch in progress(loader, "predicting by stage"):
             poses = model(batch["image"].to(device))["stage_keypoints"].float().cpu()
             found.append(transform(batch["unit_to_px"], poses))
         crop = batch["image"][:1].to(device)
