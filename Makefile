@@ -41,7 +41,7 @@ reproduce-%: $(READY) ## a study of experiments/ again, from archive to table: m
 	sed -n 's/^# //p' "$$script" | head -2; bash "$$script" $(ARGS)
 
 docs: $(READY) ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f docs/mkdocs/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/mkdocs/mkdocs.yml
 
 data: $(READY) ## verify LSPET (downloads it where it is missing)
 	$(BIN)/python -m convpose.data data=lspet
