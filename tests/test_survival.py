@@ -77,6 +77,8 @@ def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(forker):
         life = forker.train(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
         if number % 4 == 0:  # before, or just after, the first step
             time.sleep(moments.uniform(0, 1.2 * start_s))
+        elif number % 4 == 1:  # an epoch further, however slow the machine is
+            life.wait_for(f"epoch {epochs[-1] + 2}/")
         else:
             life.wait_for("run folder")
             time.sleep(moments.uniform(0, 2.5 * epoch_s))
@@ -85,7 +87,7 @@ def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(forker):
         assert life.ended() == -9
         epochs.append(check_folder(run))
     assert epochs == sorted(epochs), "no epoch is lost that was there"
-    assert len(set(epochs)) > 2, "it got on between the kills"  # how far: as fast as the machine is
+    assert len(set(epochs)) > KILLS / 4, "it got on between the kills"
 
     last = forker.train(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
     assert last.ended() == 0, last.log.read_text()
