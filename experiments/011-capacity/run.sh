@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Depth and width against accuracy and time. About 45 minutes on one core of an AMD EPYC.
-# Usage, from the repository's root: bash experiments/011-capacity/run.sh [overrides]
+# Depth and width against accuracy and time, three seeds. About 80 minutes on one core of an AMD EPYC.
+# Usage, from the repository's root: [SEEDS="0 1 2"] bash experiments/011-capacity/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"
-for depth in 11 13 16 19; do run "vgg-$depth" model.depth=$depth "$@"; done
-for width in 0.125 0.5; do run "width-$width" model.width=$width "$@"; done
+for seed in ${SEEDS:-0 1 2}; do
+  for depth in 11 13 16 19; do run "vgg-$depth-$seed" seed=$seed model.depth=$depth "$@"; done
+  for width in 0.125 0.5; do run "width-$width-$seed" seed=$seed model.width=$width "$@"; done
+done
 $python -m convpose.compare study="runs/$study"
 $python experiments/plot.py runs "runs/$study"
