@@ -1,7 +1,8 @@
 """Pictures of a study's runs: ``python experiments/plot.py KIND runs/STUDY [KEY …]``.
 
-KIND is ``runs`` (a row a setting, a dot a seed), ``heat`` (the monitor over two keys) or ``trunk``
-(PCK by how far people are from upright, of runs that were evaluated). The picture and the table of
+KIND is ``runs`` (a row a setting, a dot a seed), ``heat`` (the monitor over two keys), ``trunk``
+(PCK by how far people are from upright, of runs that were evaluated) or ``speed`` (PCK over the
+milliseconds that `speed` of studies.sh has measured). The picture and the table of
 `convpose.compare` go to the folder of the same name under experiments/.
 """
 
@@ -21,14 +22,19 @@ from convpose.report.heat_map import heat_map
 HUES = (INK, BLUE, ORANGE, "#5b9a3c", "#b04a00", "#8cc3f0", "#a05bb0", "#f7b267", MUTED, "#0b4a86")
 
 
-def runs(comparison: Comparison, *_: str) -> Figure:
-    """PCK@0.2 of every run; runs whose names differ by a number at the end share a row."""
+def by_setting(comparison: Comparison) -> dict[str, list[float]]:
+    """PCK@0.2 in percent of each setting's seeds, which end the runs' names."""
     names = next(c for c in comparison.columns if c.name == "run").values
     reached = next(c for c in comparison.columns if c.name == comparison.monitor).values
-    rows: dict[str, list[float]] = {}
+    settings: dict[str, list[float]] = {}
     for name, value in zip(names, reached, strict=True):
-        rows.setdefault(re.sub(r"-[012]$", "", str(name)), []).append(100 * value)
-    ordered = sorted(rows.items(), key=lambda row: mean(row[1]))
+        settings.setdefault(re.sub(r"-[012]$", "", str(name)), []).append(100 * value)
+    return settings
+
+
+def runs(comparison: Comparison, *_: str) -> Figure:
+    """PCK@0.2 of every run; runs whose names differ by a number at the end share a row."""
+    ordered = sorted(by_setting(comparison).items(), key=lambda row: mean(row[1]))
     figure, (axes,) = new_figure(comparison.title, columns=1, width=7.2)
     figure.set_figheight(1.2 + 0.34 * len(ordered))
     for y, (_, values) in enumerate(ordered):
@@ -67,12 +73,39 @@ def trunk(comparison: Comparison, *_: str) -> Figure:
     return figure
 
 
+def speed(comparison: Comparison, *_: str) -> Figure:
+    """PCK@0.2 over the milliseconds of a picture, a point a setting; hollow: from scratch."""
+    figure, (axes,) = new_figure(comparison.title, columns=1, width=7.2)
+    settings = by_setting(comparison)
+    for run in comparison.runs:
+        file = run.folder / "latency.json"
+        setting = re.sub(r"-[012]$", "", run.folder.name)
+        if not file.is_file():
+            continue
+        measured = json.loads(file.read_text("utf-8"))["speeds"]
+        ms = next(row["median"] for row in measured if row["what"].startswith("network, "))
+        reached = settings[setting]
+        fill = BLUE if "imagenet" in setting else "none"
+        axes.plot([ms] * len(reached), reached, "o", ms=8, color=BLUE, mfc=fill, mew=1.6)
+        label = re.sub(r"-(imagenet|scratch)$", "", setting)
+        at = (9, -4)
+        axes.annotate(label, (ms, mean(reached)), at, textcoords="offset points", color=INK)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.set(
+        xlabel="ms of the network, ONNX Runtime, one thread", ylabel="PCK@0.2 %, validation part"
+    )
+    axes.margins(x=0.2, y=0.12)
+    return figure
+
+
 def main() -> None:
     """Draw one picture; see the module."""
     kind, study, *keys = sys.argv[1:]
     folder = Path(study)
     target = Path(__file__).parent / folder.name
-    figure = {"runs": runs, "heat": heat, "trunk": trunk}[kind](
+    figure = {"runs": runs, "heat": heat, "trunk": trunk, "speed": speed}[kind](
         read_comparison([folder], folder), *keys
     )
     name = "_".join([kind, *(key.rpartition(".")[2] for key in keys)])

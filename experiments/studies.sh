@@ -21,3 +21,12 @@ score() {
   shift
   $python -m convpose.evaluate run="$folder" gallery=0 "$@"
 }
+
+# speed NAME…: milliseconds of one picture for runs of this study, one thread; a quiet machine is needed
+speed() {
+  local name
+  for name in "$@"; do
+    $python -m convpose.benchmark what=[latency] latency.run="runs/$study/$name" latency.engines=[onnx] latency.threads=[1] \
+      output="runs/$study/$name/latency.json"
+  done
+}

@@ -51,7 +51,9 @@ def test_every_command_of_a_script_composes(script, tmp_path):
         # of a sweep the first values; the seed and the run's place make no other configuration
         keys = [o if "[" in o else re.sub(r",.*", "", o) for o in overrides if o != "-m"]
         keys = [re.sub(r"=.*/.*", "=x", o) if "/" in o else o for o in keys]
-        keys = [o for o in keys if not re.match(r"seed=|hydra\.|study=|run=|output=", o)]
+        keys = [
+            o for o in keys if not re.match(r"seed=|hydra\.|study=|run=|latency\.run=|output=", o)
+        ]
         distinct[application, tuple(keys)] = keys
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         for (application, _), keys in distinct.items():

@@ -7,4 +7,5 @@ for seed in ${SEEDS:-0 1 2}; do
   for width in 0.125 0.5; do run "width-$width-$seed" seed=$seed model.width=$width "$@"; done
 done
 $python -m convpose.compare study="runs/$study"
-$python experiments/plot.py runs "runs/$study"
+speed vgg-{11,13,16,19}-0 width-{0.125,0.5}-0  # wants a quiet machine
+for kind in runs speed; do $python experiments/plot.py $kind "runs/$study"; done
