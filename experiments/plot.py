@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from convpose.report.comparison import Comparison, read_comparison
 from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
@@ -74,7 +75,7 @@ def trunk(comparison: Comparison, *_: str) -> Figure:
 
 
 def speed(comparison: Comparison, *_: str) -> Figure:
-    """PCK@0.2 over the milliseconds of a picture, a point a setting; hollow: from scratch."""
+    """PCK@0.2 over the milliseconds of a picture: seeds and their mean; hollow: from scratch."""
     figure, (axes,) = new_figure(comparison.title, columns=1, width=7.2)
     settings = by_setting(comparison)
     for run in comparison.runs:
@@ -86,13 +87,16 @@ def speed(comparison: Comparison, *_: str) -> Figure:
         ms = next(row["median"] for row in measured if row["what"].startswith("network, "))
         reached = settings[setting]
         fill = BLUE if "imagenet" in setting else "none"
-        axes.plot([ms] * len(reached), reached, "o", ms=8, color=BLUE, mfc=fill, mew=1.6)
+        axes.plot(
+            [ms] * len(reached), reached, "o" if len(reached) > 1 else "", ms=4, color=MUTED, mew=0
+        )
+        axes.plot(ms, mean(reached), "o", ms=9, color=BLUE, mfc=fill, mew=1.8)
         label = re.sub(r"-(imagenet|scratch)$", "", setting)
         at = (9, -4)
         axes.annotate(label, (ms, mean(reached)), at, textcoords="offset points", color=INK)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set(
         xlabel="ms of the network, ONNX Runtime, one thread", ylabel="PCK@0.2 %, validation part"
     )
