@@ -4,8 +4,9 @@
 source "$(dirname "$0")/../studies.sh"
 for seed in ${SEEDS:-0 1 2}; do
   run "base-$seed" seed=$seed "$@"
-  for share in 0.1 0.25 0.5; do  # the same number of steps for all
-    run "share-$share-$seed" seed=$seed data.train_share=$share trainer.max_epochs="$($python -c "print(round(10 / $share))")" "$@"
+  for less in 2 4 10; do  # the same number of steps and of validations for all
+    run "share-$((100 / less))-$seed" seed=$seed data.train_share="$($python -c "print(1 / $less)")" \
+      trainer.max_epochs=$((10 * less)) trainer.check_val_every_n_epoch=$less "$@"
   done
   run "no-batch-norm-$seed" seed=$seed model.batch_norm=false optimizer.lr=5.0e-4 trainer.gradient_clip_val=1.0 "$@"
   run "dropout-0.5-$seed" seed=$seed model.dropout=0.5 "$@"
