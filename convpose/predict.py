@@ -38,7 +38,7 @@ def quoted(argument: str) -> str:
     Left as it is: what is quoted, null, a list, or plain.
     """
     key, equals, value = argument.partition("=")
-    plain = not value or value == "null" or value[0] in "'\"[$"
+    plain = not value or value == "null" or value[0] in "'\"$" or value[0] + value[-1] == "[]"
     if key not in PATHS or not equals or plain:
         return argument
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"

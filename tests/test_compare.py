@@ -71,6 +71,9 @@ def test_folders_of_runs_and_studies(compare, tmp_path):
     assert files(tmp_path / "out/here") == {"compare.csv", "compare.md", "compare.html"}
     names = (tmp_path / "out/here/compare.csv").read_text().splitlines()[1:]
     assert [name.partition(",")[0] for name in names] == ["a/t_1_x", "b/t_0_x"]
+    compare("runs=[runs/a/t_1_x,runs/a/t_0_x]")
+    assert files(tmp_path / "runs/a") == set(), "that would be the study's own comparison"
+    assert "compare.csv" in files(tmp_path / "runs")
     everything = compare("study=runs")
     assert "runs: 3 runs" in everything.out
     alone = compare("runs=runs/b/t_0_x")

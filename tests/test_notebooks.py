@@ -4,7 +4,9 @@ import os
 import re
 from pathlib import Path
 
+import optuna
 import pytest
+from report.fake_runs import fake_run
 
 nbformat = pytest.importorskip("nbformat", reason="pip install 'convpose[notebooks]'")
 nbclient = pytest.importorskip("nbclient", reason="pip install 'convpose[notebooks]'")
@@ -37,13 +39,17 @@ def test_no_output_is_committed(path: Path) -> None:
         assert "data:image" not in cell.source
 
 
-def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+def run(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, study: Path | None = None
+) -> tuple[int, str]:
     """Execute a notebook in a folder; the number of its pictures, and all that it printed."""
     known = [os.environ.get("PYTHONPATH"), str(CHECKOUT)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, known)))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in ("CONVPOSE_RUN", "CONVPOSE_STUDY"):
         monkeypatch.delenv(name, raising=False)
+    if study is not None:
+        monkeypatch.setenv("CONVPOSE_STUDY", str(study))
     notebook = nbformat.read(path, 4)
     resources = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
@@ -63,6 +69,24 @@ def test_runs_on_synthetic_people(path, tmp_path, monkeypatch) -> None:
     assert pictures >= least
     for words in said:
         assert words in text, words
+
+
+@pytest.mark.slow
+def test_the_importances_of_a_search_are_those_of_its_database(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "search"
+    for i, lr in enumerate((0.01, 0.02, 0.04, 0.08)):
+        keys = (f"optimizer.lr={lr}", f"data.batch_size={8 * 2 ** (i % 2)}")
+        fake_run(folder / f"t_{i}", *keys, pck=0.1 * i)
+    search = optuna.create_study(storage=f"sqlite:///{folder / 'study.db'}", direction="maximize")
+    only_there = {"model.dropout": optuna.distributions.FloatDistribution(0, 1)}
+    for value in (0.1, 0.4, 0.6, 0.9):
+        params = {"model.dropout": value}
+        search.add_trial(
+            optuna.create_trial(params=params, distributions=only_there, value=value / 2)
+        )
+    text = run(NOTEBOOKS[2], tmp_path, monkeypatch, folder)[1]
+    assert "search: 4 runs" in text
+    assert re.search(r"model\.dropout +100 %", text)
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ REFUSED = {
     ("source=photos", "boxes=b.csv", "detector=yolox"): "type detector=none",
     ("source=photos", "detector=yolox"): "detector=yolox needs a file; type detector.weights=",
     ("source=photos", "detector=yolo"): "detector=yolo: no such option; did you mean yolox?",
-    ("source=photos", "format=xml"): "format=xml: type json, coco, csv or parquet",
+    ("source=photos", "format=xml"): "format=xml: expected json, coco, csv or parquet",
     ("source=photos", "batch_size=0"): "batch_size=0: expected a whole number above 0",
     (
         "source=photos",
@@ -174,6 +174,11 @@ REFUSED = {
     ("source=photos", "box_scale=-1"): "box_scale=-1: expected a number above 0, or null",
     ("source=photos", "tracker.sur=1"): "unknown key tracker.sur; did you mean sure?",
     ("source=photos", "smoothing.beta=fast"): "smoothing.beta=fast: expected a number",
+    ("source=photos", "smoothing.beta=-1"): "smoothing.beta=-1",
+    (
+        "source=photos",
+        "output=ok.csv",
+    ): "output=ok.csv: cannot be written (Not a directory); type out",
     ("source=photos", "show=true"): "show=true: no window can be opened here",
     ("source=clip.mp4", "boxes=ok.csv"): "trackers is not installed; type pip install",
 }
@@ -205,7 +210,14 @@ def test_no_network_says_what_to_type(predict, monkeypatch, tmp_path):
 
 NAMES = [
     *("photo.jpg", "photo (1).jpg", "it's mine.png", 'say "hi".png', "a,b=c.jpg", "C:\\new\\a.jpg"),
-    *("trailing\\", "{a}.png", "#1 & 2.png", "~/photos/*.jpg", "https://a.b/c.jpg?d=1&e=(2)"),
+    *(
+        "[2024] me.jpg",
+        "trailing\\",
+        "{a}.png",
+        "#1 & 2.png",
+        "~/photos/*.jpg",
+        "https://a.b/c.jpg?d=1&e=(2)",
+    ),
     *(
         "Müller 体操.jpg",
         "0",

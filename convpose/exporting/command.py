@@ -10,6 +10,7 @@ from rich.console import Console
 
 from convpose import atomic
 from convpose.build import fits
+from convpose.disk import check_output
 from convpose.errors import ConfigError, ModelError
 from convpose.exporting.accuracy import open_data, some_crops, validate
 from convpose.exporting.files import SUFFIXES, check_format, staged, write
@@ -128,6 +129,8 @@ def check_keys(cfg: DictConfig) -> Path | None:
     """
     target = None if cfg.output is None else Path(cfg.output)
     check_format(cfg.format, cfg.precision, target)
+    if target is not None:
+        check_output(target.parent)
     for key, (hint, words) in NUMBERS.items():
         low = cfg[key] is not None and fits(cfg[key], hint) and cfg[key] < (hint is int)
         if low or not fits(cfg[key], hint):

@@ -2,9 +2,9 @@
 
 CSV with the columns ``image, x0, y0, x1, y1`` and perhaps ``frame``, ``id`` and ``score``; or JSON,
 a list of ``{"image": …, "box_px": [x0, y0, x1, y1]}`` or of COCO's ``{"image_id": …, "bbox":
-[x, y, width, height]}``. What `convpose.predict` writes can be read back. ``image`` is the path,
-the file name or its stem; ``frame`` counts a clip's frames from 0. Coordinates are pixels of the
-upright picture with centres at integers, as everywhere here.
+[x, y, width, height]}``. The JSON and CSV that `convpose.predict` writes with boxes can be read
+back. ``image`` is the path, the file name or its stem; ``frame`` counts a clip's frames from 0.
+Coordinates are pixels of the upright picture with centres at integers, as everywhere here.
 """
 
 import csv

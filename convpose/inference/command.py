@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, ListConfig
 
 from convpose.build import build, check, fits
+from convpose.disk import check_output
 from convpose.errors import ConfigError
 from convpose.inference import pipeline
 from convpose.inference.boxes import Boxes
@@ -24,6 +25,7 @@ KEYS = {
     "batch_size": (int, "a whole number above 0"),
     "max_frames": (int | None, "a whole number above 0, or null"),
     "box_scale": (float | None, "a number above 0, or null"),
+    "format": (Literal["json", "coco", "csv", "parquet"] | None, "json, coco, csv or parquet"),
     "draw": (bool | None, "true, false or null"),
     "show": (bool, "true or false"),
     "threads": (int | None, "a whole number above 0, or null"),
@@ -90,6 +92,8 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
 
 def build_clips(cfg: DictConfig) -> Clips:
     """What tracks and smooths people in clips."""
+    if cfg.smoothing is not None:
+        build(cfg.smoothing, "smoothing")  # its numbers are checked now, not in mid-clip
     return Clips(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
 
 
@@ -103,8 +107,10 @@ def check_keys(cfg: DictConfig) -> None:
         raise ConfigError("what to look at? type source=FILE, a folder, a webcam's number (0), …")
     for key, (hint, words) in KEYS.items():
         value = cfg[key]
-        if not fits(value, hint) or (value is not None and value is not False and value <= 0):
+        if not fits(value, hint) or (fits(value, float) and value <= 0):
             raise ConfigError(f"{key}={value}: expected {words}")
+    if cfg.engine != "ray":  # whose workers may write to a store
+        check_output(Path(cfg.output))
     for key, possible in NOT_ON_RAY.items() if cfg.engine == "ray" else ():
         if cfg[key] not in possible:
             raise ConfigError(

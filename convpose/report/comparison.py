@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from convpose import atomic
+from convpose.disk import check_output
 from convpose.errors import ConfigError, DataError
 from convpose.report.columns import Column, make_columns
 from convpose.report.outcome import Outcome, read_outcome, run_folders
@@ -23,6 +24,7 @@ from convpose.report.seeds import seed_table
 from convpose.report.tables import Table
 
 WHAT = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
+SHORTEST_NAME = 8  # letters of a run's name in a terminal
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Comparison:
         columns = [column for column in self.columns if column in columns]
         count = len(self.runs) if top is None else min(top, len(self.runs))
         rows = [[column.texts[i] for column in columns] for i in range(count)]
+        if width is not None:  # a long name must not push out the number that one came for
+            room = max(width - 2 - sum(column.width for column in columns[1:]), SHORTEST_NAME)
+            rows = [[_shortened(name, room), *rest] for name, *rest in rows]
         return Table(self.title, [c.title for c in columns], rows, self.caption(columns, count))
 
     def caption(self, columns: Sequence[Column], count: int) -> str:
@@ -109,6 +114,8 @@ def compare(cfg: DictConfig) -> None:
         ConfigError: nothing named, no such folder, no run in it, or no place to write to.
     """
     folders, root = chosen_folders(cfg)
+    output = Path(cfg.output or (root if len(folders) == 1 else cfg.paths.runs))
+    check_output(output)
     if type(cfg.top) is not int or cfg.top < 0:
         raise ConfigError(f"top={cfg.top}: expected a whole number of runs to print, from 0 up")
     comparison = read_comparison(folders, root)
@@ -122,16 +129,10 @@ def compare(cfg: DictConfig) -> None:
         console.print(f"  … and {more} more in compare.md", style="yellow")
     from convpose.report.page import page  # plotly comes last: the table should not wait for it
 
-    output = Path(cfg.output or root)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        atomic.write(output / "compare.csv", comparison.to_csv())
-        atomic.write(output / "compare.md", comparison.to_markdown())
-        atomic.write(output / "compare.html", page(comparison))
-    except OSError as error:
-        raise ConfigError(
-            f"output={output}: cannot be written ({error.strerror}); type output=FOLDER"
-        ) from error
+    output.mkdir(parents=True, exist_ok=True)
+    atomic.write(output / "compare.csv", comparison.to_csv())
+    atomic.write(output / "compare.md", comparison.to_markdown())
+    atomic.write(output / "compare.html", page(comparison))
     written = f"written to {output}: compare.csv, compare.md; open {output / 'compare.html'}"
     console.print(written, markup=False, highlight=False, soft_wrap=True)
 
@@ -187,6 +188,10 @@ def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
     columns, implied = make_columns(runs, names, best, monitor)
     title = f"{root.resolve().name}: {len(runs)} run{'s' * (len(runs) > 1)}"
     return Comparison(title, runs, monitor, mode, columns, implied, problems)
+
+
+def _shortened(name: str, room: int) -> str:
+    return name if len(name) <= room else name[: room - 1] + "…"
 
 
 def _name(path: Path, root: Path) -> str:

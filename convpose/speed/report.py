@@ -1,13 +1,16 @@
 """The table of a benchmark."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
+from convpose.build import fits
+from convpose.disk import check_output
 from convpose.errors import ConfigError
 from convpose.report.tables import Table
 from convpose.run import hardware
@@ -28,6 +31,14 @@ PARTS = {
     "latency": latency_speed,
     "clip": clip_speed,
 }
+LOWEST = {
+    "rounds": 1,
+    "seconds": 0.001,
+    "threads": 1,
+    "batch_sizes": 1,
+    "latency.threads": 1,
+    "latency.repetitions": 2,  # of which there is a range
+}
 WIDTH = 110  # characters
 
 
@@ -38,15 +49,13 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
         cfg: of ``conf/benchmark.yaml``.
 
     Raises:
-        ConfigError: an unknown part.
+        ConfigError: an unknown part, or a number that nothing can be measured with.
     """
-    unknown = [name for name in cfg.what if name not in PARTS]
-    if unknown:
-        raise ConfigError(f"what=[{unknown[0]}]: unknown part; type what=[{','.join(PARTS)}]")
+    parts = check_keys(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     threads = torch.get_num_threads()  # the engines of latency and clip may set others
-    speeds = [speed for name in cfg.what for speed in PARTS[name](cfg)] + memory()
+    speeds = [speed for name in parts for speed in PARTS[name](cfg)] + memory()
     caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
     if any(speed.single for speed in speeds):
         caption += f"; ms: lowest to 95th percentile of {cfg.latency.repetitions} repetitions"
@@ -58,8 +67,28 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
             "threads": threads,
             "speeds": [asdict(s) | {"median": s.median, "range": s.range} for s in speeds],
         }
+        Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
         Path(cfg.output).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return speeds
+
+
+def check_keys(cfg: DictConfig) -> Sequence[str]:
+    """Hold the keys against what they may be, before minutes of measuring; returns the parts.
+
+    Raises:
+        ConfigError: an unknown part, a number out of its range, or no place for ``output``.
+    """
+    parts = cfg.what if isinstance(cfg.what, ListConfig) else [cfg.what]
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise ConfigError(f"what=[{unknown[0]}]: unknown part; type what=[{','.join(PARTS)}]")
+    for key, lowest in LOWEST.items():
+        value = OmegaConf.select(cfg, key)
+        for number in value if isinstance(value, ListConfig) else [value]:
+            if number is not None and (not fits(number, float) or number < lowest):
+                raise ConfigError(f"{key}={value}: expected numbers from {lowest} up")
+    if cfg.output is not None:
+        check_output(Path(cfg.output).parent)
+    return list(parts)
 
 
 def table(speeds: list[Speed], caption: str) -> Table:

@@ -1,6 +1,7 @@
 """What the page answers: a visitor's file in, a drawing, a table and a JSON file out."""
 
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -21,10 +22,26 @@ from convpose.inference.smoothing import OneEuro
 from convpose.inference.sources import Frame, Source, open_sources
 
 Row = list[str | float]
+KEPT_S = 3600  # time to download an answer's files
+
+
+class AnswerFolders:
+    """A new folder for each answer; what is older than `KEPT_S` goes, and all with the process."""
+
+    def __init__(self) -> None:
+        self._root = tempfile.TemporaryDirectory(prefix="convpose-", ignore_cleanup_errors=True)
+
+    def new(self) -> Path:
+        """An empty folder."""
+        root = Path(self._root.name)
+        for old in root.iterdir():
+            if old.stat().st_mtime < time.time() - KEPT_S:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=root))
 
 
 def of_picture(
-    path: Path, name: str, predictor: PosePredictor, max_megapixels: float
+    path: Path, name: str, predictor: PosePredictor, max_megapixels: float, folder: Path
 ) -> tuple[Image, list[Row], Path, str]:
     """The people of an uploaded picture.
 
@@ -33,6 +50,7 @@ def of_picture(
         name: as the visitor knows it.
         predictor: finds the people.
         max_megapixels: refused above it.
+        folder: of the JSON file.
 
     Returns:
         The drawing (H, W, 3), a row for each joint, a JSON file, and a sentence.
@@ -53,7 +71,7 @@ def of_picture(
             predictor.skeleton.keypoints, person.keypoints_px, person.scores.tolist(), strict=True
         )
     ]
-    file = _folder() / f"{Path(name).stem}_keypoints.json"
+    file = folder / f"{Path(name).stem}_keypoints.json"
     file.write_text(json.dumps(frame_record(frame, people), indent=1), encoding="utf-8")
     found = "nobody found" if not people else f"{len(people)} person{'s' * (len(people) > 1)}"
     sentence = f"{found} in {ms:.0f} ms; {picture.note or ''}".rstrip("; ")
@@ -61,9 +79,11 @@ def of_picture(
 
 
 def of_clip(
-    path: Path, name: str, predictor: PosePredictor, max_frames: int
+    path: Path, name: str, predictor: PosePredictor, max_frames: int, folder: Path
 ) -> tuple[Path, Path, str]:
     """The people of an uploaded clip: an MP4 with drawings, a JSON file, and a sentence.
+
+    The two files are in ``folder``, which is empty before.
 
     Raises:
         DataError: no clip that can be read.
@@ -71,7 +91,6 @@ def of_clip(
     source: Source = open_sources(str(path))[0]
     if not source.clip:
         raise DataError(f"{name}: not a clip that can be read; upload an MP4, MOV or WebM")
-    folder = _folder()
     outputs = pipeline.Outputs(
         predictor.skeleton,
         open_keypoints("json", folder, predictor.skeleton),
@@ -105,7 +124,3 @@ def check_size(path: Path, name: str, max_megapixels: float) -> None:
             f"{name}: {width * height / 1e6:.0f} megapixels; this page takes up to "
             f"{max_megapixels:g}, save it smaller"
         )
-
-
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="convpose-"))

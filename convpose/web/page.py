@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from convpose.build import build, fits
 from convpose.errors import ConfigError, ConvposeError, DataError
-from convpose.web.answers import of_clip, of_picture
+from convpose.web.answers import KEPT_S, AnswerFolders, of_clip, of_picture
 from convpose.web.networks import Networks
 
+LAST_PORT = 65535
 HEADER = ["person", "joint", "x px", "y px", "score"]
 # fonts of the visitor's own machine: nothing is fetched from anywhere
 THEME = gr.themes.Base(
@@ -43,7 +44,7 @@ def serve(cfg: DictConfig) -> None:
     except OSError as error:
         raise ConfigError(
             f"host={cfg.host} port={cfg.port}: cannot listen there ({error.strerror}); type "
-            f"port={cfg.port + 1}"
+            f"another port, as port={7861 if cfg.port == 7860 else 7860}, or host=127.0.0.1"
         ) from error
     page.launch(**launch_settings(cfg))
 
@@ -68,23 +69,30 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
     for key in ("port", "max_file_mb", "max_megapixels", "max_frames", "at_once"):
         if not fits(cfg[key], int) or cfg[key] < 1:
             raise ConfigError(f"{key}={cfg[key]}: expected a whole number above 0")
+    if cfg.port > LAST_PORT:
+        raise ConfigError(f"port={cfg.port}: expected a number from 1 to {LAST_PORT}")
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
+    folders = AnswerFolders()
     networks = Networks(Path(cfg.paths.runs), cfg.run, detector, cfg.accelerator)
 
     def picture(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a picture")
         predictor = networks.predictor(network, several)
-        image, rows, file, sentence = of_picture(path, name, predictor, cfg.max_megapixels)
+        image, rows, file, sentence = of_picture(
+            *(path, name, predictor, cfg.max_megapixels, folders.new())
+        )
         return image, rows, str(file), sentence
 
     def clip(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a clip")
         predictor = networks.predictor(network, several)
-        video, file, sentence = of_clip(path, name, predictor, cfg.max_frames)
+        video, file, sentence = of_clip(path, name, predictor, cfg.max_frames, folders.new())
         return str(video), str(file), sentence
 
     page: gr.Blocks
-    with gr.Blocks(title="convpose", analytics_enabled=False) as page:
+    with gr.Blocks(
+        title="convpose", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S)
+    ) as page:
         gr.Markdown("# convpose\nFind the joints of a person in a picture or a clip.")
         with gr.Row():
             names = networks.names()

@@ -1,20 +1,25 @@
 """`python -m convpose.export`: files that are enough by themselves, or no file at all."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from exports import export_config
+from omegaconf import OmegaConf
 
 from convpose.errors import ConfigError, ModelError
 from convpose.exporting import command
+from convpose.exporting.accuracy import open_data
 from convpose.exporting.command import export
 from convpose.exporting.files import SUFFIXES
 from convpose.exporting.parity import synthetic_crops
 from convpose.inference.engines import open_network
 from convpose.inference.packaged import pack
 from convpose.inference.runtimes.exported import KEY
+from convpose.run import Run
 
 
 def difference_px(one, other):
@@ -114,6 +119,15 @@ def test_int8_reports_what_it_loses(form, one_graph, trained, tmp_path, capsys, 
     assert difference_px(open_network(run=trained), open_network(weights=file)) > 0
 
 
+def test_the_training_part_of_a_run_is_not_reduced_twice(unbroken, tmp_path):
+    run = Run(shutil.copytree(unbroken, tmp_path / "half"))
+    cfg = run.config
+    cfg.data.train_share = 0.5
+    OmegaConf.save(cfg, run.folder / "config.yaml")
+    data = open_data(export_config(), SimpleNamespace(run=run), None)
+    assert data.split == json.loads((run.folder / "splits.json").read_text())
+
+
 def test_int8_that_loses_too_much_leaves_nothing(one_graph, trained, tmp_path, monkeypatch):
     validate = command.validate
 
@@ -150,6 +164,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(one_graph, trained, tmp_path,
         (["precision=int4"], "precision=int4: type fp32, fp16, int8"),
         (["format=torchscript", "precision=int8"], "there is no engine for it; type format=onnx"),
         (["output=pose.pt"], r"output=pose\.pt: a file of format=onnx ends in \.onnx"),
+        (["output=/dev/null/pose.onnx"], r"output=/dev/null: cannot be written \(Not a dir"),
         (["max_pck_drop=-1"], "max_pck_drop=-1: expected a number of at least 0"),
         (["calibration_images=0"], "calibration_images=0: expected a whole number above 0"),
         (["max_difference_px=far"], "max_difference_px=far: expected a number of at least 0, or n"),

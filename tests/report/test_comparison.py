@@ -193,6 +193,12 @@ class TestProblems:
         assert comparison.table().rows[0][0] == folder.name
         assert "no key of the configurations differs" in comparison.table().caption
         assert comparison.label(0) == folder.name
+        narrow = comparison.table(width=40)
+        assert narrow.rows[0][0].endswith("…"), "or else the name pushes out the number"
+        assert narrow.rows[0][1] == comparison.table().rows[0][1]
+        console = Console(width=40, file=io.StringIO())
+        console.print(narrow.to_rich())
+        assert narrow.rows[0][1] in console.file.getvalue()
 
     def test_a_note_of_a_file(self, study):
         folder = next(study.glob("*_001_*"))

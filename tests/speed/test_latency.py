@@ -7,6 +7,7 @@ from convpose.application import conf_folder
 from convpose.errors import ConfigError
 from convpose.speed import clip, latency
 from convpose.speed.peers import mediapipe_speed
+from convpose.speed.report import benchmark
 
 
 def benchmark_config(*overrides):
@@ -44,6 +45,25 @@ def test_frames_of_a_clip_are_counted(unbroken, monkeypatch):
 def test_an_unknown_engine():
     with pytest.raises(ConfigError, match=r"latency\.engines: tensorrt: type torch, onnx, openvi"):
         latency.latency_speed(benchmark_config("latency.engines=[tensorrt]"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("what=[date]", r"what=\[date\]: unknown part; type what=\[data,"),
+        ("what=date", r"what=\[date\]: unknown part"),
+        ("rounds=0", "rounds=0: expected numbers from 1 up"),
+        ("seconds=0", "seconds=0: expected numbers from 0.001 up"),
+        ("threads=0", "threads=0: expected numbers from 1 up"),
+        ("batch_sizes=[8,0]", r"batch_sizes=\[8, 0\]: expected numbers from 1 up"),
+        ("latency.threads=[0]", r"latency\.threads=\[0\]: expected"),
+        ("latency.repetitions=many", r"latency\.repetitions=many: expected numbers from 2 up"),
+        ("output=/dev/null/b.json", r"output=/dev/null: cannot be written \(Not a directory\)"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(override, message):
+    with pytest.raises(ConfigError, match=message):
+        benchmark(benchmark_config(override))
 
 
 def interpreter(folder, script):

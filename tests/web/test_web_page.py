@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import json
+import os
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,13 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-from convpose.web.answers import check_size, of_clip, of_picture  # noqa: E402
+from convpose.web.answers import (  # noqa: E402
+    KEPT_S,
+    AnswerFolders,
+    check_size,
+    of_clip,
+    of_picture,
+)
 from convpose.web.networks import PACKAGED, Networks  # noqa: E402
 from convpose.web.page import _file, build_page, launch_settings, serve  # noqa: E402
 
@@ -64,9 +72,9 @@ def app_config(*overrides):
         return compose("app", [*overrides])
 
 
-def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo):
+def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo, tmp_path):
     predictor = networks.predictor(str(run), several=False)
-    image, rows, file, sentence = of_picture(photo, "person.png", predictor, 50)
+    image, rows, file, sentence = of_picture(photo, "person.png", predictor, 50, tmp_path)
     before = np.asarray(Image.open(photo))
     assert image.shape == before.shape
     assert (image != before).any()
@@ -83,8 +91,8 @@ def test_a_clip_gets_a_clip(networks, run, tmp_path):
     for i in range(5):
         film.write(SyntheticSource(5, 64).read_image(i)[0], i / 10)
     film.close(complete=True)
-    predictor = networks.predictor(str(run), several=False)
-    drawn, file, sentence = of_clip(path, "walk.mp4", predictor, max_frames=3)
+    predictor, folders = networks.predictor(str(run), several=False), AnswerFolders()
+    drawn, file, sentence = of_clip(path, "walk.mp4", predictor, 3, folders.new())
     assert drawn.stat().st_size > 500
     assert len(json.loads(file.read_text())["frames"]) == 3
     assert sentence.startswith("3 frames, ")
@@ -95,8 +103,20 @@ def test_what_is_no_clip_is_refused_by_its_name(networks, run, tmp_path):
     path.write_text("not a film")
     predictor = networks.predictor(str(run), several=False)
     with pytest.raises(DataError, match=r"^holiday\.mp4: not a clip that can be read") as error:
-        of_clip(path, "holiday.mp4", predictor, 10)
+        of_clip(path, "holiday.mp4", predictor, 10, tmp_path / "answer")
     assert str(tmp_path) not in str(error.value)
+
+
+def test_answers_do_not_pile_up():
+    folders = AnswerFolders()
+    old, young = folders.new(), folders.new()
+    (old / "clip.mp4").touch()
+    os.utime(old, (0, time.time() - KEPT_S - 60))
+    new = folders.new()
+    assert sorted(new.parent.iterdir()) == sorted([young, new])
+    del folders
+    gc.collect()
+    assert not new.parent.exists()
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
@@ -126,14 +146,22 @@ def test_bounds_are_checked(key, run):
         build_page(app_config(f"{key}=0", f"run={run}"))
 
 
+def test_a_port_that_cannot_be(run):
+    with pytest.raises(ConfigError, match="port=70000: expected a number from 1 to 65535"):
+        build_page(app_config("port=70000", f"run={run}"))
+
+
+def test_a_host_that_is_not_this_machine(run):
+    with pytest.raises(ConfigError, match="type another port, as port=7860, or host=127"):
+        serve(app_config("host=nowhere.invalid", "port=7999", f"run={run}"))
+
+
 def test_it_stays_on_this_machine_and_tells_nobody():
     settings = launch_settings(app_config("max_file_mb=7"))
     assert settings["server_name"] == "127.0.0.1"
     assert settings["share"] is False
     assert settings["enable_monitoring"] is False
     assert settings["max_file_size"] == "7mb"
-    import os
-
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 
