@@ -1,4 +1,4 @@
-"""One GPU for each of several trainings at once on one machine.
+"""Whether to compute on a GPU, and one GPU for each of several trainings at once on one machine.
 
 A job of a parallel multirun and a worker of a search lease a GPU: they lock a file in the temporary
 folder, and the system unlocks it however their process ends. The number of a job modulo the GPUs
@@ -13,7 +13,22 @@ from typing import IO
 
 from omegaconf import DictConfig
 
+from convpose.errors import ConfigError
+
 _lease: list[IO[str]] = []  # open, and so locked, as long as the process lives
+
+
+def want_gpu(accelerator: str, there: bool, remedy: str) -> bool:
+    """Whether to compute on the GPU.
+
+    Raises:
+        ConfigError: an unknown accelerator, or a GPU that the engine does not have.
+    """
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise ConfigError(f"accelerator={accelerator}: type auto, cpu or gpu")
+    if accelerator == "gpu" and not there:
+        raise ConfigError(f"accelerator=gpu: {remedy}; type accelerator=cpu")
+    return accelerator != "cpu" and there
 
 
 def share_devices(launcher: DictConfig) -> None:

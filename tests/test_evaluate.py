@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,10 +16,12 @@ from convpose.application import conf_folder
 from convpose.build import build_datamodule
 from convpose.errors import ConfigError, DataError, ModelError
 from convpose.metrics.predictions import Predictions
-from convpose.report.evaluation import evaluate
+from convpose.report import evaluation as module
+from convpose.report.evaluation import evaluate, evaluated_config, seen_in_training
 from convpose.report.history import best_row, read_history
 from convpose.run import Run
 from convpose.scoring import Truth
+from convpose.skeleton import SIDES
 from convpose.training.fit import train
 
 DATA = (
@@ -121,6 +124,74 @@ def test_the_training_part_is_scored_without_augmentation(run: Path, tmp_path: P
     assert np.array_equal(a.keypoints_px, b.keypoints_px)
 
 
+def test_the_training_part_of_a_run_is_not_reduced_twice(run: Path, tmp_path: Path) -> None:
+    half = Path(shutil.copytree(run, tmp_path / "half"))
+    cfg = OmegaConf.load(half / "config.yaml")
+    cfg.data.train_share = 0.5
+    OmegaConf.save(cfg, half / "config.yaml")
+
+    datamodule = build_datamodule(evaluated_config(Run(half), evaluation(f"run={half}")))
+    datamodule.setup()
+
+    assert datamodule.split == json.loads((half / "splits.json").read_text())
+
+
+def test_images_that_were_trained_on_are_counted(
+    run: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
+    keys = (f"run={run}", "accelerator=cpu", "gallery=0", f"output={tmp_path}")
+    evaluate(configure("evaluate", *keys, "data.split=whole"))
+
+    measures = json.loads((tmp_path / "metrics.json").read_text())
+    split = "whole (34 of these images were trained on)"
+    assert measures["protocol"] == f"synthetic, split {split}, test, crop box"
+    assert "the run was trained on 34 of these 48 images; leave data= out" in caplog.text
+
+
+def test_what_was_trained_on_is_told_by_ids_that_mean_the_same(run: Path) -> None:
+    split = json.loads((run / "splits.json").read_text())
+    same, other = (
+        configure("evaluate", f"data.sources.synthetic.seed={seed}").data for seed in (0, 5)
+    )
+
+    assert seen_in_training(Run(run), same, [*split["train"][:3], *split["test"]]) == 3
+    assert seen_in_training(Run(run), same, split["test"]) == 0
+    assert seen_in_training(Run(run), other, split["train"]) == 0  # other people
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        photographs = compose("evaluate", ["data=lspet"]).data
+    assert seen_in_training(Run(run), photographs, split["train"][:2]) == 2
+
+
+def test_another_checkpoint_has_its_own_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
+    evaluate(evaluation(f"run={run}", "accelerator=cpu", "gallery=0", "checkpoint=last"))
+
+    assert (run / "evaluate_test_last" / "metrics.json").is_file()
+
+
+def test_people_without_a_torso_leave_a_report_without_pictures(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joints = [f"{side}_{name}" for side in SIDES for name in ("shoulder", "elbow", "wrist")]
+    rows = [",".join(["image", *(f"{joint}_{axis}" for joint in joints for axis in "xy")])]
+    for i in range(3):
+        assert cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((64, 64, 3), 90, np.uint8))
+        rows.append(",".join([f"{i}.png", *(f"{10 + i + 4 * k}" for k in range(12))]))
+    (tmp_path / "people.csv").write_text("\n".join(rows))
+
+    data = ("data=csv", f"data.source={tmp_path / 'people.csv'}", "data.split=whole")
+    keys = ("accelerator=cpu", "data.num_workers=0", f"output={tmp_path / 'report'}")
+    evaluate(evaluation(f"run={run}", *data, *keys))
+
+    assert (tmp_path / "report" / "report.md").is_file()
+    assert not (tmp_path / "report" / "sample.png").exists()
+    assert "sample.png" not in capsys.readouterr().out
+
+
 def configured_file(file: Path, *overrides: str) -> DictConfig:
     return configure("evaluate", f"predictions={file}", *overrides)
 
@@ -167,10 +238,15 @@ def test_unit_and_pixels_are_inverse(truth: Truth) -> None:
         (["run=a", "predictions=b"], "name what to evaluate"),
         (["run=nowhere"], "run=nowhere: the folder does not exist; type run=FOLDER"),
         (["run=nowhere", "split=dev"], "split=dev: type one of train, val, test"),
+        (["run=a", "accelerator=tpu"], "accelerator=tpu: type auto, cpu or gpu"),
+        (["run=a", "accelerator=gpu"], "accelerator=gpu: PyTorch sees no GPU here; type accel"),
         (["predictions=some.npz"], "needs the data it was made for; type data=lsp"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(overrides: list[str], message: str) -> None:
+def test_what_cannot_be_evaluated_is_said(
+    overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
         evaluate(evaluation(*overrides))
 

@@ -28,6 +28,11 @@ def main(cfg: DictConfig) -> None:
 
     if cfg.coco_part not in (None, *STAGES):
         raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(STAGES)}")
+    drawing = cfg.data.gallery is not None
+    if drawing and Path(f"{cfg.data.gallery}").suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"data.gallery={cfg.data.gallery}: type a name that ends in .png or .jpg")
+    if drawing and not (isinstance(cfg.data.gallery_images, int) and cfg.data.gallery_images > 0):
+        raise ConfigError(f"data.gallery_images={cfg.data.gallery_images}: expected at least 1")
     datamodule = build_datamodule(cfg)
     datamodule.setup()
     train = datamodule.datasets["train"]
@@ -41,7 +46,7 @@ def main(cfg: DictConfig) -> None:
         console.print(
             f"crop cache {datamodule.cache}, {size:.1f} MiB", highlight=False, soft_wrap=True
         )
-    if cfg.data.gallery is not None:
+    if drawing:
         chosen = np.random.default_rng(cfg.seed).permutation(len(train))[: cfg.data.gallery_images]
         sheet = gallery(train, chosen.tolist(), datamodule.skeleton, columns=6)
         path = Path(cfg.data.gallery)

@@ -24,6 +24,7 @@ from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image, compose, invert, transform
 
 MARGIN = 1.3  # stored region / crop: room for augment.scale, shift and rotation around a box crop
+CHUNK = 2**24  # bytes that are checked at a time
 NAMES = ("keypoints_px", "offsets", "region_to_px", "size_px", "visibility")
 FORMATS = {"jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY)}
 
@@ -94,8 +95,7 @@ class CropCache:
         try:
             meta = json.loads(self._file.metadata()["convpose"])
             arrays = {key: self._file.get_tensor(key) for key in NAMES}
-            pixels = self._file.get_tensor("pixels")
-            intact = meta.pop("sha256") == _checksum(meta, pixels, arrays)
+            intact = meta.pop("sha256") == _checksum(meta, self._pixels, arrays)
         except (SafetensorError, ValueError, LookupError, AttributeError):
             intact = False
         if not intact:
@@ -213,10 +213,11 @@ def _region(image: Image, unit_to_source: Affine, size_px: int) -> tuple[Image, 
     return cut, np.array([[ratio[0], 0.0, shift[0]], [0.0, ratio[1], shift[1]]])
 
 
-def _checksum(
-    meta: dict[str, Any], pixels: NDArray[np.uint8], arrays: dict[str, NDArray[Any]]
-) -> str:
+def _checksum(meta: dict[str, Any], pixels: Any, arrays: dict[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(json.dumps(meta).encode())
-    for array in (pixels, *(arrays[key] for key in NAMES)):
-        digest.update(np.ascontiguousarray(array).data)
+    count = int(arrays["offsets"][-1])
+    for start in range(0, count, CHUNK):  # the pixels of a file as it is read: it may be large
+        digest.update(pixels[start : min(start + CHUNK, count)].data)
+    for key in NAMES:
+        digest.update(np.ascontiguousarray(arrays[key]).data)
     return digest.hexdigest()

@@ -23,7 +23,7 @@ from convpose.geometry import Affine, Image
 from convpose.progress import progress
 from convpose.skeleton import LSP14, Skeleton
 
-WHERE = ("source", "folder", "mirrors", "sha256")  # keys of a source that do not change its data
+WHERE = ("source", "folder", "mirrors", "sha256")  # keys of a source that say where its data lie
 
 
 class JoinedSource:
@@ -125,10 +125,9 @@ class PoseDataModule(LightningDataModule):
     @property
     def contents(self) -> str:
         """What a cache holds: the data sets with their settings, not where they lie; its format."""
-        settings = {name: getattr(s, "keywords", {}) for name, s in self.sources.items()}
         sets = [
-            " ".join([name, *(f"{k}={v}" for k, v in keys.items() if k not in WHERE)])
-            for name, keys in settings.items()
+            " ".join([name, *_told_apart(getattr(opening, "keywords", {}))])
+            for name, opening in self.sources.items()
         ]
         stored = self.write_cache.keywords
         return "; ".join([*sets, "{size_px} px {image_format} {quality}".format(**stored)])
@@ -244,6 +243,16 @@ class PoseDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **order,
         )
+
+
+def _told_apart(keys: Mapping[str, Any]) -> list[str]:
+    """The keys of a source that change its data; the name of a file, unless a mirror has it."""
+    kept = [f"{key}={value}" for key, value in keys.items() if key not in WHERE]
+    if keys.get("source") is not None:
+        file = Path(str(keys["source"])).absolute()
+        if file.stem not in {Path(mirror).stem for mirror in keys.get("mirrors") or ()}:
+            kept.append(f"source={file.name}")
+    return kept
 
 
 def power_of_two(most: int) -> int:

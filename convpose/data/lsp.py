@@ -25,13 +25,8 @@ from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14
 
-# File stems of the archives, the official one first. HR-LSPET (PNG, some numbers left out) may
-# stand for LSPET.
-STEMS = {
-    "lsp": ("lsp_dataset",),
-    "lspet": ("lspet_dataset", "hr-lspet"),
-    "hr_lspet": ("hr-lspet",),
-}
+# File stems of the archives. HR-LSPET does not stand for LSPET: some of its images are left out.
+STEMS = {"lsp": "lsp_dataset", "lspet": "lspet_dataset", "hr_lspet": "hr-lspet"}
 
 # What is subtracted from the coordinates of joints.mat. The files come from MATLAB, whose first
 # pixel is 1, but the data speak for 0: LSP's images are cropped symmetrically around the joints,
@@ -120,27 +115,27 @@ def _locate(
     place = folder if source is None else Path(source).expanduser()
     if source is not None and not place.exists():
         raise DataError(
-            f"data.source={source}: no such file or folder; type the path of {STEMS[name][0]}.zip "
+            f"data.source={source}: no such file or folder; type the path of {STEMS[name]}.zip "
             "or of its unpacked folder"
         )
     layouts = [place] if source is not None or _is_unpacked(place) else []
-    layouts += [place / f for stem in STEMS[name] for f in (f"{stem}.zip", stem)]
+    layouts += [place / f"{STEMS[name]}.zip", place / STEMS[name]]
     for layout in layouts:
         if layout.is_file() or _is_unpacked(layout):
             return layout
     if source is None and mirrors:
-        return download(mirrors, folder / f"{STEMS[name][0]}.zip", sha256)
-    wanted = " or ".join(f"{stem}.zip" for stem in STEMS[name])
+        return download(mirrors, folder / f"{STEMS[name]}.zip", sha256)
     raise DataError(
-        f"{name} not found: looked in {place.absolute()} for joints.mat with images/, for {wanted} "
-        f"and for a folder of that name; type data.source=/path/to/{STEMS[name][0]}.zip, or put "
-        "the file into the folder that the environment variable CONVPOSE_DATA names"
+        f"{name} not found: looked in {place.absolute()} for joints.mat with images/, for "
+        f"{STEMS[name]}.zip and for a folder of that name; type "
+        f"data.source=/path/to/{STEMS[name]}.zip, or put the file into the folder that the "
+        "environment variable CONVPOSE_DATA names"
     )
 
 
 def _is_unpacked(folder: Path) -> bool:
     return (folder / "joints.mat").is_file() or (
-        folder.name in {stem for stems in STEMS.values() for stem in stems}
+        folder.name in STEMS.values()
         and any(folder.glob("*/joints.mat"))  # lspet_dataset/lspet_dataset/joints.mat
     )
 

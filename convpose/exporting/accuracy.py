@@ -39,6 +39,7 @@ def open_data(cfg: DictConfig, network: Network, spec: Spec) -> PoseDataModule:
     if other is None and network.run is not None:
         own = network.run.config
         own.data.split = str(network.run.folder / "splits.json")
+        own.data.train_share = 1.0  # its training part has been reduced
         for source in own.data.sources.values():
             if "folder" in source:  # the archives may lie elsewhere today
                 source.folder = cfg.paths.data

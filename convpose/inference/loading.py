@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.build import build_model, resolve_precision
+from convpose.devices import want_gpu
 from convpose.errors import ConfigError
 from convpose.inference.runtime import AUTOCAST, TorchRuntime
 from convpose.inference.spec import Spec
@@ -77,13 +78,9 @@ def to_runtime(
     Raises:
         ConfigError: an accelerator or a precision that is not there.
     """
-    if accelerator not in ("auto", "cpu", "gpu"):
-        raise ConfigError(f"accelerator={accelerator}: type auto, cpu or gpu")
+    on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
     if precision not in ("auto", "32-true", *AUTOCAST):
         raise ConfigError(f"precision={precision}: type auto, 32-true, {' or '.join(AUTOCAST)}")
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("accelerator=gpu: PyTorch sees no GPU here; type accelerator=cpu")
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     cfg.trainer.accelerator = accelerator
     kind = resolve_precision(cfg) if precision == "auto" else precision
     return TorchRuntime(model, Spec.of(cfg.data), "cuda" if on_gpu else "cpu", kind)

@@ -1,8 +1,8 @@
 """Predicted keypoints of a split as a file: what `convpose.evaluate` writes and scores.
 
 The file is an ``.npz`` with ``image_id`` (N,) str, the file stems (``im1001``), ``keypoints_px``
-(N, K, 2) in pixels of the image file, and optionally ``scores`` (N, K). Whoever can write these
-arrays can be scored, so every way to get them wrong has its own message.
+(N, K, 2) in pixels of the image file, and optionally ``scores`` (N, K), probabilities. Whoever can
+write these arrays can be scored, so every way to get them wrong has its own message.
 """
 
 import zipfile
@@ -28,7 +28,7 @@ class Predictions:
     Attributes:
         image_id: (N,) str, the file stems.
         keypoints_px: (N, K, 2) float32 in pixels of the image file.
-        scores: (N, K) float32, or None.
+        scores: (N, K) float32 from 0 to 1, or None.
     """
 
     image_id: NDArray[np.str_]
@@ -98,7 +98,7 @@ def match(
 
     Raises:
         DataError: another number of keypoints, an id twice, unknown or missing, a value that is NaN
-            or infinite.
+            or infinite, a score that is no probability.
     """
     if predictions.keypoints_px.shape[1] != skeleton.num_keypoints:
         raise DataError(
@@ -128,6 +128,12 @@ def match(
     _check_finite("keypoints_px", predictions.keypoints_px, found, skeleton, where)
     if predictions.scores is not None:
         _check_finite("scores", predictions.scores, found, skeleton, where)
+        low, high = predictions.scores.min(), predictions.scores.max()
+        if low < 0 or high > 1:
+            raise DataError(
+                f"{where}: 'scores' go from {low:.3g} to {high:.3g}. Save probabilities from 0 to "
+                "1, or leave the array out if they are none."
+            )
     order = [row[image_id] for image_id in image_ids]
     scores = None if predictions.scores is None else predictions.scores[order]
     return Predictions(predictions.image_id[order], predictions.keypoints_px[order], scores)

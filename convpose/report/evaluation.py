@@ -1,6 +1,7 @@
 """The report of an evaluation: predictions, measures, tables, plots and galleries in a folder."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from rich.console import Console
 from convpose.build import build_datamodule, build_model, resolve_precision
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.splits import STAGES
+from convpose.devices import want_gpu
 from convpose.errors import ConfigError
 from convpose.geometry import transform
 from convpose.metrics.functional import HIT
@@ -38,6 +40,8 @@ from convpose.run import Run
 from convpose.scoring import Truth, predict
 from convpose.skeleton import LSP14
 
+log = logging.getLogger(__name__)
+
 
 def evaluate(cfg: DictConfig) -> float:
     """Score what ``cfg.run`` or ``cfg.predictions`` names.
@@ -49,8 +53,8 @@ def evaluate(cfg: DictConfig) -> float:
         PCK@0.2.
 
     Raises:
-        ConfigError: neither or both named, an unknown split, or a file of predictions without
-            data.
+        ConfigError: neither or both named, an unknown split or accelerator, or a file of
+            predictions without data.
         DataError, ModelError: see `Predictions`, `Run` and the data.
     """
     if (cfg.run is None) == (cfg.predictions is None):
@@ -76,6 +80,7 @@ def evaluate(cfg: DictConfig) -> float:
 
 def evaluate_run(cfg: DictConfig) -> float:
     """Rebuild a run's network, predict the split and write the report into the run's folder."""
+    gpu = want_gpu(cfg.accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
     run = Run.find(Path(cfg.run))
     trained = evaluated_config(run, cfg)
     other = cfg.get("data")
@@ -83,9 +88,12 @@ def evaluate_run(cfg: DictConfig) -> float:
     checkpoint = run.checkpoint(cfg.checkpoint)
     datamodule = build_datamodule(trained)
     datamodule.setup()
+    if other is not None and (seen := seen_in_training(run, other, datamodule.split[cfg.split])):
+        split_name += f" ({seen:,} of these images were trained on)"
+        count = len(datamodule.split[cfg.split])
+        log.warning("the run was trained on %d of these %d images; leave data= out", seen, count)
     model = build_model(trained)
     load_checkpoint(model, checkpoint)
-    gpu = cfg.accelerator != "cpu" and torch.cuda.is_available()
     looks = TestTime(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
     device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)
     start = time.perf_counter()
@@ -95,6 +103,7 @@ def evaluate_run(cfg: DictConfig) -> float:
         ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
         print(f"{looks}: {looks.passes} looks at each crop, {ms:.1f} ms an image with loading")
     name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
+    name += "" if cfg.checkpoint == "best" else f"_{checkpoint.stem}"
     name += f"_{str(looks).replace(',', '').replace(' ', '_')}" if str(looks) else ""
     folder = Path(cfg.output or run.folder / f"evaluate_{name}")
     truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
@@ -102,7 +111,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
     history = run.folder / "metrics.csv"
     if history.is_file():
-        title = f"Training of {run.folder.parent.name}, {'+'.join(trained.data.sources)}"
+        title = f"Training of {run.folder.parent.name}, {'+'.join(run.config.data.sources)}"
         figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
         save_figure(figure, folder / "training.png")
     split_name = f"{split_name}, {looks}" if str(looks) else split_name
@@ -117,6 +126,7 @@ def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
     trained, other = run.config, cfg.get("data")
     if other is None:
         trained.data.split = str(run.folder / "splits.json")
+        trained.data.train_share = 1.0  # its training part has been reduced
         for source in trained.data.sources.values():
             if "folder" in source:  # the archives may lie elsewhere today
                 source.folder = cfg.paths.data
@@ -132,6 +142,21 @@ def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
         trained.model.weights = None  # the checkpoint has them
     trained.trainer.accelerator = cfg.accelerator
     return trained
+
+
+def seen_in_training(run: Run, data: DictConfig, image_ids: Sequence[str]) -> int:
+    """How many of these images of other data a run was trained on, by their ids.
+
+    The ids of drawn people are numbers, which say nothing if the seed is another.
+    """
+    seeds = [
+        {source.seed for source in d.sources.values() if source and "seed" in source}
+        for d in (run.config.data, data)
+    ]
+    splits = run.folder / "splits.json"
+    if (all(seeds) and seeds[0] != seeds[1]) or not splits.is_file():
+        return 0
+    return len({*json.loads(splits.read_text("utf-8"))["train"]} & {*image_ids})
 
 
 def write_report(
@@ -182,11 +207,11 @@ def write_report(
         error_histogram(errors, errors_of_mean, "torso diameters", 2.0, protocol),
         folder / "error_histogram.png",
     )
-    write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
+    drawn = write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
     console = Console()
     for table in (*report[:2], leaning):
         console.print(table.to_rich())
-    pictures = "; look at sample.png" if cfg.gallery else ""
+    pictures = "; look at sample.png" if drawn else ""
     console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)
     return float(measures["pck@0.2"])
 
@@ -198,11 +223,14 @@ def write_galleries(
     datamodule: PoseDataModule,
     cfg: DictConfig,
     folder: Path,
-) -> None:
-    """Contact sheets: a random sample, and the images with the largest and smallest mean error."""
-    if cfg.gallery == 0:
-        return
+) -> bool:
+    """Contact sheets: a random sample, and the images with the largest and smallest mean error.
+
+    Returns whether any were drawn: without a torso an image has no error to be ranked by.
+    """
     counted = np.flatnonzero(np.isfinite(errors).any(axis=1))
+    if cfg.gallery == 0 or not len(counted):
+        return False
     order = counted[np.argsort(-np.nanmean(errors[counted], axis=1))]
     predicted = truth.to_unit(predicted_px)
     sample = np.random.default_rng(0).permutation(counted)
@@ -214,6 +242,7 @@ def write_galleries(
         poses = [predicted[i].float() for i in positions]
         sheet = gallery(dataset, positions, datamodule.skeleton, poses, notes)
         PillowImage.fromarray(sheet).save(folder / f"{name}.png")
+    return True
 
 
 def _nan_to_null(value: Any) -> Any:

@@ -166,6 +166,17 @@ class TestRoundTrip:
         assert low.path.stat().st_size < 0.5 * high.path.stat().st_size
 
 
+class TestChecksum:
+    def test_it_is_the_same_however_many_bytes_are_read_at_a_time(self, copied, monkeypatch):
+        monkeypatch.setattr("convpose.data.cache.CHUNK", 1000)
+        CropCache(copied, BOX, CONTENTS)
+        content = bytearray(copied.read_bytes())
+        content[-1000] ^= 1  # of the last pixels, in a slice after the first
+        copied.write_bytes(content)
+        with pytest.raises(DataError, match="checksum does not match"):
+            CropCache(copied, BOX, CONTENTS)
+
+
 class TestProcesses:
     def test_a_pickled_cache_opens_its_file_again(self, source, written):
         cache = CropCache(written, BOX, CONTENTS)

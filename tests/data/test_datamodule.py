@@ -265,12 +265,26 @@ class TestCache:
         def opening(**keys):
             return dotted_source()
 
-        here = partial(opening, name="lspet", source="/a.zip", folder="/x", mirrors=[], sha256="1")
-        there = partial(opening, name="lspet", source=None, folder="/y", mirrors=["u"], sha256=None)
+        sent = ["http://u/lspet.zip"]
+        here = partial(opening, name="lspet", source="/a/lspet", folder="/x", mirrors=sent)
+        there = partial(opening, name="lspet", source=None, folder="/y", mirrors=["u"], sha256="1")
         contents = {datamodule({"lspet": s}).contents for s in (here, there)}
         assert contents == {"lspet name=lspet; 224 px jpeg 90"}
         both = {"lsp": partial(opening, name="lsp"), "lspet": here}
         assert datamodule(both).contents == "lsp name=lsp; lspet name=lspet; 224 px jpeg 90"
+
+    def test_a_file_of_another_name_is_other_data(self, tmp_path):
+        def opening(source):
+            return dotted_source()
+
+        path = str(tmp_path / "crops")
+        ready(sources={"csv": partial(opening, source="/x/a.csv")}, cache=path)
+        ready(sources={"csv": partial(opening, source="/y/a.csv")}, cache=path)
+        message = (
+            r"holds csv source=a\.csv; .*, the configuration asks for csv source=b\.csv; .*delete"
+        )
+        with pytest.raises(DataError, match=message):
+            ready(sources={"csv": partial(opening, source="/x/b.csv")}, cache=path)
 
 
 class TestRefused:

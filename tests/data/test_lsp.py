@@ -93,7 +93,7 @@ def test_numbers_may_be_left_out_in_the_png_edition_only(tmp_path):
     png = cv2.imencode(".png", np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.uint8))[1].tobytes()
     numbers = [1, 2, 3, 5, 8, 9, 10, 13]
     high_resolution = {f"im{n:05d}.png": png for n in numbers} | {"joints.mat": files["joints.mat"]}
-    source = LspSource("lspet", write_folder(tmp_path / "hr-lspet", high_resolution), tmp_path)
+    source = LspSource("hr_lspet", write_folder(tmp_path / "hr-lspet", high_resolution), tmp_path)
     assert [a.image_id for a in source.annotations] == [f"im{n:05d}" for n in numbers]
     assert source.read_image(7)[0].shape == (HEIGHT_PX, WIDTH_PX, 3)
 
@@ -125,9 +125,7 @@ def test_hr_lspet_is_lspet_in_another_resolution(tmp_path):
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["source", "folder"])
-@pytest.mark.parametrize(
-    "place", ["lspet_dataset.zip", "hr-lspet.zip", "lspet_dataset", "lspet_dataset/top", "."]
-)
+@pytest.mark.parametrize("place", ["lspet_dataset.zip", "lspet_dataset", "lspet_dataset/top", "."])
 def test_zips_and_folders_are_found(tmp_path, place, given):
     write = write_zip if place.endswith("zip") else write_folder
     write(tmp_path / place, fake_files("lspet"))
@@ -151,11 +149,12 @@ def test_without_data_the_mirrors_are_asked(tmp_path, monkeypatch):
 
 
 def test_nothing_found_says_what_was_looked_for_and_what_to_type(tmp_path):
+    write_zip(tmp_path / "hr-lspet.zip", fake_files("lspet"))  # has its own name and split
     with pytest.raises(DataError) as caught:
         LspSource("lspet", None, tmp_path)
     message = str(caught.value)
     assert message.startswith(f"lspet not found: looked in {tmp_path} for joints.mat with images/")
-    assert "lspet_dataset.zip or hr-lspet.zip" in message
+    assert "for lspet_dataset.zip and for a folder" in message
     assert "type data.source=/path/to/lspet_dataset.zip" in message
     assert "CONVPOSE_DATA" in message
 

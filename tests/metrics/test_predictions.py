@@ -147,6 +147,11 @@ WRONG_ROWS = {
     ),
     "inf": (with_value(np.inf), "right_wrist of im1002"),
     "nan score": (with_score(np.nan), "'scores' are NaN or infinite, first head_top of im1003"),
+    "logits": (
+        with_score(29),
+        " to 29. Save probabilities from 0 to 1, or leave the array out",
+    ),
+    "below 0": (with_score(-0.1), "'scores' go from -0.1 to"),
     "coco": (
         Predictions(np.array(IDS), np.zeros((3, 17, 2), np.float32)),
         "has 17 keypoints per image, lsp14 has 14: right_ankle",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convpose.errors import ConfigError, ModelError
+from convpose.errors import ModelError
 from convpose.inference.runtime import Runtime, TorchRuntime
 from convpose.inference.spec import Spec
 
@@ -92,16 +92,3 @@ def broken(path: Path, kind: str, error: Exception) -> ModelError:
     """The error for a file that its engine cannot read."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ModelError(f"weights={path}: not a readable {kind} file ({reason})")
-
-
-def want_gpu(accelerator: str, there: bool, remedy: str) -> bool:
-    """Whether to compute on the GPU.
-
-    Raises:
-        ConfigError: an unknown accelerator, or a GPU that the engine does not have.
-    """
-    if accelerator not in ("auto", "cpu", "gpu"):
-        raise ConfigError(f"accelerator={accelerator}: type auto, cpu or gpu")
-    if accelerator == "gpu" and not there:
-        raise ConfigError(f"accelerator=gpu: {remedy}; type accelerator=cpu")
-    return accelerator != "cpu" and there

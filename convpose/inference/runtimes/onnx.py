@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.devices import want_gpu
 from convpose.extras import require
 from convpose.inference.runtimes.exported import (
     INPUT,
@@ -15,7 +16,6 @@ from convpose.inference.runtimes.exported import (
     ExportedRuntime,
     broken,
     check_file,
-    want_gpu,
 )
 
 ERROR = 3  # of ONNX Runtime's log levels; what fails is raised as well

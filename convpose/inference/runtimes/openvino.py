@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.devices import want_gpu
 from convpose.extras import require
 from convpose.inference.runtimes.exported import (
     INPUT,
@@ -16,7 +17,6 @@ from convpose.inference.runtimes.exported import (
     ExportedRuntime,
     broken,
     check_file,
-    want_gpu,
 )
 
 

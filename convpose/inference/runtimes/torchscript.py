@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from convpose.devices import want_gpu
 from convpose.inference.runtime import TorchRuntime
-from convpose.inference.runtimes.exported import KEY, broken, check_file, read_spec, want_gpu
+from convpose.inference.runtimes.exported import KEY, broken, check_file, read_spec
 
 
 def load_torchscript(
