@@ -178,11 +178,12 @@ def build_trainer(
 
 
 def resolve_precision(cfg: DictConfig) -> str:
-    """``trainer.precision=auto``: bf16 where the hardware multiplies it, else 32-bit."""
+    """``trainer.precision=auto``: bf16 where the hardware multiplies it, else fp16 or 32-bit."""
     if cfg.trainer.precision != "auto":
         return str(cfg.trainer.precision)
     if cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if bf16 else "16-mixed"
     amx = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bf16-mixed" if amx else "32-true"
 

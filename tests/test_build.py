@@ -20,6 +20,7 @@ from convpose.build import (
     resolve_precision,
 )
 from convpose.errors import ConfigError, ModelError
+from convpose.speed.network import half_is_worth_it
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,17 @@ def test_precision_auto_asks_the_hardware(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda a=avx512: bool(a))
         assert resolve_precision(cfg) == expected
     assert resolve_precision(tiny_config("trainer.precision=64-true")) == "64-true"
+
+
+def test_precision_auto_wants_no_emulated_bf16(monkeypatch):
+    """Torch says that an old GPU supports it, which it does one number after the other."""
+    cfg = tiny_config("trainer.precision=auto", "trainer.accelerator=auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert resolve_precision(cfg) == "16-mixed"
+    assert not half_is_worth_it(torch.device("cuda"))
 
 
 def test_a_source_that_nothing_reads_is_refused():

@@ -1,5 +1,6 @@
 """A cascade over a run folder: built, trained, continued, evaluated without its start's run."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,14 +11,17 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
 from tiny import TINY, assert_same, assert_same_run, saved
+from torch import nn
 
 from convpose.application import conf_folder
 from convpose.build import build_datamodule, build_model
 from convpose.errors import ConfigError, ModelError
+from convpose.metrics.predictions import Predictions
 from convpose.models.cascade import Cascade
 from convpose.models.weights import load_checkpoint
 from convpose.report.evaluation import evaluate
 from convpose.run import Run
+from convpose.scoring import predict
 from convpose.training.fit import train
 
 SMALL = (
@@ -85,8 +89,18 @@ def test_a_continued_cascade_is_the_unbroken_one(
     assert_same_run(tmp_path, second)
 
 
+def predict_elsewhere(model: nn.Module, *args) -> Predictions:
+    """As on a GPU, where `predict` leaves the network: here on a device without numbers."""
+    predictions, here = predict(model, *args), copy.deepcopy(model)
+    model.to("meta").cpu = lambda: model.__dict__.update(here.__dict__)
+    return predictions
+
+
 @pytest.mark.parametrize("starts", ["simulated", "real"])
-def test_a_training_learns_from_its_starts(starts: str, unbroken: Path, tmp_path: Path) -> None:
+def test_a_training_learns_from_its_starts(
+    starts: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convpose.training.starts.predict", predict_elsewhere)
     folder = tmp_path / starts
     train(config(f"model.run={unbroken}", f"model.starts={starts}", "trainer.max_epochs=1"), folder)
     own = saved(folder)["state_dict"]

@@ -32,6 +32,7 @@ def arguments(archive, *overrides):
         *("data=lspet", f"data.source={archive}", "data.input_size_px=32", "data.num_workers=0"),
         *("data.batch_size=2", "model.depth=11", "model.width=0.0625", "model.dropout=0.5"),
         *("trainer.max_epochs=2", "callbacks.preview.every_epochs=1", "optimizer.lr=0.05"),
+        *("callbacks=[default,freeze]", "callbacks.freeze.epochs=1"),  # each epoch another training
         *overrides,
     )
 

@@ -60,6 +60,16 @@ def test_every_command_of_a_script_composes(script, tmp_path):
             compose(application, keys)
 
 
+def test_no_training_starts_when_the_time_is_over(tmp_path, monkeypatch):
+    """And the pace is not that of an earlier call."""
+    earlier = tmp_path / "runs/003-heads-pace/run/metrics.csv"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    monkeypatch.setenv("END_S", "0")
+    assert commands(EXPERIMENTS / "003-models" / "gpu.sh", tmp_path) == []
+    assert not earlier.exists()
+
+
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_every_study_has_its_page_and_its_line(study):
     page = (study / "README.md").read_text("utf-8")

@@ -162,7 +162,7 @@ def current_device() -> torch.device:
 def half_is_worth_it(device: torch.device) -> bool:
     """Whether the device multiplies bf16; see `convpose.build.resolve_precision`."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

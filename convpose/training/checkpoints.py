@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from convpose import atomic
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 class BestAndLast(Checkpoint):
@@ -49,6 +49,8 @@ class BestAndLast(Checkpoint):
         """Save the untrained network: an interruption in the first epoch leaves something too."""
         # a run that goes on from the previous one must not overwrite it with the damaged last one
         self._last_is_damaged = Path(str(trainer.ckpt_path)).name == PREVIOUS
+        if not (Path(trainer.default_root_dir) / "checkpoints" / BEST).is_file():
+            self.best = None  # of another folder, whose best this one must not be left without
         if trainer.current_epoch == 0:
             self._save(trainer, best=False)
 
@@ -67,7 +69,7 @@ class BestAndLast(Checkpoint):
         if not trainer.is_global_zero:
             return
         if best:
-            atomic.duplicate(new, folder / "best.ckpt")
+            atomic.duplicate(new, folder / BEST)
         if last.exists() and not self._last_is_damaged:
             atomic.duplicate(last, folder / PREVIOUS)
         new.replace(last)

@@ -22,7 +22,8 @@ def fit(
     """Lightning's fit, with advice for what may happen to it.
 
     Raises:
-        ConfigError: what Lightning refuses only now, or a network that cannot be compiled.
+        ConfigError: what Lightning refuses only now, a network that cannot be compiled, or one
+            whose gradients several processes would wait for in vain.
         ModelError: out of memory.
         SystemExit: 130 after Ctrl-C and 143 after SIGTERM, when the run folder is in order.
     """
@@ -44,6 +45,12 @@ def fit(
                 f"out of memory with {size} at data.input_size_px={datamodule.input_size_px}; "
                 "halve data.batch_size and double trainer.accumulate_grad_batches, or type "
                 "data.batch_size=auto or trainer.precision=bf16-mixed"
+            ) from error
+        if "not used in producing the loss" in str(error):
+            raise ConfigError(
+                "trainer.strategy=ddp: the head leaves out features of this network, whose "
+                "gradients the processes wait for; type "
+                "trainer.strategy=ddp_find_unused_parameters_true"
             ) from error
         if loader_killed(error):
             raise ModelError(

@@ -36,7 +36,7 @@ from convpose.training.epoch_report import EpochBar, EpochReport, tensorboard
 from convpose.training.module import HEADLINE, LOWER_IS_BETTER
 from convpose.training.processes import StopTogether, check_processes
 from convpose.training.rate import find_learning_rate
-from convpose.training.resume import check_checkpoint, checkpoint_to_resume
+from convpose.training.resume import check_checkpoint, check_optimizer, checkpoint_to_resume
 from convpose.training.starts import measure_starts
 from convpose.trust import find_target
 
@@ -79,6 +79,8 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
     datamodule = build_datamodule(cfg)
     module = build_module(cfg, build_model(cfg))
     epochs = check_checkpoint(checkpoint, module, cfg.trainer.max_epochs) if checkpoint else 0
+    if checkpoint:
+        check_optimizer(checkpoint, module)
     report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, {})
     all_callbacks = [*build_callbacks(cfg, report), *callbacks, StopTogether()]
     logger = build_logger(cfg, folder, purge_step=epochs if checkpoint else None)

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
+from torch.optim import Optimizer
 
 from convpose.errors import ConfigError
 
@@ -25,12 +26,21 @@ class FreezeBackbone(Callback):
                 "training"
             )
         self.epochs = epochs
+        self._frozen: list[nn.Parameter] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze or thaw; also after a resume, which starts at its own epoch."""
         module: Any = pl_module
         backbone: nn.Module = module.model.backbone
         frozen = self.epochs is None or trainer.current_epoch < self.epochs
-        backbone.requires_grad_(not frozen)
-        if frozen:
-            backbone.eval()
+        # several processes wait for each other's gradients of all that they began with
+        backbone.requires_grad_(not frozen or trainer.world_size > 1)
+        backbone.train(not frozen)  # Lightning leaves the mode as it is
+        self._frozen = [*backbone.parameters()] if frozen else []
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Leave what is frozen out of the step, and out of the clipped norm."""
+        for parameter in self._frozen:
+            parameter.grad = None

@@ -3,6 +3,7 @@
 import logging
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from convpose.errors import ConfigError, ModelError
 from convpose.models.weights import read_weights
 from convpose.training.checkpoints import LAST, PREVIOUS
+from convpose.training.module import PoseModule
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
         How many epochs it has behind it.
 
     Raises:
-        ModelError: of another network, or of more epochs.
+        ModelError: of another network, of more epochs, or of weights alone.
     """
     saved, own = read_weights(path), module.state_dict()
     misfits = [k for k in {**own, **saved} if k not in own or k not in saved]
@@ -92,7 +94,7 @@ def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
             f"missing, left over or of another shape, the first is {misfits[0]}; type the model, "
             "head and data.input_size_px keys of its run"
         )
-    content = torch.load(path, weights_only=True, mmap=True)
+    content = _read(path)
     epochs: int = content["epoch"] + 1 if content.get("global_step") else 0
     if epochs > max_epochs:
         raise ModelError(
@@ -100,3 +102,47 @@ def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
             f"trainer.max_epochs={epochs} or more"
         )
     return epochs
+
+
+def check_optimizer(path: Path, module: PoseModule) -> None:
+    """Hold a checkpoint's optimizer against the module's, and say what it keeps of its own.
+
+    Raises:
+        ModelError: another optimizer, or other groups of parameters.
+    """
+    own = module.optimizer(module.parameter_groups(module.model, module.loss))
+    typed = [dict(group, lr=group["lr"] * group["lr_factor"]) for group in own.param_groups]
+    saved = _read(path)["optimizer_states"][0]
+    try:
+        own.load_state_dict(saved)  # it adds the keys of a newer torch
+        fits = all(
+            new.keys() >= old.keys() for new, old in zip(own.param_groups, typed, strict=True)
+        )
+    except (ValueError, KeyError):
+        fits = False
+    if not fits:
+        raise ModelError(
+            f"ckpt_path={path}: the checkpoint of another optimizer or of other groups of "
+            "parameters; type the optimizer and parameters keys of its run, or weights=FILE "
+            "instead, which starts afresh from its weights"
+        )
+    kept = [dict(group, lr=group["initial_lr"]) for group in saved["param_groups"]]
+    changes = dict.fromkeys(
+        f"{key}={old[key]}, not {new[key]}"
+        for old, new in zip(kept, typed, strict=True)
+        for key in new
+        if key in old and key not in ("params", "lr_factor") and old[key] != new[key]
+    )
+    if changes:
+        log.warning("ckpt_path=%s: its optimizer goes on with %s", path, "; ".join(changes))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, also of one that a GPU has written."""
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if "optimizer_states" not in content:
+        raise ModelError(
+            f"ckpt_path={path}: weights without the state of a training; type weights={path}"
+        )
+    state: dict[str, Any] = content
+    return state

@@ -28,6 +28,7 @@ def measure_starts(
     if not isinstance(model, Cascade):
         return ""
     predictions = predict(model.start, datamodule.loader("val"), device, precision)
+    model.start.cpu()  # where the rest of the network still is
     truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     predicted = truth.to_unit(predicted_px)

@@ -22,12 +22,13 @@ each=()
 for seed in ${SEEDS:-0 1 2}; do each+=("seed=$seed"); done
 
 train() {  # FOLDER OVERRIDE…: all runs of the part, until END_S at the latest
-  local folder=$1 jobs=() one name failed=0
+  local folder=$1 jobs=() one name failed=0 left=$((end_s - SECONDS))
+  ((left > 0)) || { echo "END_S=$end_s is over: no time for $folder" >&2; exit 1; }  # 0 would be no limit
   for one in "${each[@]}"; do
     name="${one//[^a-z0-9]/-}"
     mkdir -p "$folder"
     # shellcheck disable=SC2086  # words are overrides
-    timeout --signal TERM "$((end_s - SECONDS))" $python -m convpose.train $common $one "${@:2}" \
+    timeout --signal TERM "$left" $python -m convpose.train $common $one "${@:2}" \
       hydra.run.dir="$folder/$name" >"$folder/$name.log" 2>&1 &
     jobs+=($!)
   done
@@ -74,6 +75,7 @@ case $part in
   *) echo "$part: expected cache, small, best, regression, heads or score" >&2; exit 2 ;;
 esac
 common+=" data.num_workers=$((($(nproc) - ${#each[@]}) / ${#each[@]}))"
+rm -rf "$runs-pace"  # of an earlier call
 train "$runs-pace" trainer.max_epochs=3 "${@:2}"
 epochs=$(tail -qn 1 "$runs-pace"/*/metrics.csv | awk -F, -v s="$train_s" '$NF > slow {slow = $NF} END {n = int(s / slow / 2) * 2; print n < 2 ? 2 : n}')
 echo "epochs: $epochs, ${train_s} s in all by the slowest run's pace; ${SECONDS} s are gone"

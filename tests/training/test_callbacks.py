@@ -1,14 +1,19 @@
-"""The report of an epoch, on its own."""
+"""The report of an epoch and the moving average of the weights, on their own."""
 
 import csv
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from convpose.report.history import read_history
+from convpose.training.ema import Ema
 from convpose.training.epoch_report import EpochBar, EpochReport, _line, tensorboard
 
 
@@ -177,3 +182,59 @@ def test_the_bar_counts_as_the_report_does(monkeypatch):
 
 def test_no_writer_without_a_logger():
     assert tensorboard(SimpleNamespace(is_global_zero=True, logger=None)) is None
+
+
+class Weights(LightningModule):
+    """Weights, statistics and a counter, as a network with batch norm has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+
+    def step(self):
+        """Somewhere else."""
+        with torch.no_grad():
+            for value in (*self.parameters(), *self.layers[1].buffers()):
+                value.add_(torch.rand_like(value) if value.is_floating_point() else 10)
+
+
+def test_the_moving_average_is_that_of_the_formula():
+    ema, network, expected = Ema(decay=0.75), Weights(), {}
+    ema.setup(None, network, "fit")
+    for step in range(1, 5):
+        network.step()
+        ema.on_train_batch_end(SimpleNamespace(global_step=step), network, None, None, 0)
+        for name, value in network.state_dict().items():
+            before = expected.get(name, value)  # the first step's weights are the first average
+            expected[name] = (0.75 * before + 0.25 * value).to(value.dtype)
+    content = {"state_dict": network.state_dict()}
+    ema.on_save_checkpoint(None, network, content)
+    assert content["state_dict"].keys() == expected.keys()
+    for name, value in content["state_dict"].items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_the_moving_average_takes_few_operations():
+    """A GPU spends more time on starting small ones than on doing them."""
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            counted.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    counted, network, ema = [], Weights(), Ema()
+    ema.setup(None, network, "fit")
+    for step in (1, 2):
+        counted.clear()
+        with Count():
+            ema.on_train_batch_end(SimpleNamespace(global_step=step), network, None, None, 0)
+    assert sum("lerp" in name for name in counted) == 1, "for all tensors at once"
+
+
+def test_earlier_runs_continue_with_their_moving_average():
+    old = EMAWeightAveraging(decay=0.9)
+    old._latest_update_step = 7
+    new = Ema(decay=0.9)
+    assert new.state_key == old.state_key
+    new.load_state_dict(old.state_dict())
+    assert new.state_dict() == {"latest_update_step": 7}

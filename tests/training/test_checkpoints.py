@@ -77,6 +77,15 @@ def test_a_continued_run_remembers_its_best(tmp_path):
     assert kept(tmp_path) == {"best.ckpt": 0, "last.ckpt": 2, "previous.ckpt": 1}
 
 
+def test_a_run_that_goes_on_in_another_folder_has_its_own_best(tmp_path):
+    first, second = BestAndLast("val/loss", "min"), BestAndLast("val/loss", "min")
+    Training(tmp_path / "first").run(first, 0.1)
+    second.load_state_dict(first.state_dict())
+    last = str(tmp_path / "first" / "checkpoints" / "last.ckpt")
+    Training(tmp_path / "second", epoch=1, ckpt_path=last).run(second, 0.3, 0.2, 0.4)
+    assert kept(tmp_path / "second")["best.ckpt"] == 2, "the first folder's is not here"
+
+
 def test_a_damaged_last_one_does_not_become_the_previous_one(tmp_path):
     Training(tmp_path).run(BestAndLast("val/loss", "min"), 0.3, 0.2)
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"damaged")

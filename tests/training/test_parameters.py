@@ -1,5 +1,7 @@
 """Parameter groups: every parameter once, at its own rate."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning import Trainer
@@ -91,6 +93,25 @@ def test_a_frozen_backbone_stays_until_it_is_thawed(tmp_path):
     assert all(torch.equal(frozen[k], start[k]) for k in backbone), "statistics included"
     assert not torch.equal(frozen["head.output.weight"], start["head.output.weight"])
     assert not torch.equal(thawed[backbone[0]], frozen[backbone[0]])
+    means = [k for k in backbone if "running_mean" in k]
+    assert not any(torch.equal(thawed[k], frozen[k]) for k in means), "they learn again"
+
+
+def test_several_processes_freeze_by_leaving_gradients_out():
+    """Which they exchange all the same: each waits for those of every parameter."""
+    network, freeze = Network(), FreezeBackbone(epochs=1)
+    start = {k: v.clone() for k, v in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)
+    for epoch in (0, 1):
+        trainer = SimpleNamespace(world_size=2, current_epoch=epoch)
+        freeze.on_train_epoch_start(trainer, SimpleNamespace(model=network))
+        network.head(network.backbone(torch.rand(4, 2))).sum().backward()
+        assert all(p.grad is not None for p in network.parameters())
+        freeze.on_before_optimizer_step(trainer, None, optimizer)
+        optimizer.step()
+        moved = {k for k, v in network.state_dict().items() if not torch.equal(v, start[k])}
+        assert any(k.startswith("head.") for k in moved)
+        assert any(k.startswith("backbone.") for k in moved) == (epoch == 1)
 
 
 def test_freezing_for_no_epoch_is_refused():

@@ -109,6 +109,18 @@ def test_a_scheduler_ends_all_processes_at_once(monkeypatch):
     assert handlers[signal.SIGTERM] == signal.SIG_IGN, "a second one does not disturb the end"
 
 
+def test_processes_that_wait_for_gradients_that_no_step_has():
+    def unused(*_, **__):
+        raise RuntimeError("It looks like … parameters that were not used in producing the loss")
+
+    beside, datamodule = trainer(), SimpleNamespace(batch_size=8)
+    beside.fit = unused
+    with pytest.raises(
+        ConfigError, match=r"ddp: the head leaves out.*type trainer\.strategy=ddp_f"
+    ):
+        endings.fit(beside, None, datamodule, None)
+
+
 @pytest.mark.parametrize(
     ("started_by", "first", "code"),
     [

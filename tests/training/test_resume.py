@@ -12,12 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 from torch import nn
 
-from convpose.build import build_model
+from convpose.build import build_model, build_module
 from convpose.errors import ConfigError, ModelError
 from convpose.report.history import read_history
 from convpose.training.alarms import NanGuard
 from convpose.training.checkpoints import BestAndLast
-from convpose.training.resume import check_checkpoint, checkpoint_to_resume
+from convpose.training.resume import check_checkpoint, check_optimizer, checkpoint_to_resume
 
 
 class CutOff(BaseException):
@@ -67,6 +67,10 @@ def test_early_stopping_remembers_across_a_break(tmp_path, monkeypatch):
     cut_off(monkeypatch, tmp_path, 2, *overrides)
     tiny_run(tmp_path, *overrides, "ckpt_path=last")
     assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2]
+    tiny_run(tmp_path, *overrides, "ckpt_path=last")
+    assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2], "it stays stopped"
+    tiny_run(tmp_path, *overrides, "ckpt_path=last", "callbacks.early_stopping.patience=3")
+    assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2, 3], "unless it may wait longer"
 
 
 def test_a_finished_run_has_its_result_at_once(unbroken, tmp_path):
@@ -174,6 +178,52 @@ def test_the_epochs_behind_a_checkpoint(unbroken, tmp_path, monkeypatch):
     assert [check_checkpoint(path, module, max_epochs=4) for path in kept] == [3, 4]
     cut_off(monkeypatch, tmp_path, 0)
     assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt", module, max_epochs=1) == 0
+
+
+def on_a_gpu(path: Path, copy: Path) -> Path:
+    """A checkpoint as a GPU writes it."""
+    content = torch.load(path, weights_only=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(content, copy)
+    return copy
+
+
+def test_a_checkpoint_of_a_gpu_continues_without_one(unbroken, tmp_path):
+    path = on_a_gpu(unbroken / "checkpoints" / "last.ckpt", tmp_path / "gpu.ckpt")
+    cfg = tiny_config()
+    module = build_module(cfg, build_model(cfg))
+    assert check_checkpoint(path, module, max_epochs=4) == 4
+    check_optimizer(path, module)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["optimizer=adamw", "parameters.backbone_lr=0.1", "parameters.decay_norms=true"],
+)
+def test_the_checkpoint_of_another_optimizer(override, unbroken):
+    cfg = tiny_config(override)
+    with pytest.raises(
+        ModelError, match=r"of another optimizer or of other groups.*type the optimizer and param"
+    ):
+        check_optimizer(unbroken / "checkpoints" / "last.ckpt", build_module(cfg, build_model(cfg)))
+
+
+def test_a_rate_that_has_no_effect_is_said(unbroken, caplog):
+    path = unbroken / "checkpoints" / "last.ckpt"
+    for override in ("optimizer.lr=0.5", "optimizer.lr=0.25"):
+        cfg = tiny_config(override)
+        check_optimizer(path, build_module(cfg, build_model(cfg)))
+    (record,) = caplog.records
+    assert record.getMessage() == f"ckpt_path={path}: its optimizer goes on with lr=0.5, not 0.25"
+
+
+def test_weights_alone_are_not_continued(unbroken, tmp_path):
+    weights = {"state_dict": saved(unbroken)["state_dict"]}
+    torch.save(weights, tmp_path / "weights.ckpt")
+    model = nn.ModuleDict({"model": build_model(tiny_config())})
+    with pytest.raises(ModelError, match=r"without the state of a training; type weights=.*ckpt$"):
+        check_checkpoint(tmp_path / "weights.ckpt", model, max_epochs=4)
 
 
 def test_tensorboard_forgets_what_is_repeated(unbroken, tmp_path, monkeypatch):
