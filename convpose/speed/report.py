@@ -84,8 +84,9 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
     for key, lowest in LOWEST.items():
         value = OmegaConf.select(cfg, key)
         for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and (not fits(number, float) or number < lowest):
-                raise ConfigError(f"{key}={value}: expected numbers from {lowest} up")
+            if number is not None and (not fits(number, type(lowest)) or number < lowest):
+                whole = "whole numbers" if isinstance(lowest, int) else "a number"
+                raise ConfigError(f"{key}={value}: expected {whole} from {lowest} up")
     if cfg.output is not None:
         check_output(Path(cfg.output).parent)
     return list(parts)

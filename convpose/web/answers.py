@@ -1,5 +1,6 @@
 """What the page answers: a visitor's file in, a drawing, a table and a JSON file out."""
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -35,8 +36,9 @@ class AnswerFolders:
         """An empty folder."""
         root = Path(self._root.name)
         for old in root.iterdir():
-            if old.stat().st_mtime < time.time() - KEPT_S:
-                shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another visitor's answer was faster
+                if old.stat().st_mtime < time.time() - KEPT_S:
+                    shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=root))
 
 

@@ -107,13 +107,17 @@ def test_what_is_no_clip_is_refused_by_its_name(networks, run, tmp_path):
     assert str(tmp_path) not in str(error.value)
 
 
-def test_answers_do_not_pile_up():
+def test_answers_do_not_pile_up(monkeypatch):
     folders = AnswerFolders()
     old, young = folders.new(), folders.new()
     (old / "clip.mp4").touch()
     os.utime(old, (0, time.time() - KEPT_S - 60))
     new = folders.new()
     assert sorted(new.parent.iterdir()) == sorted([young, new])
+    listed = [new.parent / "gone", new]
+    monkeypatch.setattr(Path, "iterdir", lambda self: listed)
+    assert folders.new().is_dir(), "a folder that another answer took away meanwhile"
+    monkeypatch.undo()
     del folders
     gc.collect()
     assert not new.parent.exists()
