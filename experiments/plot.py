@@ -2,16 +2,19 @@
 
 KIND is ``runs`` (a row a setting, a dot a seed), ``heat`` (the monitor over two keys), ``trunk``
 (PCK by how far people are from upright, of runs that were evaluated) or ``speed`` (PCK over the
-milliseconds that `speed` of studies.sh has measured). The picture and the table of
-`convpose.compare` go to the folder of the same name under experiments/.
+milliseconds that `speed` of studies.sh has measured). Runs whose names differ by the seed at the
+end are one setting. The picture and the table of `convpose.compare` go to the folder of the same
+name under experiments/.
 """
 
 import json
 import re
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
@@ -20,7 +23,8 @@ from convpose.report.comparison import Comparison, read_comparison
 from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
 from convpose.report.heat_map import heat_map
 
-HUES = (INK, BLUE, ORANGE, "#5b9a3c", "#b04a00", "#8cc3f0", "#a05bb0", "#f7b267", MUTED, "#0b4a86")
+HUES = (INK, BLUE, ORANGE, "#5b9a3c", "#b04a00", "#8cc3f0", "#a05bb0", "#f7b267", "#0b4a86", MUTED)
+DASHES = ("-", "--")
 
 
 def by_setting(comparison: Comparison) -> dict[str, list[float]]:
@@ -65,14 +69,20 @@ def heat(comparison: Comparison, x: str, y: str) -> Figure:
 
 
 def trunk(comparison: Comparison, *_: str) -> Figure:
-    """PCK@0.2 of each range of the trunk angle, a line a run."""
+    """PCK@0.2 of each range of the trunk angle, a line a setting, the mean of its seeds."""
     figure, (axes,) = new_figure(comparison.title, columns=1, width=7.8)
-    for hue, run in zip(HUES, comparison.runs, strict=False):
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for run in comparison.runs:
         measures = json.loads((run.folder / "evaluate_val" / "metrics.json").read_text("utf-8"))
-        bins = {k: v for k, v in measures["per_trunk_angle"].items() if k != "unknown"}
-        values = [100 * group["pck@0.2"] for group in bins.values()]
-        label = f"{run.folder.name}  {100 * measures['pck@0.2']:.1f}"
-        axes.plot(list(bins), values, "o-", color=hue, label=label, linewidth=1.6, ms=4)
+        settings.setdefault(_setting(run.folder.name), []).append(measures)
+    reached = {name: mean(m["pck@0.2"] for m in seeds) for name, seeds in settings.items()}
+    ordered = sorted(settings, key=lambda name: -reached[name])
+    for (dash, hue), name in zip(product(DASHES, HUES), ordered, strict=False):
+        groups = [seed["per_trunk_angle"] for seed in settings[name]]
+        bins = [angle for angle in groups[0] if angle != "unknown"]
+        values = [100 * mean(group[angle]["pck@0.2"] for group in groups) for angle in bins]
+        label = f"{name}  {100 * reached[name]:.1f}"
+        axes.plot(bins, values, f"o{dash}", color=hue, label=label, linewidth=1.6, ms=4)
     axes.set(xlabel="trunk angle, degrees from upright", ylabel="PCK@0.2 %")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     return figure

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does it help to start from another data set's network? About 45 minutes on one core of an AMD EPYC.
+# Does it help to start from another data set's network? About 80 minutes on one core of an AMD EPYC.
 # Usage, from the repository's root: bash experiments/010-transfer/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"
 lsp="data=lsp data.split=lsp data.crop=box data.cache=runs/cache/lsp_112.safetensors"
@@ -12,7 +12,9 @@ for seed in 0 1 2; do
 done
 imagenet="model=efficientnet_lite0 head=heatmap loss=heatmap ~model.depth ~model.width ~model.dropout data.input_size_px=96 \
   optimizer.lr=1.0e-3 trainer.max_epochs=4 trainer.check_val_every_n_epoch=4 trainer.gradient_clip_val=1.0"
-run lite0-scratch $imagenet model.weights=null "$@"
-run lite0-imagenet $imagenet "$@"
+for seed in 0 1 2; do
+  run "lite0-scratch-$seed" seed=$seed $imagenet model.weights=null "$@"
+  run "lite0-imagenet-$seed" seed=$seed $imagenet "$@"
+done
 $python -m convpose.compare study="runs/$study"
 $python experiments/plot.py runs "runs/$study"
