@@ -66,6 +66,21 @@ class Run:
         """The resolved configuration of the training."""
         return read_config(self.folder / "config.yaml")
 
+    def config_to_score(self, data_folder: str) -> DictConfig:
+        """The configuration with the run's own parts, whole and without augmentation.
+
+        Args:
+            data_folder: where the archives lie today.
+        """
+        config = self.config
+        config.pop("augment", None)
+        config.data.split = str(self.folder / "splits.json")
+        config.data.train_share = 1.0  # its training part has been reduced
+        for source in config.data.sources.values():
+            if "folder" in source:
+                source.folder = data_folder
+        return config
+
     def checkpoint(self, which: str) -> Path:
         """Path of the ``best`` or ``last`` checkpoint, or of another file; ModelError if none."""
         named = self.folder / "checkpoints" / f"{which}.ckpt"

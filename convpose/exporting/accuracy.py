@@ -31,23 +31,17 @@ def open_data(cfg: DictConfig, network: Network, spec: Spec) -> PoseDataModule:
         DataError: see the sources.
     """
     other = cfg.get("data")
-    if other is None and network.run is None:
+    if other is not None:
+        own = OmegaConf.create({"data": OmegaConf.to_container(other, resolve=True)})
+        own.data.input_size_px, own.data.box_scale = spec.input_size_px, spec.box_scale
+        own.data.skeleton = spec.skeleton.name
+    elif network.run is not None:
+        own = network.run.config_to_score(cfg.paths.data)
+    else:
         raise ConfigError(
             "precision=int8 of packaged weights needs pictures to calibrate with; type data=lspet, "
             "data=lsp, …"
         )
-    if other is None and network.run is not None:
-        own = network.run.config
-        own.data.split = str(network.run.folder / "splits.json")
-        own.data.train_share = 1.0  # its training part has been reduced
-        for source in own.data.sources.values():
-            if "folder" in source:  # the archives may lie elsewhere today
-                source.folder = cfg.paths.data
-        own.pop("augment", None)
-    else:
-        own = OmegaConf.create({"data": OmegaConf.to_container(other, resolve=True)})
-        own.data.input_size_px, own.data.box_scale = spec.input_size_px, spec.box_scale
-        own.data.skeleton = spec.skeleton.name
     own.data.batch_size = cfg.batch_size
     datamodule = build_datamodule(own)
     datamodule.setup()

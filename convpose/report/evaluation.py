@@ -123,21 +123,14 @@ def evaluate_run(cfg: DictConfig) -> float:
 
 def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
     """A run's configuration with the data and the accelerator of an evaluation."""
-    trained, other = run.config, cfg.get("data")
-    if other is None:
-        trained.data.split = str(run.folder / "splits.json")
-        trained.data.train_share = 1.0  # its training part has been reduced
-        for source in trained.data.sources.values():
-            if "folder" in source:  # the archives may lie elsewhere today
-                source.folder = cfg.paths.data
-    else:
+    trained, other = run.config_to_score(cfg.paths.data), cfg.get("data")
+    if other is not None:
         other.input_size_px = trained.data.input_size_px
         other.batch_size = trained.data.batch_size
         other.skeleton = trained.data.get("skeleton", LSP14.name)
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:
         trained.data.batch_size = cfg.batch_size
-    trained.pop("augment", None)  # split=train is scored on the images as they are
     if "weights" in trained.model:
         trained.model.weights = None  # the checkpoint has them
     trained.trainer.accelerator = cfg.accelerator
