@@ -33,7 +33,7 @@ def seed_table(comparison: Comparison) -> Table | None:
     metrics = [named[name] for name in dict.fromkeys((monitor.name, *SHOWN)) if name in named]
     sign = -1 if comparison.mode == "max" else 1
     ordered = sorted(settings.items(), key=lambda item: sign * _mean(monitor, item[1]))
-    listed = [n for n, key in enumerate(keys) if key.rank is not None]
+    listed = _telling(keys, list(settings))
     rows = [
         [*(texts[n] for n in listed), str(len(runs)), *(_spread(m, runs) for m in metrics)]
         for texts, runs in ordered
@@ -41,6 +41,19 @@ def seed_table(comparison: Comparison) -> Table | None:
     titles = [*(keys[n].title for n in listed), "seeds", *(metric.title for metric in metrics)]
     caption = "mean ± sample deviation of the best epochs; keys that do not differ are left out"
     return Table(f"{comparison.title}, by setting", titles, rows, caption)
+
+
+def _telling(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:
+    """Which keys to list: those that every table has, and of the others those that tell all apart."""
+    listed = [n for n, key in enumerate(keys) if key.rank is not None]
+
+    def told_apart(more: int | None = None) -> int:
+        chosen = listed if more is None else [*listed, more]
+        return len({tuple(texts[n] for n in chosen) for texts in settings})
+
+    while told_apart() < len(settings):
+        listed.append(max(range(len(keys)), key=told_apart))
+    return sorted(listed)
 
 
 def _mean(metric: Column, runs: Sequence[int]) -> float:

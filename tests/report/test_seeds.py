@@ -40,6 +40,21 @@ def test_the_least_loss_comes_first(tmp_path):
     assert means == sorted(means)
 
 
+def test_a_seventh_key_is_listed_where_settings_look_alike_without_it(tmp_path):
+    """As ImageNet weights against none, in a study in which six other keys differ before it."""
+    six = ("data.crop", "data.batch_size", "model.depth", "model.width", "model.dropout")
+    for number in range(8):
+        varied = number // 2
+        others = [f"{key}={1 + (varied == 2)}" for key in six]  # differ in one setting only
+        seventh = f"trainer.precision={'abcc'[varied]}"
+        keys = ("seed=0", "optimizer.lr=1", *others, seventh, f"trainer.accelerator=c{varied == 3}")
+        fake_run(tmp_path / f"{number}", *keys, f"seed={number % 2}", pck=0.1 + number / 20)
+    table = seed_table(read_comparison([tmp_path], tmp_path))
+    settings = [tuple(row[: table.header.index("seeds")]) for row in table.rows]
+    assert len(set(settings)) == len(settings) == 4
+    assert "precision" in table.header
+
+
 @pytest.mark.parametrize("runs", [((0.1, 0, 0.3),), ((0.1, 0, 0.3), (0.01, 1, 0.4))])
 def test_without_repeats_there_is_no_table(tmp_path, runs):
     comparison = study(tmp_path, *runs)
