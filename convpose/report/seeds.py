@@ -44,7 +44,7 @@ def seed_table(comparison: Comparison) -> Table | None:
 
 
 def _telling(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:
-    """Which keys to list: those that every table has, and of the others those that tell all apart."""
+    """Which keys to list: those of every table, and of the others what tells all settings apart."""
     listed = [n for n, key in enumerate(keys) if key.rank is not None]
 
     def told_apart(more: int | None = None) -> int:
