@@ -21,10 +21,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from convpose.devices import share_devices
@@ -64,6 +65,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
             started = True
             _full_errors(False)  # processes that the task starts would take it for the user's wish
             try:
+                check_added(cfg, config_name)
                 share_devices(HydraConfig.get().launcher)
                 return task(cfg)
             except Exception as raised:
@@ -151,9 +153,21 @@ def explain(error: BaseException) -> str:
         if isinstance(link, MissingConfigException) and link.options:
             group, _, option = str(link.missing_cfg_file).rpartition("/")
             return f"{group}={option}: no such option{choice('options', option, link.options)}"
-    if str(error).startswith("Config group override must be"):
+    text = str(error).strip()
+    if text.startswith("Config group override must be"):
         return "GROUP=null: a group is left out by ~GROUP, or by its option none, as in logger=none"
-    return str(error).strip()
+    if text.startswith("Could not override"):  # and Hydra's advice would not help
+        group = text.partition("'")[2].partition("'")[0]
+        return f"unknown group {group}: this application has none; leave {group}=… out"
+    if text.startswith("Multiple values for"):
+        group = text.split(".")[0].rpartition(" ")[2]
+        return f"{group}: chosen twice; type {group}=… once, without +"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: not KEY=VALUE as Hydra reads it; a value with other letters than "
+            "a-z, such as spaces and brackets, wants quotes of its own, \"KEY='VALUE'\""
+        )
+    return text
 
 
 def choice(what: str, word: str, known: Sequence[str]) -> str:
@@ -161,6 +175,34 @@ def choice(what: str, word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{hint}\n{what} there: {', '.join(known)}"
+
+
+def check_added(cfg: DictConfig, config_name: str) -> None:
+    """Refuse a ``+KEY`` that nobody reads: Hydra takes any, and a misspelt one would do nothing.
+
+    Raises:
+        ConfigError: with the keys there are.
+    """
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    parsed = OverridesParser.create().parse_overrides(typed)
+    added = [o.key_or_group.split(".")[0] for o in parsed if o.is_add() or o.is_force_add()]
+    known = known_keys(config_name) if added else set()
+    for key in added:
+        read = f"${{{key}" in " ".join(typed)  # by another override
+        if key in cfg and key not in known and not read:
+            raise ConfigError(f"unknown key {key}{choice('keys', key, sorted(known))}")
+
+
+def known_keys(config_name: str) -> set[str]:
+    """The top-level keys and groups of an application's yaml and of those that it builds on."""
+    own: Any = OmegaConf.load(conf_folder() / f"{config_name}.yaml")
+    known = {str(key) for key in own} - {"defaults", "hydra"}
+    for entry in own.get("defaults", ()):
+        if isinstance(entry, str):
+            known |= set() if entry == "_self_" else known_keys(entry)
+        else:
+            known |= {str(group) for group in entry}
+    return known
 
 
 class FailedJobs(Callback):

@@ -5,14 +5,13 @@ its keys against its constructor: the signature is the schema. An unknown key or
 type is a `ConfigError` that says what to type.
 """
 
-import contextlib
 import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from hydra.errors import InstantiationException
@@ -20,7 +19,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from convpose.errors import ConfigError, ConvposeError
+from convpose.errors import ConfigError, ConvposeError, ModelError
+from convpose.hints import check_seed, check_types, hints_of, require
 from convpose.models.pose_model import Backbone, PoseModel
 from convpose.skeleton import LSP14, Skeleton, skeleton_named
 from convpose.trust import find_target
@@ -43,6 +43,10 @@ TOP_LEVEL: dict[str, Any] = {
     "channels_last": bool,
     "compile": bool,
 }
+ABOVE_ZERO = (  # numbers of the trainer, null where they may be left out
+    *("max_epochs", "limit_train_batches", "limit_val_batches", "gradient_clip_val"),
+    *("accumulate_grad_batches", "check_val_every_n_epoch"),
+)
 # keys of data that sources or apps read
 READ_BY_OTHERS = ("source", "skeleton", "gallery", "gallery_images")
 
@@ -53,10 +57,8 @@ def check_top_level(cfg: DictConfig) -> None:
     Raises:
         ConfigError: a value of another type, or a seed that no generator takes.
     """
-    for key, hint in TOP_LEVEL.items():
-        _require(key, cfg[key], hint)
-    if not 0 <= cfg.seed < 2**32:
-        raise ConfigError(f"seed={cfg.seed}: expected a whole number from 0 to {2**32 - 1}")
+    check_types(cfg, TOP_LEVEL)
+    check_seed(cfg.seed)
 
 
 def skeleton_of(cfg: DictConfig) -> Skeleton:
@@ -165,11 +167,12 @@ def build_trainer(
     given["default_root_dir"] = str(folder)
     given["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)
     trainer: Trainer = build(settings, "trainer", **given)
-    for key in ("max_epochs", "limit_train_batches", "limit_val_batches"):
-        if settings[key] is not None and settings[key] <= 0:
-            raise ConfigError(f"trainer.{key}={settings[key]}: expected more than 0")
+    for key in ABOVE_ZERO:
+        value = settings.get(key)
+        if value is not None and value <= 0:
+            raise ConfigError(f"trainer.{key}={value}: expected more than 0")
     every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
-    if epochs is None or every > epochs:
+    if every is None or epochs is None or every > epochs:
         raise ConfigError(
             f"trainer.max_epochs={epochs}: expected a whole number, and at least "
             f"trainer.check_val_every_n_epoch={every} so that an epoch is validated"
@@ -210,6 +213,15 @@ def build(node: DictConfig, key: str, **given: Any) -> Any:
         raise ConfigError(f"{key}: {error.__cause__ or error}; {_line(node)}") from error
     except _refusals() as error:
         raise ConfigError(f"{key}: {error}; {_line(node)}") from error
+    except RuntimeError as error:
+        from convpose.training.memory import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{key}: wants more memory than there is; {_line(node)}; type a smaller "
+            "data.input_size_px, or a smaller network"
+        ) from error
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -232,62 +244,19 @@ def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType
     target = find_target(node["_target_"], key)
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    types_of = _hints(target)
+    types_of = hints_of(target)
     known = ", ".join(n for n in parameters if n not in given)
     plain: Any = OmegaConf.to_container(node, resolve=True)
     for name in (n for n in map(str, plain) if not (n[0] == "_" == n[-1])):
         if name not in parameters and not open_ended:
             raise ConfigError(f"unknown key {key}.{name}; keys there: {known}")
         if name in types_of:
-            _require(f"{key}.{name}", plain[name], types_of[name])
+            require(f"{key}.{name}", plain[name], types_of[name])
     for name, parameter in parameters.items():
         starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         needed = parameter.default is parameter.empty and not starred
         if needed and not (name in plain or name in given or "_partial_" in plain):
             raise ConfigError(f"{key}.{name} is missing; keys there: {known}")
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a yaml value may stand for a type hint."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return any(fits(value, part) for part in get_args(hint))
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str, types.NoneType):
-        return isinstance(value, hint)
-    return hint is Any or not isinstance(value, bool | int | float | str | None)
-
-
-def _require(name: str, value: Any, hint: Any) -> None:
-    if not fits(value, hint):
-        raise ConfigError(f"{name}={value}: expected {_words(hint)}, got {type(value).__name__}")
-
-
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-    known = getattr(function, "__globals__", {})
-    hints: dict[str, Any] = {}
-    for name, hint in getattr(function, "__annotations__", {}).items():
-        one = types.SimpleNamespace(__annotations__={name: hint})
-        # a library's hint that exists for its type checker only is left out
-        with contextlib.suppress(NameError, TypeError):
-            hints |= get_type_hints(one, known)
-    return hints
-
-
-def _words(hint: Any) -> str:
-    """A hint for the user: the plain types that it allows."""
-    if get_origin(hint) in (Union, types.UnionType):
-        words = " or ".join(_words(part) for part in get_args(hint)).split(" or ")
-        return " or ".join(dict.fromkeys(words))
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return "null" if hint is types.NoneType else names.get(hint, getattr(hint, "__name__", "…"))
 
 
 def _line(node: DictConfig) -> str:

@@ -10,16 +10,29 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def check_output(folder: Path) -> None:
-    """Refuse an ``output`` that could not be made or written to; nothing is made.
+def check_output(path: Path, key: str = "output", file: bool = False) -> None:
+    """Refuse an output that could not be made or written to; nothing is made.
+
+    Args:
+        path: of a folder, or of a file.
+        key: that named it.
+        file: whether a file is wanted.
 
     Raises:
-        ConfigError: a file is in its way, or a folder that is not ours.
+        ConfigError: something else is in its way, or a folder that is not ours.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)
-        raise ConfigError(f"output={folder}: cannot be written ({reason}); type output=FOLDER")
+    folder = path.parent if file else path
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    problem = None
+    if not there.is_dir():
+        problem = errno.ENOTDIR
+    elif file and path.is_dir():
+        problem = errno.EISDIR
+    elif not os.access(there, os.W_OK | os.X_OK):
+        problem = errno.EACCES
+    if problem is not None:
+        reason, wanted = os.strerror(problem), "FILE" if file else "FOLDER"
+        raise ConfigError(f"{key}={path}: cannot be written ({reason}); type {key}={wanted}")
 
 
 def disk_trouble(error: BaseException, folder: Path | None = None) -> str | None:

@@ -7,6 +7,7 @@ epoch), ``layers.md``, ``checkpoints/best.ckpt`` and ``last.ckpt``, TensorBoard 
 Nothing here imports torch before a training does: `convpose.compare` reads many folders quickly.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ class Run:
             return cls(path)
         found = sorted(path.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
         if not found:
+            if path.is_file():
+                raise ConfigError(f"run={path}: a file; type run=FOLDER, or also checkpoint=FILE")
             what = "holds no config.yaml" if path.is_dir() else "does not exist"
             raise ConfigError(
                 f"run={path}: the folder {what}; type run=FOLDER, a run or study that "
@@ -92,6 +95,29 @@ class Run:
             )
         return path
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep the folder to this process: two trainings in it would mix their files.
+
+        Raises:
+            ConfigError: another process trains in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:  # the lock ends with it, or with us
+            if sys.platform != "win32":
+                import fcntl
+
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    raise ConfigError(
+                        f"{self.folder}: another process trains in it; wait for its end, or type "
+                        "hydra.run.dir=ANOTHER_FOLDER"
+                    ) from None
+                except OSError:
+                    pass  # a file system without locks
+            yield
+
     def write_start(self, cfg: DictConfig, split: "Split") -> None:
         """Write what is known before the first step."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,10 +150,17 @@ def describe() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "revision": revision(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that runs where it lies
+        return "not installed"
 
 
 def application() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
@@ -31,7 +32,13 @@ REFUSED = {
     "monitor_mode=up": "monitor_mode=up: expected max or min",
     "trainer.devices=0": "it was given accelerator=cpu devices=0",
     "ckpt_path=last": "ckpt_path=last: no run of these overrides to continue",
-    "foo": "missing EQUAL",
+    "foo": "foo: not KEY=VALUE as Hydra reads it; a value with other letters than a-z",
+    "study=me & you": "study=me & you: not KEY=VALUE as Hydra reads it",
+    "+trainr.sync_batchnorm=true": "unknown key trainr; did you mean trainer?\nkeys there: aug",
+    "+model=vgg_narrow": "model: chosen twice; type model=… once, without +",
+    "trainer.accumulate_grad_batches=0": "accumulate_grad_batches=0: expected more than 0",
+    "trainer.check_val_every_n_epoch=0": "check_val_every_n_epoch=0: expected more than 0",
+    "trainer.gradient_clip_val=-1": "gradient_clip_val=-1: expected more than 0",
 }
 
 
@@ -45,6 +52,13 @@ def test_refused_in_one_message_and_nothing_left(override, command):
     assert len(ended.err.splitlines()) <= 4, ended.err
     assert ended.out == ""
     assert not list(Path.cwd().rglob("*.*")), "no run folder and no file is left"
+
+
+def test_a_key_that_another_reads_may_be_added(command, monkeypatch):
+    monkeypatch.setattr("convpose.training.fit.train", lambda cfg, folder: cfg.model.width)
+    added = ("+half=0.5", "model.width=${half}", "+trainer.sync_batchnorm=true")
+    assert command(*added).code == 0
+    assert command("+half=0.5", "model.width=${halves}").code == 2
 
 
 def test_an_archive_that_is_not_there(command):
@@ -170,6 +184,13 @@ def test_explain_finds_our_own_error_below_others():
     except RuntimeError as error:
         message = explain(error)
     assert message == "the file is HTML"
+
+
+def test_explain_knows_better_than_hydra():
+    words = "Could not override 'model'.\nNo match in the defaults list."
+    assert explain(ConfigCompositionException(words)) == (
+        "unknown group model: this application has none; leave model=… out"
+    )
 
 
 def test_explain_leaves_out_the_traceback_of_a_loading_process():

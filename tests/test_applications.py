@@ -63,6 +63,31 @@ def test_data_refuses_a_gallery_before_it_reads(key, message, monkeypatch, capsy
     assert (said.out, said.err) == ("", f"error: {message}\n")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("decode=perhaps", "decode=perhaps: expected true or false, got str"),
+        ("seed=-1", "seed=-1: expected a whole number from 0 to 4294967295"),
+        ("coco=.", "coco=.: cannot be written (Is a directory); type coco=FILE"),
+        (
+            "data.gallery=file/a.png",
+            "data.gallery=file/a.png: cannot be written (Not a directory); type data.gallery=FILE",
+        ),
+    ],
+)
+def test_data_refuses_what_cannot_be(override, message, monkeypatch, capsys, tmp_path):
+    from convpose.data.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(SystemExit) as end:
+        call(main, monkeypatch, override)
+
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"error: {message}\n")
+
+
 def test_data_names_a_missing_archive(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

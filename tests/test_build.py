@@ -180,3 +180,8 @@ def test_precision_auto_wants_no_emulated_bf16(monkeypatch):
 def test_a_source_that_nothing_reads_is_refused():
     with pytest.raises(ConfigError, match=r"data\.source=some\.zip: .* is not read from a file"):
         build_datamodule(tiny_config("data.source=some.zip"))
+
+
+def test_a_network_that_no_memory_holds():
+    with pytest.raises(ModelError, match=r"^head: wants more memory than there is; it was "):
+        build_model(tiny_config("data.input_size_px=1000000"))

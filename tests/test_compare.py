@@ -104,10 +104,13 @@ class TestRefused:
 
     def test_no_such_folder(self, compare, tmp_path):
         study(tmp_path / "runs" / "rates", 0.1)
-        result = compare("study=rates")
+        assert compare("study=rates").err == (
+            "error: rates: no such folder; did you mean runs/rates?\n"
+        )
+        result = compare("study=rate")
         assert result.code == 2
         assert result.err == (
-            "error: rates: no such folder; type study=FOLDER or runs=[FOLDER,FOLDER], of runs that "
+            "error: rate: no such folder; type study=FOLDER or runs=[FOLDER,FOLDER], of runs that "
             "convpose.train wrote\nin runs there are: rates\n"
         )
 

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from convpose.disk import disk_trouble
+from convpose.disk import check_output, disk_trouble
+from convpose.errors import ConfigError
 
 
 def failed(number, filename=None):
@@ -36,3 +37,21 @@ def test_a_run_that_can_go_on_is_named(tmp_path):
 @pytest.mark.parametrize("error", [failed(errno.ENOENT, "a"), ValueError("b"), OSError("c")])
 def test_every_other_error_is_left_alone(error, tmp_path):
     assert disk_trouble(error, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "message"),
+    [
+        ("taken", False, "taken: cannot be written (Not a directory); type output=FOLDER"),
+        ("taken/new/a.png", True, "a.png: cannot be written (Not a directory); type output=FILE"),
+        ("folder", True, "folder: cannot be written (Is a directory); type output=FILE"),
+    ],
+)
+def test_what_is_in_the_way_of_an_output(path, file, message, tmp_path):
+    (tmp_path / "taken").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError) as refused:
+        check_output(tmp_path / path, file=file)
+    assert str(refused.value).endswith(message)
+    check_output(tmp_path / "new" / "folder", file=file)
+    assert len(list(tmp_path.iterdir())) == 2

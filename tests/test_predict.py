@@ -157,6 +157,7 @@ def test_packaged_weights(predict, unbroken, monkeypatch):
 
 REFUSED = {
     (): "what to look at? type source=FILE",
+    ("source=",): "what to look at? type source=FILE",
     ("source=none.jpg",): "source=none.jpg: no such file; type a file, a folder",
     ("source=photos", "weights=a.safetensors"): "weights=a.safetensors: two networks; type one",
     ("source=photos", "run=nowhere"): "run=nowhere: the folder does not exist; type run=FOLDER",
@@ -206,6 +207,8 @@ def test_no_network_says_what_to_type(predict, monkeypatch, tmp_path):
     ended = predict("source=photos", using=None)
     assert ended.code == 2
     assert "no weights are packaged with this version of convpose; type run=RUN" in ended.err
+    ended = predict("source=photos", "checkpoint=last", using=None)
+    assert ended.err == "error: checkpoint=last: of which run? type run=FOLDER\n"
 
 
 NAMES = [

@@ -62,6 +62,25 @@ def test_find_says_what_to_type(tmp_path):
         Run.find(tmp_path)
     with pytest.raises(ConfigError, match="the folder does not exist; type run=FOLDER"):
         Run.find(tmp_path / "nope")
+    (tmp_path / "best.ckpt").touch()
+    with pytest.raises(ConfigError, match=r"best\.ckpt: a file; type run=FOLDER"):
+        Run.find(tmp_path / "best.ckpt")
+
+
+def test_one_process_trains_in_a_folder(tmp_path):
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); "
+        "fcntl.lockf(file, fcntl.LOCK_EX); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        refused = pytest.raises(ConfigError, match="another process trains in it; wait for its end")
+        with refused, Run(tmp_path).claimed():
+            pass
+        other.kill()  # which leaves the file, and no lock
+    with Run(tmp_path).claimed():
+        assert (tmp_path / ".lock").exists()
 
 
 def test_config_that_is_none(tmp_path):

@@ -23,9 +23,13 @@ def main(cfg: DictConfig) -> None:
     from convpose.data.coco_export import write_coco
     from convpose.data.inspect import inspect_source, render
     from convpose.data.splits import STAGES
+    from convpose.disk import check_output
     from convpose.errors import ConfigError, DataError
+    from convpose.hints import check_seed, check_types
     from convpose.report.gallery import gallery
 
+    check_types(cfg, {"decode": bool, "coco": str | None})
+    check_seed(cfg.seed)
     if cfg.coco_part not in (None, *STAGES):
         raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(STAGES)}")
     drawing = cfg.data.gallery is not None
@@ -33,6 +37,9 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"data.gallery={cfg.data.gallery}: type a name that ends in .png or .jpg")
     if drawing and not (isinstance(cfg.data.gallery_images, int) and cfg.data.gallery_images > 0):
         raise ConfigError(f"data.gallery_images={cfg.data.gallery_images}: expected at least 1")
+    for key, path in (("data.gallery", cfg.data.gallery), ("coco", cfg.coco)):
+        if path is not None:
+            check_output(Path(path), key, file=True)
     datamodule = build_datamodule(cfg)
     datamodule.setup()
     train = datamodule.datasets["train"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from convpose import atomic
 from convpose.data.annotation import Annotation
 from convpose.skeleton import Skeleton
 
@@ -24,9 +25,7 @@ def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path
         path: file to write; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(coco(annotations, skeleton)), encoding="utf-8")
-    partial.replace(path)
+    atomic.write(path, json.dumps(coco(annotations, skeleton)))
 
 
 def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any]:

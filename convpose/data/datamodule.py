@@ -1,5 +1,6 @@
 """PoseDataModule: sources, crop cache, split, augmentation and loaders in one place."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from convpose.geometry import Affine, Image
 from convpose.progress import progress
 from convpose.skeleton import LSP14, Skeleton
 
+log = logging.getLogger(__name__)
 WHERE = ("source", "folder", "mirrors", "sha256")  # keys of a source that say where its data lie
 
 
@@ -142,6 +144,13 @@ class PoseDataModule(LightningDataModule):
         if self.datasets:
             return
         source = self._opened or self.open_source()
+        stored_px = self.write_cache.keywords["size_px"]
+        if self.cache is not None and stored_px < self.input_size_px:
+            log.warning(
+                "data.cache=%s holds crops of at most %d px, which data.input_size_px=%d enlarges; "
+                "type data.cache=null, or data.cache_size_px=%d data.cache=ANOTHER_FILE",
+                *(self.cache, stored_px, self.input_size_px, self.input_size_px),
+            )
         position = {a.image_id: i for i, a in enumerate(source.annotations)}
         if len(position) < len(source.annotations):
             raise DataError(

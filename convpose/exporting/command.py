@@ -9,13 +9,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import atomic
-from convpose.build import fits
 from convpose.disk import check_output
 from convpose.errors import ConfigError, ModelError
 from convpose.exporting.accuracy import open_data, some_crops, validate
 from convpose.exporting.files import SUFFIXES, check_format, staged, write
 from convpose.exporting.network import Network
 from convpose.exporting.parity import CROPS, Difference, synthetic_crops
+from convpose.hints import fits
 from convpose.inference.engines import ENGINE_OF, OPENERS
 from convpose.report.tables import Measures, Table, percent, pixels
 
@@ -130,7 +130,9 @@ def check_keys(cfg: DictConfig) -> Path | None:
     target = None if cfg.output is None else Path(cfg.output)
     check_format(cfg.format, cfg.precision, target)
     if target is not None:
-        check_output(target.parent)
+        check_output(target, file=True)
+    if cfg.report is not None:
+        check_output(Path(cfg.report), "report", file=True)
     for key, (hint, words) in NUMBERS.items():
         low = cfg[key] is not None and fits(cfg[key], hint) and cfg[key] < (hint is int)
         if low or not fits(cfg[key], hint):

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, ListConfig
 
-from convpose.build import build, check, fits
+from convpose.build import build, check
 from convpose.disk import check_output
 from convpose.errors import ConfigError
+from convpose.hints import fits
 from convpose.inference import pipeline
 from convpose.inference.boxes import Boxes
 from convpose.inference.clip import Clips
@@ -103,7 +104,7 @@ def check_keys(cfg: DictConfig) -> None:
     Raises:
         ConfigError: no source, a value of another type or out of its range, or two ways to boxes.
     """
-    if cfg.source is None:
+    if cfg.source in (None, ""):  # also of source=$FORGOTTEN, which would be this folder
         raise ConfigError("what to look at? type source=FILE, a folder, a webcam's number (0), …")
     for key, (hint, words) in KEYS.items():
         value = cfg[key]

@@ -55,6 +55,8 @@ def open_network(
     """
     if run is not None and weights is not None:
         raise ConfigError(f"run={run} weights={weights}: two networks; type one of them")
+    if run is None and checkpoint != "best":
+        raise ConfigError(f"checkpoint={checkpoint}: of which run? type run=FOLDER")
     if engine not in ("auto", *OPENERS):
         raise ConfigError(f"engine={engine}: type auto, {', '.join(OPENERS)}")
     suits = None if weights is None else ENGINE_OF.get(Path(weights).suffix)

@@ -145,6 +145,8 @@ def chosen_folders(cfg: DictConfig) -> tuple[list[Path], Path]:
     folders = [Path(str(name)) for name in (cfg.runs if many else [cfg.study or cfg.runs])]
     for folder in folders:
         if not folder.is_dir():
+            if (known := Path(cfg.paths.runs) / folder).is_dir():
+                raise ConfigError(f"{folder}: no such folder; did you mean {known}?")
             there = sorted(p.name for p in Path(cfg.paths.runs).glob("*/") if p.name[0] != ".")
             listed = f"\nin {cfg.paths.runs} there are: {', '.join(there)}" if there else ""
             raise ConfigError(f"{folder}: no such folder; {WHAT}{listed}")

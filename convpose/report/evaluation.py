@@ -18,8 +18,10 @@ from convpose.build import build_datamodule, build_model, resolve_precision
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.splits import STAGES
 from convpose.devices import want_gpu
+from convpose.disk import check_output
 from convpose.errors import ConfigError
 from convpose.geometry import transform
+from convpose.hints import check_types
 from convpose.metrics.functional import HIT
 from convpose.metrics.predictions import Predictions, match
 from convpose.metrics.reliability import calibration_error
@@ -41,6 +43,10 @@ from convpose.scoring import Truth, predict
 from convpose.skeleton import LSP14
 
 log = logging.getLogger(__name__)
+TYPES = {
+    **dict.fromkeys(("mirror_test", "quarter_turns", "robustness"), bool),
+    "gallery": int,
+}
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -61,6 +67,11 @@ def evaluate(cfg: DictConfig) -> float:
         raise ConfigError(
             "name what to evaluate: run=RUN_FOLDER, or predictions=FILE.npz with data=lsp"
         )
+    check_types(cfg, TYPES)
+    if cfg.gallery < 0:
+        raise ConfigError(f"gallery={cfg.gallery}: expected a whole number from 0 up")
+    if cfg.output is not None:
+        check_output(Path(str(cfg.output)))
     if cfg.split not in STAGES:
         raise ConfigError(f"split={cfg.split}: type one of {', '.join(STAGES)}")
     if cfg.run is not None:

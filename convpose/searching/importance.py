@@ -14,7 +14,9 @@ ENOUGH = 4  # different results below which importances mean nothing
 
 
 def importance(study: optuna.Study, monitor: str, seed: int) -> Table | None:
-    """How much of the metric's variance each key explains; None of too few trials.
+    """How much of the metric's variance each key explains by itself; None of too few trials.
+
+    Shares are of what all single keys explain: what two do together is not among them.
 
     Source: Hutter, Hoos and Leyton-Brown, An Efficient Approach for Assessing Hyperparameter
     Importance, ICML 2014 (fANOVA).

@@ -21,10 +21,11 @@ from convpose.build import (
     build_module,
     check,
     check_top_level,
-    fits,
     resolve_precision,
 )
+from convpose.data.datamodule import WHERE
 from convpose.errors import ConfigError
+from convpose.hints import fits
 from convpose.searching.samplers import sampler, walks_a_grid
 from convpose.searching.space import Space, Value, corners, grid, overrides, read_space
 from convpose.searching.storage import open_storage
@@ -169,8 +170,14 @@ def check_training(cfg: DictConfig) -> None:
 def common_settings(cfg: DictConfig, space: Space) -> dict[str, Any]:
     """What all trials of a study have in common: the keys that are not searched, and the space."""
     keys: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = {k: v for k, v in run.flat(keys, {}).items() if not k.startswith(OF_THE_MACHINE)}
+    settings = {key: value for key, value in run.flat(keys, {}).items() if not of_the_machine(key)}
     return settings | {key: str(distribution) for key, distribution in space.items()}
+
+
+def of_the_machine(key: str) -> bool:
+    """Whether the machines of a study may differ in a key, as in where their data lie."""
+    where = key.startswith("data.sources.") and key.rpartition(".")[2] in (*WHERE, "images")
+    return where or key in OF_THE_MACHINE
 
 
 def number_of_trials(cfg: DictConfig, space: Space) -> int:

@@ -59,9 +59,13 @@ class Tickets:
         return None
 
     def of(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials in one of these states, repetitions first, without tickets beyond `total`."""
+        """The trials in one of these states, repetitions first.
+
+        Beyond `total` only what is finished counts: a study may have had more trials before.
+        """
         trials = self.trials()
-        first = [t for t in trials if not repeats(t)][: self.total]
+        first = [t for t in trials if not repeats(t)]
+        first = [t for i, t in enumerate(first) if i < self.total or t.state.is_finished()]
         return [t for t in [*filter(repeats, trials), *first] if t.state in states]
 
     def trials(self) -> list[FrozenTrial]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from omegaconf import DictConfig
@@ -55,13 +55,13 @@ def loaded_speed(cfg: DictConfig) -> list[Speed]:
         Speed(f"training without data, {size}", alone),
         Speed(
             f"training with data, {size}",
-            measure(cfg, lambda: work.steps_on(itertools.cycle(datamodule.train_dataloader()))),
+            measure(cfg, lambda: work.steps_on(endless(datamodule.train_dataloader()))),
             limit=top,
             limited_by="the line above",
         ),
         Speed(
             f"prediction with data, {size}",
-            measure(cfg, lambda: work.predictions(itertools.cycle(datamodule.val_dataloader()))),
+            measure(cfg, lambda: work.predictions(endless(datamodule.val_dataloader()))),
         ),
     ]
 
@@ -116,7 +116,7 @@ class TrainingWork:
     def steps_on(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[int]:
         """Train on batches."""
         for batch in batches:
-            yield self._step({key: batch[key].to(self.device) for key in self.batch})
+            yield self._step({k: batch[k].to(self.device, non_blocking=True) for k in self.batch})
 
     def predictions(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[int]:
         """Predict batches."""
@@ -152,6 +152,12 @@ def multiplications(half: bool, device: torch.device) -> Callable[[], Iterator[i
             yield 2 * side**3
 
     return multiply
+
+
+def endless(loader: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches of epoch after epoch: `itertools.cycle` would keep the first and load no more."""
+    while True:
+        yield from loader
 
 
 def current_device() -> torch.device:

@@ -1,25 +1,36 @@
 """The table of a benchmark."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
-from convpose.build import fits
 from convpose.disk import check_output
 from convpose.errors import ConfigError
+from convpose.hints import fits
 from convpose.report.tables import Table
 from convpose.run import hardware
-from convpose.speed.clip import clip_speed
-from convpose.speed.latency import latency_speed
 from convpose.speed.loading import data_speed, synthetic_speed
 from convpose.speed.measure import Speed
 from convpose.speed.network import loaded_speed, pixel_speed, training_speed
 from convpose.speed.process import memory, start_speed
+
+
+def _of_use(part: str) -> Callable[[DictConfig], list[Speed]]:
+    """A part whose packages, PyAV for one, a machine that only trains does without."""
+
+    def measured(cfg: DictConfig) -> list[Speed]:
+        module = import_module(f"convpose.speed.{part}")
+        speeds: list[Speed] = getattr(module, f"{part}_speed")(cfg)
+        return speeds
+
+    return measured
+
 
 PARTS = {
     "data": data_speed,
@@ -28,8 +39,8 @@ PARTS = {
     "loaded": loaded_speed,
     "pixels": pixel_speed,
     "start": start_speed,
-    "latency": latency_speed,
-    "clip": clip_speed,
+    "latency": _of_use("latency"),
+    "clip": _of_use("clip"),
 }
 LOWEST = {
     "rounds": 1,
@@ -79,8 +90,11 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
         ConfigError: an unknown part, a number out of its range, or no place for ``output``.
     """
     parts = cfg.what if isinstance(cfg.what, ListConfig) else [cfg.what]
-    if unknown := [part for part in parts if part not in PARTS]:
-        raise ConfigError(f"what=[{unknown[0]}]: unknown part; type what=[{','.join(PARTS)}]")
+    unknown = [str(part) for part in parts if part not in PARTS]
+    if unknown or not parts:
+        problem = "unknown part" if unknown else "nothing to measure"
+        known = ",".join(PARTS)
+        raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
     for key, lowest in LOWEST.items():
         value = OmegaConf.select(cfg, key)
         for number in value if isinstance(value, ListConfig) else [value]:
@@ -88,7 +102,7 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
                 whole = "whole numbers" if isinstance(lowest, int) else "a number"
                 raise ConfigError(f"{key}={value}: expected {whole} from {lowest} up")
     if cfg.output is not None:
-        check_output(Path(cfg.output).parent)
+        check_output(Path(cfg.output), file=True)
     return list(parts)
 
 

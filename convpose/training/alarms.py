@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,37 @@ class CollapseAlarm(Callback):
         if self.epochs_below == self.patience and trainer.is_global_zero:
             log.warning(
                 "collapse: for %d epochs the predicted poses have spread only %.3f of what the "
-                "labels have; the network gives one mean pose. Try a higher optimizer.lr, "
-                "head.standardize=true, data.crop=box or pretrained model.weights",
+                "labels have; the network gives one mean pose. Try another "
+                "optimizer.lr (lr_find=true proposes one), head.standardize=true, data.crop=box or "
+                "pretrained model.weights",
                 self.patience,
                 ratio,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the training whose loss is on its way from the device.
+
+    Attributes:
+        epoch, batch: where it was.
+        image_ids: of its batch.
+        values: its loss, and how many processes have one that is not finite.
+        arrived: on a GPU, when the values may be read.
+    """
+
+    epoch: int
+    batch: int
+    image_ids: list[str]
+    values: torch.Tensor
+    arrived: torch.cuda.Event | None
+
+    def read(self) -> tuple[float, bool]:
+        """The loss, and whether one of all processes is not finite."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss, broken = self.values.tolist()
+        return loss, broken > 0
 
 
 class NanGuard(Callback):
@@ -68,9 +96,15 @@ class NanGuard(Callback):
 
     ``nan_batch.json`` is a list, an entry for each process.
 
+    A GPU is not waited for: while it computes a step, the loss of the one before is looked at. That
+    of an epoch's last step is waited for, before the network is validated and saved.
+
     Raises:
         ModelError: when it happens.
     """
+
+    def __init__(self) -> None:
+        self._unseen: list[Step] = []
 
     def on_train_batch_end(
         self,
@@ -80,24 +114,42 @@ class NanGuard(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at the loss of the step; all processes stop together."""
-        loss = outputs["loss"]
+        """Send for the loss of the step and look at what has arrived; all processes together."""
+        loss = outputs["loss"].detach().float()
         broken = trainer.strategy.reduce((~torch.isfinite(loss)).float(), reduce_op="sum")
+        values = torch.stack([loss, broken])
+        arrived = None
+        if loss.is_cuda:
+            values = values.to("cpu", non_blocking=True)  # into pinned memory
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record()
+        ids = list(batch["image_id"])
+        self._unseen.append(Step(trainer.current_epoch, batch_idx, ids, values, arrived))
+        while len(self._unseen) > (loss.is_cuda and not trainer.is_last_batch):
+            self._look(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what the search for a learning rate has left."""
+        self._unseen = []
+
+    def _look(self, trainer: Trainer) -> None:
+        step = self._unseen.pop(0)
+        loss, broken = step.read()
         if not broken:
             return
         where = {
-            "epoch": trainer.current_epoch,
-            "batch": batch_idx,
-            "loss": str(float(loss)),
-            "image_ids": list(batch["image_id"]),
+            "epoch": step.epoch,
+            "batch": step.batch,
+            "loss": str(loss),
+            "image_ids": step.image_ids,
         }
         path = Path(trainer.default_root_dir) / "nan_batch.json"
         everywhere = gather(where)
         if trainer.is_global_zero:
             atomic.write(path, json.dumps(everywhere, indent=2))
-        own = f"the loss is {float(loss)}" if not torch.isfinite(loss) else ""
+        own = f"the loss is {loss}" if not math.isfinite(loss) else ""
         raise ModelError(
-            f"{own or 'a process has a loss that is not finite'} in epoch {trainer.current_epoch}, "
-            f"batch {batch_idx}; its image ids are in {path}. Try a lower optimizer.lr, "
+            f"{own or 'a process has a loss that is not finite'} in epoch {step.epoch}, "
+            f"batch {step.batch}; its image ids are in {path}. Try a lower optimizer.lr, "
             "trainer.precision=32-true or trainer.gradient_clip_val=1"
         )

@@ -1,5 +1,6 @@
 """One training run, from its configuration to its folder."""
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Sequence
@@ -36,7 +37,12 @@ from convpose.training.epoch_report import EpochBar, EpochReport, tensorboard
 from convpose.training.module import HEADLINE, LOWER_IS_BETTER
 from convpose.training.processes import StopTogether, check_processes
 from convpose.training.rate import find_learning_rate
-from convpose.training.resume import check_checkpoint, check_optimizer, checkpoint_to_resume
+from convpose.training.resume import (
+    check_checkpoint,
+    check_optimizer,
+    check_run,
+    checkpoint_to_resume,
+)
 from convpose.training.starts import measure_starts
 from convpose.trust import find_target
 
@@ -92,6 +98,8 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
     if cfg.trainer.overfit_batches:
         datamodule.datasets["val"] = datamodule.datasets["train"]
     datamodule.check_shares(trainer.world_size)
+    if checkpoint and checkpoint.parents[1] == folder:
+        check_run(Run(folder), cfg, datamodule.split)
     mean, std = datamodule.keypoint_statistics()
     module.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
     if cfg.weights and not checkpoint:
@@ -108,13 +116,15 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
         find_learning_rate(trainer, module, datamodule, folder)
     report.hyperparameters = hyperparameters(cfg)
     run = Run(folder)
-    if trainer.is_global_zero:
-        run.write_start(self_contained(cfg), datamodule.split)
-        write_layers(trainer, module.model, cfg.data.input_size_px, folder)
-    if cfg.compile:
-        module.model.compile()
-    trainer.print(f"run folder {folder}", flush=True)
-    fit(trainer, module, datamodule, checkpoint)
+    with contextlib.ExitStack() as stack:
+        if trainer.is_global_zero:
+            stack.enter_context(run.claimed())
+            run.write_start(self_contained(cfg), datamodule.split)
+            write_layers(trainer, module.model, cfg.data.input_size_px, folder)
+        if cfg.compile:
+            module.model.compile()
+        trainer.print(f"run folder {folder}", flush=True)
+        fit(trainer, module, datamodule, checkpoint)
     best = report.best()
     if not best:
         raise ModelError(f"no epoch gave a finite {cfg.monitor}; see {report.path}")

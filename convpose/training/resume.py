@@ -1,19 +1,28 @@
 """Continuing a training from a checkpoint: which one, and whether it fits."""
 
+import json
 import logging
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
+from convpose.data.splits import Split
 from convpose.errors import ConfigError, ModelError
 from convpose.models.weights import read_weights
+from convpose.run import Run, flat
 from convpose.training.checkpoints import LAST, PREVIOUS
 from convpose.training.module import PoseModule
 
 log = logging.getLogger(__name__)
+# keys whose change makes another training of a continued run
+TOLD = (
+    *("seed", "augment", "loss", "scheduler", "data.batch_size", "data.crop", "data.box_scale"),
+    *("trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+)
 
 
 def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
@@ -102,6 +111,38 @@ def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
             f"trainer.max_epochs={epochs} or more"
         )
     return epochs
+
+
+def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
+    """Hold what goes on in the folder of a run against the run, and say what is new.
+
+    Raises:
+        ConfigError: another split, whose held-out images the network may know, or another monitor,
+            by which nobody has kept the best epoch.
+    """
+    try:
+        before = run.config
+        split_before = json.loads((run.folder / "splits.json").read_text("utf-8"))
+    except (OSError, ValueError, ConfigError):
+        return  # lost or damaged, and written anew
+    if split_before != split:
+        raise ConfigError(
+            f"ckpt_path={cfg.ckpt_path}: {run.folder} was trained on another split; type the data "
+            f"keys of its run, or weights={run.folder} to start another run from its weights"
+        )
+    if cfg.monitor != before.get("monitor", cfg.monitor):
+        raise ConfigError(
+            f"monitor={cfg.monitor} ckpt_path={cfg.ckpt_path}: the best epoch of {run.folder} was "
+            f"kept by {before.monitor}; type monitor={before.monitor}"
+        )
+    old, new = ({k: v for k, v in flat(c, {}).items() if k.startswith(TOLD)} for c in (before, cfg))
+    changes = [
+        f"{key}={new.get(key)}, not {old.get(key)}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+    if changes:
+        log.warning("ckpt_path=%s: goes on with %s", cfg.ckpt_path, "; ".join(changes))
 
 
 def check_optimizer(path: Path, module: PoseModule) -> None:

@@ -11,8 +11,9 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
 
-from convpose.build import build, fits
+from convpose.build import build
 from convpose.errors import ConfigError, ConvposeError, DataError
+from convpose.hints import fits
 from convpose.web.answers import KEPT_S, AnswerFolders, of_clip, of_picture
 from convpose.web.networks import Networks
 

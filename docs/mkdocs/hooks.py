@@ -38,6 +38,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     if page.parent is None:  # a page by itself needs no list of one page beside it
         page.meta["hide"] = ["navigation"]
     markdown = markdown.replace("](../experiments/", "](experiments/")
+    markdown = markdown.replace(" ± ", "\u00a0±\u00a0")  # a number stays beside its deviation
     return FORMULA.sub(lambda match: f'<div class="formula">{_mathml(match[1])}</div>', markdown)
 
 

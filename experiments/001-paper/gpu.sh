@@ -1,18 +1,31 @@
 #!/usr/bin/env bash
-# The paper's setting on a GPU: 224 px, 25, 30 and 200 epochs; then the recipes at full size.
-# Usage, from the repository's root, with the archive in CONVPOSE_DATA or data/:
-#   bash experiments/001-paper/gpu.sh
-# The crop cache is written once and may be copied to a machine without the archive.
+# The paper's setting on a GPU: 224 px, 25, 30 and 200 epochs of one training, for its rate is constant; then the recipe that learns.
+# Usage, from the repository's root, with the archive in CONVPOSE_DATA or data/, or KIT of kit.sh:
+#   bash experiments/001-paper/gpu.sh [OVERRIDE…]         all of it
+#   END_S=300 bash experiments/001-paper/gpu.sh […]       as many epochs of the paper's as fit into so many seconds
+# From the environment: EPOCHS="25 30 200"; OUT, the folder for an archive of reports and curves; TRAINER=gpu; PYTHON.
 set -euo pipefail
-python="${PYTHON:-.venv/bin/python}"
-cache="data.cache=runs/cache/lspet_image.safetensors data.cache_format=webp data.cache_quality=75"
+source "$(dirname "$0")/../kit.sh"
+end_s="${END_S:-}" run=runs/001-paper-gpu
+if [[ ! -f $kit/2/whole.safetensors ]]; then
+  whole="data.cache=runs/cache/lspet_image.safetensors data.cache_format=webp data.cache_quality=75"
+fi
+common="trainer=${TRAINER:-gpu} callbacks.early_stopping=null data.num_workers=$(workers 1)"
 
-$python -m convpose.train -m experiment=paper study=001-paper trainer=gpu $cache \
-  callbacks.early_stopping=null trainer.max_epochs=25,30,200
-for run in runs/001-paper/*/; do
-  $python -m convpose.evaluate run="$run" split=test
+for epochs in ${EPOCHS:-25 30 200}; do  # each continues the one before
+  left=${end_s:+$((end_s - SECONDS - 30))}  # 30 s for its evaluation
+  ((${left:-1} > 0)) || { echo "END_S=$end_s is over" >&2; break; }
+  timeout --foreground --kill-after 20 "${left:-0}" $python -m convpose.train experiment=paper study=001-paper-gpu $common $whole \
+    callbacks.preview=null "$@" trainer.max_epochs="$epochs" ckpt_path=last hydra.run.dir=$run ||
+    echo "stopped; what it has saved is scored"
+  $python -m convpose.evaluate run=$run checkpoint=last split=test output=$run/"test_$epochs" gallery=0
 done
+if [[ -n ${OUT:-} ]]; then  # without the weights, which take 100 MiB
+  mkdir -p "$OUT"
+  tar -czf "$OUT/paper.tar.gz" --exclude=checkpoints $run
+fi
+[[ -z $end_s ]] || exit 0
 box="data.cache=runs/cache/lspet_box.safetensors data.cache_format=webp data.cache_quality=75"
-$python -m convpose.train study=001-box trainer=gpu data.crop=box augment=strong $box \
-  trainer.max_epochs=100
-$python -m convpose.evaluate run=runs/001-box split=test
+$python -m convpose.train study=001-box $common data.crop=box augment=strong $box trainer.max_epochs=100 \
+  hydra.run.dir=runs/001-box-gpu "$@"
+$python -m convpose.evaluate run=runs/001-box-gpu split=test

@@ -11,7 +11,7 @@ for seed in 0 1 2; do
   run "lspet-from-synthetic-$seed" seed=$seed weights="runs/$study/synthetic" "$@"
 done
 imagenet="model=efficientnet_lite0 head=heatmap loss=heatmap ~model.depth ~model.width ~model.dropout data.input_size_px=96 \
-  optimizer.lr=1.0e-3 trainer.max_epochs=4 trainer.check_val_every_n_epoch=4 trainer.gradient_clip_val=1.0"
+  optimizer.lr=1.0e-3 trainer.max_epochs=4 trainer.check_val_every_n_epoch=4 trainer.gradient_clip_val=1.0 trainer.precision=32-true"
 for seed in 0 1 2; do
   run "lite0-scratch-$seed" seed=$seed $imagenet model.weights=null "$@"
   run "lite0-imagenet-$seed" seed=$seed $imagenet "$@"

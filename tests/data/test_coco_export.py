@@ -145,3 +145,10 @@ def test_unlabelled_joints_are_zeros_and_the_box_is_that_of_the_others():
 def test_people_without_a_file_get_a_name():
     written = coco([annotation([(3, 4)] * 14, image_id=f"x{i}") for i in range(2)], LSP14)
     assert [image["file_name"] for image in written["images"]] == ["x0.png", "x1.png"]
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "people.json").mkdir()
+    with pytest.raises(OSError, match="people"):
+        write_coco([], LSP14, tmp_path / "people.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["people.json"]

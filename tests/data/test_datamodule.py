@@ -261,6 +261,15 @@ class TestCache:
         with pytest.raises(DataError, match=r"holds .*; 224 px jpeg 90, the .*; 96 px jpeg 90;"):
             ready(cache=path, cache_size_px=96)  # an old, small cache is not used unnoticed
 
+    def test_it_says_when_it_holds_less_than_a_network_is_to_see(self, tmp_path, caplog):
+        for size_px in (32, 31):
+            ready(cache=str(tmp_path / f"{size_px}"), input_size_px=32, cache_size_px=size_px)
+        (message,) = caplog.messages
+        assert (
+            "holds crops of at most 31 px, which data.input_size_px=32 enlarges; type " in message
+        )
+        assert message.endswith("data.cache=null, or data.cache_size_px=32 data.cache=ANOTHER_FILE")
+
     def test_where_the_archive_lies_does_not_matter(self):
         def opening(**keys):
             return dotted_source()

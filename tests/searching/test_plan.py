@@ -89,4 +89,7 @@ def test_machines_of_a_study_may_differ(compose_):
     assert settings("trainer=cpu", "data.num_workers=3", "data.cache=x", "paths.runs=y") == here
     assert settings("trainer.max_epochs=3") != here
     assert settings("data.crop=box") != here
+    assert settings("data.cache_quality=50") != here
+    assert settings("paths.data=z", "data.source=a.zip") == here
+    assert settings("+data.sources.lspet.mask_unlabelled=false") != here
     assert "low=0.01" in here["optimizer.lr"]

@@ -65,6 +65,9 @@ def test_tickets_beyond_the_total_are_never_claimed(tmp_path):
     assert tickets.claim() is None
     assert [t.number for t in tickets.of(TrialState.WAITING)] == []
     assert join(url, total=3).claim().number == 2
+    tickets.study.tell(2, 0.5)
+    fewer = join(url, total=2).of(TrialState.COMPLETE)
+    assert [t.number for t in fewer] == [2], "what is finished counts, whatever is typed later"
 
 
 def test_a_repetition_comes_first_and_counts_for_no_other(tmp_path):

@@ -62,7 +62,9 @@ def test_an_unknown_engine():
             "latency.repetitions=many",
             r"latency\.repetitions=many: expected whole numbers from 2 up",
         ),
-        ("output=/dev/null/b.json", r"output=/dev/null: cannot be written \(Not a directory\)"),
+        ("what=[]", r"what=\[\]: nothing to measure; type what=\[data,"),
+        ("output=/dev/null/b.json", r"b\.json: cannot be written \(Not a directory\); type output"),
+        ("output=/dev", r"output=/dev: cannot be written \(Is a directory\); type output=FILE"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(override, message):

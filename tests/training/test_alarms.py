@@ -24,6 +24,7 @@ def trainer(folder=None):
     return SimpleNamespace(
         current_epoch=4,
         is_global_zero=True,
+        is_last_batch=False,
         default_root_dir=str(folder),
         strategy=SimpleNamespace(reduce=alone),
     )
@@ -89,3 +90,43 @@ def test_the_guard_stops_for_the_loss_of_another_process(tmp_path):
         NanGuard().on_train_batch_end(
             beside, None, {"loss": torch.tensor(0.1)}, {"image_id": ["a"]}, 0
         )
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_the_guard_looks_one_step_behind_a_gpu(tmp_path, monkeypatch):
+    waited = []
+
+    class Event:
+        def record(self):
+            self.step = guard._steps
+
+        def synchronize(self):
+            waited.append(self.step)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    guard, one = NanGuard(), trainer(tmp_path)
+
+    def end_of(step, loss, last=False):
+        guard._steps, one.is_last_batch = step, last
+        outputs = {"loss": torch.tensor(loss).as_subclass(OnGpu)}
+        guard.on_train_batch_end(one, None, outputs, {"image_id": [f"im{step}"]}, step)
+
+    end_of(0, 0.3)
+    assert waited == []
+    end_of(1, 0.2, last=True)
+    assert waited == [0, 1], "before the network is validated and saved"
+    end_of(2, 0.1)
+    end_of(3, math.nan)
+    assert waited == [0, 1, 2]
+    with pytest.raises(ModelError, match="the loss is nan in epoch 4, batch 3"):
+        end_of(4, 0.1)
+    (saved,) = json.loads((tmp_path / "nan_batch.json").read_text())
+    assert (saved["batch"], saved["image_ids"]) == (3, ["im3"])
+    guard.on_train_start(one, None)
+    end_of(0, 0.1)  # nothing is left of step 4
+    assert waited == [0, 1, 2, 3]

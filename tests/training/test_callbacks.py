@@ -206,12 +206,23 @@ def test_the_moving_average_is_that_of_the_formula():
         ema.on_train_batch_end(SimpleNamespace(global_step=step), network, None, None, 0)
         for name, value in network.state_dict().items():
             before = expected.get(name, value)  # the first step's weights are the first average
-            expected[name] = (0.75 * before + 0.25 * value).to(value.dtype)
+            mean = 0.75 * before + 0.25 * value
+            expected[name] = mean if value.is_floating_point() else value
     content = {"state_dict": network.state_dict()}
     ema.on_save_checkpoint(None, network, content)
     assert content["state_dict"].keys() == expected.keys()
     for name, value in content["state_dict"].items():
         torch.testing.assert_close(value, expected[name])
+
+
+def test_the_moving_average_follows_the_network_to_its_device():
+    ema, network = Ema(), Weights()
+    ema.setup(None, network, "fit")  # Lightning moves the network later
+    ema.on_fit_start(None, network.to("meta"))
+    average = ema._average_model
+    tensors = (*average.module.parameters(), *average.module.buffers())
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert average.n_averaged.device.type == "cpu"  # read at every step
 
 
 def test_the_moving_average_takes_few_operations():

@@ -15,9 +15,15 @@ from torch import nn
 from convpose.build import build_model, build_module
 from convpose.errors import ConfigError, ModelError
 from convpose.report.history import read_history
+from convpose.run import Run
 from convpose.training.alarms import NanGuard
 from convpose.training.checkpoints import BestAndLast
-from convpose.training.resume import check_checkpoint, check_optimizer, checkpoint_to_resume
+from convpose.training.resume import (
+    check_checkpoint,
+    check_optimizer,
+    check_run,
+    checkpoint_to_resume,
+)
 
 
 class CutOff(BaseException):
@@ -260,3 +266,38 @@ def test_the_checkpoint_of_another_network(unbroken):
         with pytest.raises(ModelError, match=r"of another network: \d+ tensors are missing, left"):
             check_checkpoint(path, model, max_epochs=9)
     check_checkpoint(path, nn.ModuleDict({"model": build_model(tiny_config())}), max_epochs=9)
+
+
+def split_of(run):
+    return json.loads((run / "splits.json").read_text())
+
+
+def test_a_run_goes_on_with_its_own_split_and_monitor(unbroken, tmp_path):
+    split, same = split_of(unbroken), tiny_config(*RANDOM, "ckpt_path=last")
+    check_run(Run(unbroken), same, split)
+    moved = {**split, "train": split["train"][1:], "val": [*split["val"], split["train"][0]]}
+    with pytest.raises(ConfigError, match=r"was trained on another split; type the data keys of "):
+        check_run(Run(unbroken), same, moved)
+    other = tiny_config(*RANDOM, "ckpt_path=last", "monitor=val/auc")
+    with pytest.raises(ConfigError, match=r"was kept by val/pck@0\.2; type monitor=val/pck@0\.2"):
+        check_run(Run(unbroken), other, split)
+    (tmp_path / "splits.json").write_text("{")  # damaged: written anew by the training
+    check_run(Run(tmp_path), other, split)
+
+
+def test_changed_keys_of_a_continued_run_are_told(unbroken, caplog):
+    same = ("trainer.max_epochs=9", "data.num_workers=2", "callbacks.early_stopping.patience=3")
+    check_run(Run(unbroken), tiny_config(*RANDOM, *same), split_of(unbroken))
+    assert caplog.text == ""
+    changed = tiny_config(*RANDOM, "seed=5", "scheduler=constant", "ckpt_path=last")
+    check_run(Run(unbroken), changed, split_of(unbroken))
+    assert "ckpt_path=last: goes on with seed=5, not 0; scheduler=" in caplog.text
+
+
+def test_another_split_is_refused_before_anything_is_written(unbroken, tmp_path):
+    run = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    more = ("data.sources.synthetic.num_images=60", "trainer.max_epochs=9", "ckpt_path=last")
+    with pytest.raises(ConfigError, match="was trained on another split"):
+        tiny_run(run, *RANDOM, *more)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
