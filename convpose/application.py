@@ -188,7 +188,7 @@ def check_added(cfg: DictConfig, config_name: str) -> None:
     added = [o.key_or_group.split(".")[0] for o in parsed if o.is_add() or o.is_force_add()]
     known = known_keys(config_name) if added else set()
     for key in added:
-        read = f"${{{key}" in " ".join(typed)  # by another override
+        read = f"${{{key}" in " ".join([*typed, OmegaConf.to_yaml(cfg)])  # by another value
         if key in cfg and key not in known and not read:
             raise ConfigError(f"unknown key {key}{choice('keys', key, sorted(known))}")
 

@@ -59,6 +59,10 @@ def test_a_key_that_another_reads_may_be_added(command, monkeypatch):
     added = ("+half=0.5", "model.width=${half}", "+trainer.sync_batchnorm=true")
     assert command(*added).code == 0
     assert command("+half=0.5", "model.width=${halves}").code == 2
+    mine = Path("mine/model/half.yaml")  # or a yaml of the user's own
+    mine.parent.mkdir(parents=True)
+    mine.write_text("_target_: convpose.models.vgg.VggBn\ndepth: 11\nwidth: ${half}\n")
+    assert command("--config-dir", "mine", "model=half", "+half=0.5").code == 0
 
 
 def test_an_archive_that_is_not_there(command):
