@@ -8,11 +8,13 @@ Nothing here imports torch before a training does: `convpose.compare` reads many
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -97,25 +99,30 @@ class Run:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep the folder to this process: two trainings in it would mix their files.
+        """Keep the folder to one process of this machine: two would mix their files.
+
+        The lock ends with the process, however that ends. It lies among the temporary files: the
+        folder of a run that is refused stays empty, and one may become read-only.
 
         Raises:
             ConfigError: another process trains in it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:  # the lock ends with it, or with us
+        with contextlib.ExitStack() as stack:
             if sys.platform != "win32":
                 import fcntl
 
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except (BlockingIOError, PermissionError):
-                    raise ConfigError(
-                        f"{self.folder}: another process trains in it; wait for its end, or type "
-                        "hydra.run.dir=ANOTHER_FOLDER"
-                    ) from None
-                except OSError:
-                    pass  # a file system without locks
+                digest = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
+                path = Path(tempfile.gettempdir()) / f"convpose-{os.getuid()}-{digest}.lock"
+                with contextlib.suppress(OSError):  # no place for it, or no locks there
+                    file = stack.enter_context(path.open("w"))
+                    try:
+                        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except (BlockingIOError, PermissionError):
+                        raise ConfigError(
+                            f"{self.folder}: another process trains in it; wait for its end, or "
+                            "type hydra.run.dir=ANOTHER_FOLDER"
+                        ) from None
+                    stack.callback(path.unlink, missing_ok=True)
             yield
 
     def write_start(self, cfg: DictConfig, split: "Split") -> None:

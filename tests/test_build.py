@@ -16,10 +16,10 @@ from convpose.build import (
     build_trainer,
     check,
     check_top_level,
-    fits,
     resolve_precision,
 )
 from convpose.errors import ConfigError, ModelError
+from convpose.hints import fits
 from convpose.speed.network import half_is_worth_it
 
 

@@ -69,18 +69,20 @@ def test_find_says_what_to_type(tmp_path):
 
 def test_one_process_trains_in_a_folder(tmp_path):
     hold = (
-        "import fcntl, sys; file = open(sys.argv[1], 'w'); "
-        "fcntl.lockf(file, fcntl.LOCK_EX); print('held', flush=True); input()"
+        "import sys; from pathlib import Path; from convpose.run import Run\n"
+        "with Run(Path(sys.argv[1])).claimed(): print('held', flush=True); input()"
     )
-    command = [sys.executable, "-c", hold, str(tmp_path / ".lock")]
+    command = [sys.executable, "-c", hold, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
         refused = pytest.raises(ConfigError, match="another process trains in it; wait for its end")
         with refused, Run(tmp_path).claimed():
             pass
-        other.kill()  # which leaves the file, and no lock
-    with Run(tmp_path).claimed():
-        assert (tmp_path / ".lock").exists()
+        with Run(tmp_path / "another").claimed():
+            pass
+        other.kill()
+    with Run(tmp_path).claimed():  # the lock has ended with the process
+        assert not list(tmp_path.iterdir()), "a run that is refused later leaves nothing"
 
 
 def test_config_that_is_none(tmp_path):
