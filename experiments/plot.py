@@ -90,7 +90,7 @@ def trunk(comparison: Comparison, *_: str) -> Figure:
 
 def speed(comparison: Comparison, *_: str) -> Figure:
     """PCK@0.2 over the milliseconds of a picture: seeds and their mean; hollow: from scratch."""
-    figure, (axes,) = new_figure(comparison.title, columns=1, width=7.2)
+    figure, (axes,) = new_figure(comparison.title, columns=1, width=9)
     settings = by_setting(comparison)
     above = float("inf")
     for run in sorted(comparison.runs, key=lambda run: -mean(settings[_setting(run.folder.name)])):
@@ -116,7 +116,7 @@ def speed(comparison: Comparison, *_: str) -> Figure:
     axes.set(
         xlabel="ms of the network, ONNX Runtime, one thread", ylabel="PCK@0.2 %, validation part"
     )
-    axes.margins(x=0.28, y=0.12)
+    axes.margins(x=0.2, y=0.12)
     return figure
 
 
