@@ -116,7 +116,7 @@ def speed(comparison: Comparison, *_: str) -> Figure:
     axes.set(
         xlabel="ms of the network, ONNX Runtime, one thread", ylabel="PCK@0.2 %, validation part"
     )
-    axes.margins(x=0.2, y=0.12)
+    axes.margins(x=0.24, y=0.12)
     return figure
 
 
