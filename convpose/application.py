@@ -186,9 +186,11 @@ def check_added(cfg: DictConfig, config_name: str) -> None:
     typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     parsed = OverridesParser.create().parse_overrides(typed)
     added = [o.key_or_group.split(".")[0] for o in parsed if o.is_add() or o.is_force_add()]
-    known = known_keys(config_name) if added else set()
+    if not added:
+        return
+    known, values = known_keys(config_name), " ".join([*typed, OmegaConf.to_yaml(cfg)])
     for key in added:
-        read = f"${{{key}" in " ".join([*typed, OmegaConf.to_yaml(cfg)])  # by another value
+        read = f"${{{key}}}" in values or f"${{{key}." in values  # by another value
         if key in cfg and key not in known and not read:
             raise ConfigError(f"unknown key {key}{choice('keys', key, sorted(known))}")
 

@@ -206,8 +206,7 @@ def test_the_moving_average_is_that_of_the_formula():
         ema.on_train_batch_end(SimpleNamespace(global_step=step), network, None, None, 0)
         for name, value in network.state_dict().items():
             before = expected.get(name, value)  # the first step's weights are the first average
-            mean = 0.75 * before + 0.25 * value
-            expected[name] = mean if value.is_floating_point() else value
+            expected[name] = (0.75 * before + 0.25 * value).to(value.dtype)
     content = {"state_dict": network.state_dict()}
     ema.on_save_checkpoint(None, network, content)
     assert content["state_dict"].keys() == expected.keys()

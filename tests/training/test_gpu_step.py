@@ -80,6 +80,13 @@ def cfg():
     return tiny_config(f"data.input_size_px={SIDE_PX}")
 
 
+class Count(int):
+    """A tensor's number that may be read."""
+
+    def to(self, device: torch.device) -> torch.Tensor:
+        return torch.empty((), dtype=torch.int64, device=device)
+
+
 class Patches(nn.Module):
     """A backbone of one layer a map."""
 
@@ -114,7 +121,7 @@ def check_step(module) -> None:
     ema.setup(None, module, "fit")
     average = ema._average_model
     del average.n_averaged  # stays on the CPU, of which there is none here
-    average.n_averaged = 1
+    average.n_averaged = Count(1)
     with gpu():
         moved(module)
         moved(average.module)
