@@ -173,6 +173,18 @@ def test_another_checkpoint_has_its_own_folder(run: Path, monkeypatch: pytest.Mo
     assert (run / "evaluate_test_last" / "metrics.json").is_file()
 
 
+def test_a_damaged_history_does_not_cost_the_report(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "metrics.csv").write_text("epoch,val/loss\n0,hal")
+    evaluate(evaluation(f"run={copy}", "accelerator=cpu", "gallery=0", f"output={tmp_path / 'to'}"))
+    assert "no training.png" in caplog.text
+    assert "metrics.csv: line 2 is no row of numbers" in caplog.text
+    assert (tmp_path / "to" / "report.md").is_file()
+    assert not (tmp_path / "to" / "training.png").exists()
+
+
 def test_people_without_a_torso_leave_a_report_without_pictures(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def download(
             cannot be written.
     """
     part = target.with_name(target.name + ".part")
+    made = not target.parent.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part.open("ab").close()
@@ -79,6 +80,9 @@ def download(
         reasons.append(f"\n  {url}: {reason}")
     if part.stat().st_size == 0:
         part.unlink()
+        if made:  # perhaps by a misspelt name
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()
     tried = "every mirror failed:" + "".join(reasons) if reasons else "no mirror is configured"
     raise DataError(
         f"{target.name} cannot be downloaded; {tried}\nGet the file in another way, then type "

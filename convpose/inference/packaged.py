@@ -111,6 +111,11 @@ def load_packaged(
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a file whose hash is the card's."""
+    if path.is_dir():
+        raise ModelError(
+            f"weights={path}: a folder; type run={path} for a run that convpose.train wrote, or "
+            "weights=FILE.safetensors"
+        )
     card_path = path.with_suffix(".json")
     for needed in (path, card_path):
         if not needed.is_file():

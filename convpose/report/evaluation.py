@@ -19,7 +19,7 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.data.splits import STAGES
 from convpose.devices import want_gpu
 from convpose.disk import check_output
-from convpose.errors import ConfigError
+from convpose.errors import ConfigError, DataError
 from convpose.geometry import transform
 from convpose.hints import check_types
 from convpose.metrics.functional import HIT
@@ -123,8 +123,11 @@ def evaluate_run(cfg: DictConfig) -> float:
     history = run.folder / "metrics.csv"
     if history.is_file():
         title = f"Training of {run.folder.parent.name}, {'+'.join(run.config.data.sources)}"
-        figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
-        save_figure(figure, folder / "training.png")
+        try:
+            figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
+            save_figure(figure, folder / "training.png")
+        except DataError as error:  # the network can be scored without its history
+            log.warning("no training.png: %s", error)
     split_name = f"{split_name}, {looks}" if str(looks) else split_name
     pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
     if cfg.robustness:

@@ -1,11 +1,13 @@
 """EarlyStopping that stays stopped."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
+from convpose.errors import ConfigError
 from convpose.training.checkpoints import LAST
 
 
@@ -14,7 +16,20 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     Lightning's trains one epoch more whenever its run is continued, and forgets a patience that was
     changed since.
+
+    Raises:
+        ConfigError: a negative patience.
     """
+
+    # its names are what a yaml may say
+    @functools.wraps(callbacks.EarlyStopping.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.patience < 0:
+            raise ConfigError(
+                f"callbacks.early_stopping.patience={self.patience}: expected a number of epochs "
+                "from 0 up; callbacks.early_stopping=null trains all of trainer.max_epochs"
+            )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What the run has waited, but the patience that is typed now."""

@@ -242,6 +242,12 @@ def test_all_reasons_stand_in_one_message_that_says_what_to_type(server, target)
     assert part_of(target).stat().st_size > 0  # kept for the next attempt
 
 
+def test_a_folder_is_not_made_for_nothing(server, tmp_path):
+    with pytest.raises(DataError, match="every mirror failed"):
+        fetch(server, tmp_path / "dtaa" / "lsp_dataset.zip", "missing")
+    assert not (tmp_path / "dtaa").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "data").write_text("a file where the folder should be")
     with pytest.raises(DataError, match=r"lsp_dataset.zip.part cannot be written .*CONVPOSE_DATA"):

@@ -104,6 +104,11 @@ def test_what_is_missing_is_named(copy):
         load_packaged(copy)
 
 
+def test_a_folder_is_proposed_as_a_run(tmp_path):
+    with pytest.raises(ModelError, match=f"weights={tmp_path}: a folder; type run={tmp_path} for"):
+        load_packaged(tmp_path)
+
+
 def test_other_tensors_are_no_packaged_weights(copy):
     rewrite(copy, {"what": "else"})
     with pytest.raises(ModelError, match=r"not packaged weights of convpose; .* run=RUN_FOLDER"):

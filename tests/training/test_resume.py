@@ -79,6 +79,12 @@ def test_early_stopping_remembers_across_a_break(tmp_path, monkeypatch):
     assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2, 3], "unless it may wait longer"
 
 
+def test_a_negative_patience_is_refused(tmp_path):
+    told = r"callbacks\.early_stopping\.patience=-1: .*\.early_stopping=null trains all"
+    with pytest.raises(ConfigError, match=told):
+        tiny_run(tmp_path, "callbacks.early_stopping.patience=-1")
+
+
 def test_a_finished_run_has_its_result_at_once(unbroken, tmp_path):
     best = json.loads((unbroken / "metrics.json").read_text())
     before = history(unbroken)
