@@ -76,5 +76,9 @@ def test_every_study_has_its_page_and_its_line(study):
     for part in ("**Question.**", "**Verdict.**", "```bash"):
         assert part in page, part
     assert f"({study.name}/README.md)" in (EXPERIMENTS / "README.md").read_text("utf-8")
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page):
+    verdict = page.partition("**Verdict.** ")[2].partition("\n\n")[0]
+    assert len(re.findall(r"[.!?](?=\s+\S|$)", verdict)) <= 2, "a verdict has two sentences"
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+    assert pictures or verdict.startswith("Open: ")
+    for picture in pictures:
         assert (study / picture).is_file(), picture
