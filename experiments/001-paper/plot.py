@@ -84,6 +84,8 @@ def tell(runs: Iterable[Path]) -> None:
         for measure, digits in MEASURES.items():
             values = [entry[measure] for entry in found]
             print(f"  {kind} {measure} {spread(values, digits)}", *(f"{v:.5f}" for v in values))
+        limbs = [entry["limbs"]["pck@0.2"] for entry in found]
+        print(f"  {kind} limbs pck@0.2 {spread(limbs, 3)}", *(f"{v:.5f}" for v in limbs))
 
 
 rows: list[tuple[str, ...]] = [("run", "epoch", *COLUMNS)]

@@ -58,7 +58,7 @@ def look(overrides: tuple[str, ...], split: str) -> tuple[Truth, Tensor, Tensor]
 
 
 def kinds(truth: Truth, px: Tensor) -> dict[str, Tensor]:
-    """What became of each joint (N, K) that has a labelled partner: `KINDS`, and NaN-free."""
+    """Which of `KINDS` each joint is that has a labelled partner: masks (N, K)."""
     own = torch.from_numpy(truth.errors(px))
     to_other = torch.from_numpy(truth.errors(px[:, SWAP]))[:, SWAP]  # its place to the other's
     other_there, other_here = own[:, SWAP] <= HIT, to_other[:, SWAP] <= HIT
@@ -179,5 +179,5 @@ for name, (overrides, split) in CHOSEN_ON.items():
     for way, changed in ways.items():
         px = keypoints_px(changed, affines)
         s = truth.score(px)
-        numbers = f"{100 * s['pck@0.2']:.2f} {100 * s['pck@0.1']:.2f} {s['epe_px']:.2f}"
-        print(f"{name} {way}: PCK@0.2 {numbers.replace(' ', '  ')}")
+        near, nearer, px_off = 100 * s["pck@0.2"], 100 * s["pck@0.1"], s["epe_px"]
+        print(f"{name} {way}: PCK@0.2 {near:.2f} %, PCK@0.1 {nearer:.2f} %, EPE {px_off:.2f} px")
