@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convpose.inference.predictor import PosePredictor
+    from convpose.predict.predictor import PosePredictor
 
 __version__ = "0.1.0"
 __all__ = ["PosePredictor", "__version__"]
@@ -12,7 +12,7 @@ __all__ = ["PosePredictor", "__version__"]
 def __getattr__(name: str) -> Any:
     """`PosePredictor` on first use: the applications answer ``--help`` without torch."""
     if name == "PosePredictor":
-        from convpose.inference.predictor import PosePredictor
+        from convpose.predict.predictor import PosePredictor
 
         return PosePredictor
     raise AttributeError(f"module 'convpose' has no attribute {name!r}")

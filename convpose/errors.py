@@ -4,6 +4,8 @@ Applications print them as one message without a traceback and exit with code 2.
 Everything else that is raised is a defect of convpose and keeps its traceback.
 """
 
+from importlib.util import find_spec
+
 
 class ConvposeError(Exception):
     """Base of all errors whose message is meant for the user."""
@@ -19,3 +21,18 @@ class DataError(ConvposeError):
 
 class ModelError(ConvposeError):
     """Weights, a checkpoint or a network that does not fit."""
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Refuse to go on without the packages of an extra.
+
+    Args:
+        extra: of ``pip install 'convpose[EXTRA]'``.
+        packages: top-level names, as they are imported.
+
+    Raises:
+        ConfigError: the first one that is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise ConfigError(f"{package} is not installed; type pip install 'convpose[{extra}]'")

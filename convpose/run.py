@@ -16,20 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from convpose import atomic
+from convpose import files
+from convpose.config.allowlist import read_config
 from convpose.errors import ConfigError, ModelError
-from convpose.trust import read_config
-
-if TYPE_CHECKING:
-    from convpose.data.splits import Split
+from convpose.hardware import describe_hardware
 
 Value = bool | int | float | str | None
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "hydra-core", "albumentations")
@@ -125,10 +123,10 @@ class Run:
                     stack.callback(path.unlink, missing_ok=True)
             yield
 
-    def write_start(self, cfg: DictConfig, split: "Split") -> None:
+    def write_start(self, cfg: DictConfig, split: Mapping[str, Sequence[str]]) -> None:
         """Write what is known before the first step."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        files.write(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._write_json("splits.json", split)
         self._write_json("run.json", describe())
 
@@ -143,7 +141,7 @@ class Run:
         self._write_json("run.json", known | facts)
 
     def _write_json(self, name: str, content: Any) -> None:
-        atomic.write(self.folder / name, json.dumps(content, indent=1))
+        files.write(self.folder / name, json.dumps(content, indent=1))
 
 
 def describe() -> dict[str, Any]:
@@ -158,7 +156,7 @@ def describe() -> dict[str, Any]:
         "revision": revision(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "hardware": hardware(),
+        "hardware": describe_hardware(),
         "threads": torch.get_num_threads(),
     }
 
@@ -187,20 +185,6 @@ def revision() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return result.stdout.strip() or "unknown"
-
-
-def hardware() -> str:
-    """GPU name if there is one, else the processor and its cores."""
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def choices() -> dict[str, str]:

@@ -21,9 +21,9 @@ from convpose.data.crop import joints_box_px
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConvposeError, DataError
 from convpose.geometry import Image
-from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure
-from convpose.report.draw import draw_truth_and_prediction, grid
-from convpose.report.history import read_history
+from convpose.history import read_history
+from convpose.plot.curves import BLUE, INK, MUTED, ORANGE, new_figure
+from convpose.plot.skeletons import draw_truth_and_prediction, grid
 from convpose.run import Run
 from convpose.skeleton import SIDES
 

@@ -45,7 +45,7 @@ from pathlib import Path
 import timm
 from safetensors.torch import save_file
 
-from convpose.models.timm_backbone import PACKAGES, timm_names
+from convpose.models.backbones.timm import PACKAGES, timm_names
 from convpose.models.weights import read_weights
 
 for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite2"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SERVER = """
 import json, os, sys, traceback
-import convpose.training.fit
+import convpose.train.command
 from convpose.train import main
 import torch
 torch.set_num_threads(1)

@@ -4,18 +4,18 @@ import os
 
 import pytest
 
-from convpose import atomic
+from convpose import files
 
 
 def test_a_file_takes_its_place_when_all_has_gone_well(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("old")
-    with atomic.replacing(path) as file:
+    with files.replacing(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    atomic.write(path, "newer: 30°")
+    files.write(path, "newer: 30°")
     assert path.read_bytes() == "newer: 30°".encode()
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
@@ -24,7 +24,7 @@ def test_a_file_takes_its_place_when_all_has_gone_well(tmp_path):
 def test_an_attempt_that_failed_leaves_nothing(error, tmp_path):
     path = tmp_path / "run.json"
     path.write_text("old")
-    with pytest.raises(error), atomic.replacing(path) as file:  # noqa: PT012
+    with pytest.raises(error), files.replacing(path) as file:  # noqa: PT012
         file.write(b"half")
         raise error
     assert path.read_text() == "old"
@@ -43,8 +43,8 @@ def test_a_second_name_outlives_the_first(links, tmp_path, monkeypatch):
             raise PermissionError("this file system has no hard links")
 
         monkeypatch.setattr(os, "link", refuse)
-    atomic.duplicate(source, path)
+    files.duplicate(source, path)
     assert path.samefile(source) is links
-    atomic.write(source, "b")
+    files.write(source, "b")
     assert (source.read_text(), path.read_text()) == ("b", "a")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "next.ckpt"]

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from convpose.disk import check_output, disk_trouble
 from convpose.errors import ConfigError
+from convpose.files import check_output, disk_trouble
 
 
 def failed(number, filename=None):

@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image as PillowImage
 
-from convpose.application import conf_folder
-from convpose.evaluate import main as evaluate
+from convpose.config.application import conf_folder
+from convpose.evaluate.__main__ import main as evaluate
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -156,7 +156,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     studies = [path.parent.name for path in ROOT.glob("experiments/[0-9]*/README.md")]
     assert {f"experiments/{study}/index.html" for study in studies} < set(pages)
     assert "<math" in pages["metrics/index.html"]
-    assert 'id="convpose.inference.predictor.PosePredictor"' in pages["api/inference/index.html"]
+    assert 'id="convpose.predict.predictor.PosePredictor"' in pages["api/inference/index.html"]
     loaded = re.compile(
         r"<(?:script|img|iframe|source)[^>]*src=\"?(?:https?:)?//|<link[^>]*https?://"
     )

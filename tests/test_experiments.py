@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from convpose.application import conf_folder
+from convpose.config.application import conf_folder
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SCRIPTS = sorted(EXPERIMENTS.glob("*/*.sh"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from report.fake_runs import fake_run
+from compare.fake_runs import fake_run
 
 nbformat = pytest.importorskip("nbformat", reason="pip install 'convpose[notebooks]'")
 nbclient = pytest.importorskip("nbclient", reason="pip install 'convpose[notebooks]'")
@@ -43,7 +43,7 @@ def run(
     path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, study: Path | None = None
 ) -> tuple[int, str]:
     """Execute a notebook in a folder; the number of its pictures, and all that it printed."""
-    known = [os.environ.get("PYTHONPATH"), str(CHECKOUT)]
+    known = [os.environ.get("PYTHONPATH"), str(CHECKOUT), str(CHECKOUT / "notebooks")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, known)))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in ("CONVPOSE_RUN", "CONVPOSE_STUDY"):

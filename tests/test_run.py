@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from tiny import TINY, tiny_config
 
-from convpose.application import conf_folder
+from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ModelError
 from convpose.run import Run, application, choices, describe, flat, hyperparameters, revision
 
@@ -35,7 +35,7 @@ def test_write_and_read_back(tmp_path):
 
 
 def test_facts_of_a_run(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["/x/convpose/train.py", "model=vgg_bn", "seed=1"])
+    monkeypatch.setattr("sys.argv", ["/x/convpose/train/__main__.py", "model=vgg_bn", "seed=1"])
     facts = describe()
     assert facts["command"].endswith("-m convpose.train model=vgg_bn seed=1")
     assert set(facts["versions"]) >= {"torch", "lightning", "hydra-core"}
@@ -172,7 +172,7 @@ def test_the_started_module(monkeypatch):
 
 
 def test_reading_runs_needs_no_torch():
-    code = "import sys, convpose.run, convpose.report.comparison; print('torch' in sys.modules)"
+    code = "import sys, convpose.run, convpose.compare.comparison; print('torch' in sys.modules)"
     checkout = str(Path(__file__).parent.parent)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=checkout)
     assert result.stdout == b"False\n", result.stderr

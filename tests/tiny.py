@@ -12,10 +12,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from convpose.application import conf_folder
-from convpose.report.history import read_history
-from convpose.train import main
-from convpose.training.fit import train
+from convpose.config.application import conf_folder
+from convpose.history import read_history
+from convpose.train.__main__ import main
+from convpose.train.command import train
 
 TINY = (
     *("data=synthetic", "data.sources.synthetic.num_images=40"),

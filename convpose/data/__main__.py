@@ -7,71 +7,15 @@ Prints what it holds, what was masked or left out, and what is wrong with it;
 
 from omegaconf import DictConfig
 
-from convpose.application import application
+from convpose.config.application import application
 
 
 @application("data")
 def main(cfg: DictConfig) -> None:
-    """Open, inspect, print and draw; a problem with an image is a DataError."""
-    from pathlib import Path
+    """Open, inspect, print and draw; heavy imports wait until there is something to do."""
+    from convpose.data.command import inspect
 
-    import numpy as np
-    from PIL import Image as PillowImage
-    from rich.console import Console
-
-    from convpose.build import build_datamodule
-    from convpose.data.coco_export import write_coco
-    from convpose.data.inspect import inspect_source, render
-    from convpose.data.splits import STAGES
-    from convpose.disk import check_output
-    from convpose.errors import ConfigError, DataError
-    from convpose.hints import check_seed, check_types
-    from convpose.report.gallery import gallery
-
-    check_types(cfg, {"decode": bool, "coco": str | None})
-    check_seed(cfg.seed)
-    if cfg.coco_part not in (None, *STAGES):
-        raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(STAGES)}")
-    drawing = cfg.data.gallery is not None
-    if drawing and Path(f"{cfg.data.gallery}").suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ConfigError(f"data.gallery={cfg.data.gallery}: type a name that ends in .png or .jpg")
-    if drawing and not (isinstance(cfg.data.gallery_images, int) and cfg.data.gallery_images > 0):
-        raise ConfigError(f"data.gallery_images={cfg.data.gallery_images}: expected at least 1")
-    for key, path in (("data.gallery", cfg.data.gallery), ("coco", cfg.coco)):
-        if path is not None:
-            check_output(Path(path), key, file=True)
-    datamodule = build_datamodule(cfg)
-    datamodule.setup()
-    train = datamodule.datasets["train"]
-    console = Console()
-    inspection = inspect_source(train.source, datamodule.skeleton, decode=cfg.decode)
-    console.print(render(inspection))
-    parts = ", ".join(f"{part} {len(data):,}" for part, data in datamodule.datasets.items())
-    console.print(f"split {datamodule.split_name}: {parts}", highlight=False, soft_wrap=True)
-    if datamodule.cache is not None:
-        size = datamodule.cache.stat().st_size / 2**20
-        console.print(
-            f"crop cache {datamodule.cache}, {size:.1f} MiB", highlight=False, soft_wrap=True
-        )
-    if drawing:
-        chosen = np.random.default_rng(cfg.seed).permutation(len(train))[: cfg.data.gallery_images]
-        sheet = gallery(train, chosen.tolist(), datamodule.skeleton, columns=6)
-        path = Path(cfg.data.gallery)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PillowImage.fromarray(sheet).save(path)
-        console.print(f"gallery {path}", highlight=False, soft_wrap=True)
-    if cfg.coco is not None:
-        annotations = train.source.annotations
-        if cfg.coco_part is not None:
-            annotations = [annotations[i] for i in datamodule.datasets[cfg.coco_part].indices]
-        write_coco(annotations, datamodule.skeleton, Path(cfg.coco))
-        people = f"{len(annotations):,} people of {datamodule.skeleton.name}"
-        console.print(f"coco {cfg.coco}, {people}", highlight=False, soft_wrap=True)
-    if inspection.undecodable:
-        raise DataError(
-            f"{len(inspection.undecodable)} images cannot be decoded, the first is "
-            f"{inspection.undecodable[0]}; fetch the archive again or name another data.source"
-        )
+    inspect(cfg)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from convpose.data.people import PeopleSource, Person
-from convpose.data.places import find_files, parse_json, part_of, stem_of
+from convpose.data.reading.locate import find_files, parse_json, part_of, stem_of
+from convpose.data.reading.person_source import PeopleSource, Person
 from convpose.errors import DataError
 
 _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with data.source="

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convpose import atomic
+from convpose import files
 from convpose.data.annotation import Annotation
 from convpose.skeleton import Skeleton
 
@@ -25,7 +25,7 @@ def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path
         path: file to write; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(path, json.dumps(coco(annotations, skeleton)))
+    files.write(path, json.dumps(coco(annotations, skeleton)))
 
 
 def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any]:

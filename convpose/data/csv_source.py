@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from convpose.data.people import PeopleSource, Person
-from convpose.data.places import find_files, stem_of
+from convpose.data.reading.locate import find_files, stem_of
+from convpose.data.reading.person_source import PeopleSource, Person
 from convpose.errors import DataError
 from convpose.skeleton import SKELETONS
 

@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.matlab import field, many, number, read_struct
-from convpose.data.people import PeopleSource, Person
-from convpose.data.places import find_files, stem_of
+from convpose.data.reading.locate import find_files, stem_of
+from convpose.data.reading.matlab import field, many, number, read_struct
+from convpose.data.reading.person_source import PeopleSource, Person
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from convpose.data.annotation import Annotation
-from convpose.data.archive import Archive
-from convpose.data.download import download
-from convpose.data.photo import photo_size, read_photo
+from convpose.data.reading.archive import Archive
+from convpose.data.reading.download import download
+from convpose.data.reading.images import photo_size, read_photo
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14

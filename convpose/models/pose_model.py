@@ -65,7 +65,7 @@ class PoseModel(nn.Module):
         channels_last: memory layout of images and convolutions; faster on tensor cores and AMX.
 
     A score is the head's confidence after ``σ(slope · logit + offset)`` of each keypoint, so that
-    it is the probability of a hit; `convpose.training.calibration` fits both on validation images.
+    it is the probability of a hit; `convpose.train.calibration` fits both on validation images.
     """
 
     pixel_mean: torch.Tensor

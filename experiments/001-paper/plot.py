@@ -13,8 +13,8 @@ from statistics import mean, stdev
 
 from matplotlib.ticker import MaxNLocator
 
-from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
-from convpose.report.history import Row, read_history
+from convpose.history import Row, read_history
+from convpose.plot.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
 
 STUDIES = {
     "full": ("training.png", "The paper's recipe at 64 px: 25 epochs, three seeds"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.ticker import NullFormatter
 
-from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure
+from convpose.plot.curves import BLUE, INK, MUTED, ORANGE, new_figure
 
 # ms from JPEG to keypoints on one thread; PCK@0.2 of the 12 limb joints on LSPET and LSP test, None
 # where it was not measured; all but convpose's milliseconds come from another processor

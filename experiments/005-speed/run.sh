@@ -13,4 +13,8 @@ for format in onnx openvino; do
 done
 $python -m convpose.benchmark what=[latency,clip] latency.repetitions=200 \
   latency.files=[$runs/exported/default_int8.onnx,$runs/exported/default_int8.xml] \
-  ${MEDIAPIPE_PYTHON:+latency.mediapipe_python=$MEDIAPIPE_PYTHON} output=$runs/latency.json "$@"
+  output=$runs/latency.json "$@"
+if [ -n "${MEDIAPIPE_PYTHON:-}" ]; then
+  $python -c "from pathlib import Path; from convpose.benchmark.latency import jpeg, picture; Path('$runs/picture.jpg').write_bytes(jpeg(picture()))"
+  "$MEDIAPIPE_PYTHON" -I experiments/005-speed/mediapipe.py $runs/picture.jpg 200 1
+fi

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from convpose.report.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
+from convpose.plot.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
 
 PAPER = 0.0878
 MEASURES = ("mse_pm1", "mse_unit", "pck@0.2", "epe_px")

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from convpose.application import conf_folder
-from convpose.build import build_datamodule
+from convpose.config.application import conf_folder
+from convpose.data.build import build_datamodule
+from convpose.evaluate.scoring import Truth
 from convpose.geometry import transform
-from convpose.inference.packaged import load_packaged
 from convpose.metrics.functional import HIT
-from convpose.models.heads.heatmap import decode
+from convpose.models.keypoints.heatmap import decode
+from convpose.plot.curves import INK, MUTED, ORANGE, new_figure, save_figure
 from convpose.progress import progress
-from convpose.report.curves import INK, MUTED, ORANGE, new_figure, save_figure
-from convpose.scoring import Truth
+from convpose.runtime.packaged import load_packaged
 from convpose.skeleton import LSP14, SIDES
 
 LSPET = ("data=lspet", "data.split=paper", "data.crop=box")

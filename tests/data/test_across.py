@@ -13,12 +13,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config, tiny_run
 
-from convpose.application import conf_folder
+from convpose.config.application import conf_folder
 from convpose.data.coco import CocoSource
 from convpose.errors import ConfigError
-from convpose.report.evaluation import evaluate
-from convpose.report.history import read_history
-from convpose.training.fit import train
+from convpose.evaluate.command import evaluate
+from convpose.history import read_history
+from convpose.train.command import train
 
 SMALL = [o for o in TINY if not o.startswith("data")]
 SMALL += ["data.input_size_px=32", "data.batch_size=8", "data.num_workers=0"]
@@ -101,7 +101,7 @@ def test_a_network_of_other_data_is_evaluated_on_it(
     name, folder, synthetic_run, tmp_path, monkeypatch
 ):
     if name != "coco":  # one of those with masked joints is drawn as well
-        monkeypatch.setattr("convpose.report.evaluation.save_figure", lambda figure, path: None)
+        monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     overrides = [f"run={synthetic_run}", *place(name, folder), f"output={tmp_path}", "gallery=1"]
     evaluate(config("evaluate", *overrides, "data.num_workers=0"))
     measures = json.loads((tmp_path / "metrics.json").read_text())
@@ -123,7 +123,7 @@ def test_a_network_of_other_data_is_evaluated_on_it(
 def test_everybody_is_scored_but_nobody_trained_on_with_the_split_whole(
     folder, synthetic_run, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("convpose.report.evaluation.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     whole = [*place("csv", folder), "data.split=whole"]
     overrides = [f"run={synthetic_run}", f"output={tmp_path / 'out'}", "gallery=0", *whole]
     evaluate(config("evaluate", *overrides, "data.num_workers=0"))
@@ -161,7 +161,7 @@ def test_it_trains_on_its_own_skeleton(name, skeleton, count, folder, tmp_path):
 
 
 def test_data_of_one_skeleton_only_says_so():
-    from convpose.build import build_datamodule
+    from convpose.data.build import build_datamodule
 
     with pytest.raises(
         ConfigError,
@@ -174,7 +174,7 @@ def test_data_of_one_skeleton_only_says_so():
 
 
 def test_a_handful_of_people_is_scored_with_any_batch(folder, synthetic_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("convpose.report.evaluation.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     lines = (folder / "csv" / "people.csv").read_text().splitlines()[:4]
     (folder / "csv" / "few.csv").write_text("\n".join(lines))
     overrides = [f"data.source={folder / 'csv' / 'few.csv'}", "data.split=whole", "gallery=1"]

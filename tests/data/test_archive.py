@@ -6,8 +6,8 @@ import zipfile
 import pytest
 from fake_lsp import write_folder, write_zip
 
-from convpose.data import archive as module
-from convpose.data.archive import Archive, zip_problem
+from convpose.data.reading import archive as module
+from convpose.data.reading.archive import Archive, zip_problem
 from convpose.errors import DataError
 
 FILES = {"joints.mat": b"joints", "images/im0001.jpg": b"one", "images/im0002.jpg": b"two"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from convpose.build import build
+from convpose.config.instantiate import build
 from convpose.data.augment import MIRROR, Augment
 from convpose.errors import ConfigError
 from convpose.geometry import box_to_affine, compose, identity, invert, transform

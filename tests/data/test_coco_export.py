@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.data.annotation import Annotation
-from convpose.data.archive import Archive
 from convpose.data.coco import CocoSource
 from convpose.data.coco_export import coco, write_coco
 from convpose.data.crop import Crop
 from convpose.data.flic import FlicSource
 from convpose.data.lsp import LspSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource
+from convpose.data.reading.archive import Archive
 from convpose.skeleton import COCO17, LSP14, SKELETONS
 
 PEOPLE = {

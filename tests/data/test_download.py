@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from fake_lsp import write_zip
 
-from convpose.data.download import download
+from convpose.data.reading.download import download
 from convpose.errors import DataError
 
 

@@ -7,10 +7,10 @@ import pytest
 from fake_lsp import write_folder, write_zip
 from fake_people import HEIGHT_PX, WIDTH_PX, photo
 
-from convpose.data.archive import Archive
-from convpose.data.people import PeopleSource, Person
-from convpose.data.photo import photo_size, read_photo
-from convpose.data.places import part_of, stem_of
+from convpose.data.reading.archive import Archive
+from convpose.data.reading.images import photo_size, read_photo
+from convpose.data.reading.locate import part_of, stem_of
+from convpose.data.reading.person_source import PeopleSource, Person
 from convpose.errors import ConfigError, DataError
 from convpose.skeleton import LSP14
 

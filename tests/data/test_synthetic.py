@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from convpose.data.annotation import PoseSource
-from convpose.data.figure import MARGIN, PARTS, sample_figures
-from convpose.data.painting import Outfit, paint_figure
 from convpose.data.synthetic import SyntheticSource
+from convpose.data.synthetic.figure import MARGIN, PARTS, sample_figures
+from convpose.data.synthetic.painting import Outfit, paint_figure
 from convpose.errors import ConfigError
 from convpose.geometry import identity
 from convpose.skeleton import LSP14

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from convpose.metrics.mean import WeightedMean
+from convpose.metrics.pose_metrics import WeightedMean
 
 
 def mean(*batches):

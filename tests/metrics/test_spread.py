@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convpose.metrics.spread import Spread
+from convpose.metrics.pose_metrics import Spread
 
 LABELS = torch.rand(32, 14, 2, generator=torch.Generator().manual_seed(0))
 

@@ -8,12 +8,11 @@ from convpose.data.crop import Crop
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
+from convpose.models.backbones.vgg import VggBn
 from convpose.models.cascade import SMALLEST_STD, Cascade, Shrunk
-from convpose.models.heads.regression import RegressionHead
-from convpose.models.losses.coordinate import MaskedL1
+from convpose.models.keypoints.regression import MaskedL1, RegressionHead
 from convpose.models.pose_model import PoseModel
 from convpose.models.subimage import pose_diameter
-from convpose.models.vgg import VggBn
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints

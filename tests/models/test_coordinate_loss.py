@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.losses.coordinate import MaskedL1, MaskedMSE, MaskedSmoothL1, MaskedWing
+from convpose.models.keypoints.regression import MaskedL1, MaskedMSE, MaskedSmoothL1, MaskedWing
 
 NAN = math.nan
 LOSSES = {  # of one coordinate, by the books

@@ -7,10 +7,12 @@ import torch
 from omegaconf import OmegaConf
 from tiny import tiny_config
 
-from convpose.application import conf_folder
-from convpose.build import build, build_model, build_module, check_pair
+from convpose.config.application import conf_folder
+from convpose.config.instantiate import build
 from convpose.errors import ConfigError
+from convpose.models.build import build_model
 from convpose.models.pose_model import PoseModel
+from convpose.train.build import build_module, check_pair
 
 CONF = conf_folder()
 HEADS = sorted(path.stem for path in (CONF / "head").glob("*.yaml"))

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.heads.heatmap import HeatmapHead, check_input, decode, summit
-from convpose.models.losses.heatmap import gaussian
+from convpose.models.keypoints.heatmap import HeatmapHead, check_input, decode, gaussian, summit
 
 SIDE = 16
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.losses.heatmap import HeatmapCrossEntropy, gaussian, inside_crop
+from convpose.models.keypoints.heatmap import HeatmapCrossEntropy, gaussian, inside_crop
 
 NAN = math.nan
 

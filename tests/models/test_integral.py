@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.heads.integral import IntegralHead
-from convpose.models.losses.heatmap import gaussian
-from convpose.models.losses.integral import IntegralLoss, jensen_shannon
+from convpose.models.keypoints.heatmap import gaussian
+from convpose.models.keypoints.integral import IntegralHead, IntegralLoss, jensen_shannon
 
 NAN = math.nan
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from convpose.models.heads.regression import RegressionHead
+from convpose.models.backbones.vgg import VggBn
+from convpose.models.keypoints.regression import RegressionHead
 from convpose.models.layer_table import Layer, layer_table, layer_table_markdown
 from convpose.models.pose_model import PoseModel
-from convpose.models.vgg import VggBn
 
 # Output side, channels in and channels out of the convolutions of each block
 BLOCKS = (

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from convpose.models.heads.regression import RegressionHead
+from convpose.models.backbones.vgg import VggBn
+from convpose.models.keypoints.regression import RegressionHead
 from convpose.models.pose_model import PoseModel
-from convpose.models.vgg import VggBn
 
 
 class Echo(nn.Module):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from convpose.errors import ConfigError
-from convpose.models.heads.pyramid import Pyramid
+from convpose.models.keypoints import Pyramid
 
 STRIDES, CHANNELS = (4, 8, 16, 32), (2, 3, 5, 7)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convpose.errors import ConfigError
-from convpose.models.heads.regression import RegressionHead
+from convpose.models.keypoints.regression import RegressionHead
 
 MEAN, DEVIATION = torch.rand(3, 2), torch.rand(3, 2) + 0.1
 

@@ -7,8 +7,7 @@ import torch
 from tiny import saved, tiny_run
 
 from convpose.errors import ConfigError
-from convpose.models.heads.rle import SMALLEST_SIGMA, RleHead
-from convpose.models.losses.rle import RealNvp, ResidualLogLikelihood
+from convpose.models.keypoints.rle import SMALLEST_SIGMA, RealNvp, ResidualLogLikelihood, RleHead
 
 NAN = math.nan
 

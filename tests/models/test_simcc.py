@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.heads.simcc import SimccHead, decode_axes
-from convpose.models.losses.heatmap import gaussian_along
-from convpose.models.losses.simcc import SimccCrossEntropy
+from convpose.models.keypoints.heatmap import gaussian_along
+from convpose.models.keypoints.simcc import SimccCrossEntropy, SimccHead, decode_axes
 
 NAN = math.nan
 

@@ -9,9 +9,9 @@ from convpose.data.crop import Crop
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, ModelError
-from convpose.models import timm_backbone
+from convpose.models.backbones import timm as timm_backbone
+from convpose.models.backbones.timm import PACKAGES, TimmBackbone, timm_names
 from convpose.models.pose_model import PoseModel
-from convpose.models.timm_backbone import PACKAGES, TimmBackbone, timm_names
 from convpose.skeleton import LSP14
 
 SMALL, LITE = "resnet10t", "tf_efficientnet_lite0"

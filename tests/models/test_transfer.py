@@ -5,9 +5,9 @@ import torch
 from tiny import tiny_config, tiny_run
 from torch import nn
 
-from convpose.build import build_model
 from convpose.errors import ModelError
-from convpose.models.transfer import transfer
+from convpose.models.build import build_model
+from convpose.models.weights import transfer
 
 
 def checkpoint(tmp_path, model):

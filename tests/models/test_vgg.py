@@ -10,9 +10,9 @@ from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
 from convpose.errors import ConfigError, ModelError
-from convpose.models.heads.regression import RegressionHead
+from convpose.models.backbones.vgg import CONFIGURATIONS, VggBn
+from convpose.models.keypoints.regression import RegressionHead
 from convpose.models.pose_model import PoseModel
-from convpose.models.vgg import CONFIGURATIONS, VggBn
 
 
 def trained_like(depth=11, seed=0):

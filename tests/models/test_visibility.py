@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from convpose.models.heads.visibility import VisibilityProbe, visibility_loss
+from convpose.models.keypoints import VisibilityProbe, visibility_loss
 
 
 def test_the_features_do_not_feel_it():

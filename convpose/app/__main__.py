@@ -1,0 +1,24 @@
+"""A web page to try networks on: ``python -m convpose.app``, then open http://127.0.0.1:7860.
+
+It listens on this machine only unless ``host`` says otherwise, works without a network and sends
+nothing anywhere. Needs ``pip install 'convpose[app]'``.
+"""
+
+from omegaconf import DictConfig
+
+from convpose.config.application import application
+
+
+@application("app")
+def main(cfg: DictConfig) -> None:
+    """Serve until Ctrl-C."""
+    from convpose.errors import require_extra
+
+    require_extra("app", "gradio")
+    from convpose.app.command import serve
+
+    serve(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Measure this machine: ``python -m convpose.benchmark``.
+
+Data by one core and by the loader, training at each precision beside what the machine multiplies,
+training and prediction with data, growing inputs, start-up and memory. Each figure is the median of
+some rounds: machines are noisy.
+"""
+
+from omegaconf import DictConfig
+
+from convpose.config.application import application
+
+
+@application("benchmark")
+def main(cfg: DictConfig) -> None:
+    """Measure and print a table."""
+    from convpose.benchmark.command import benchmark
+
+    benchmark(cfg)
+
+
+if __name__ == "__main__":
+    main()

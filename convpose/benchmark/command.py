@@ -1,0 +1,129 @@
+"""The table of a benchmark."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+
+from convpose.benchmark.loading import data_speed, synthetic_speed
+from convpose.benchmark.measure import Speed
+from convpose.benchmark.process import memory, start_speed
+from convpose.benchmark.training import loaded_speed, pixel_speed, training_speed
+from convpose.config.schema import fits
+from convpose.errors import ConfigError
+from convpose.files import check_output
+from convpose.hardware import describe_hardware as hardware
+from convpose.plot.tables import Table
+
+
+def _of_use(part: str) -> Callable[[DictConfig], list[Speed]]:
+    """A part whose packages, PyAV for one, a machine that only trains does without."""
+
+    def measured(cfg: DictConfig) -> list[Speed]:
+        module = import_module(f"convpose.speed.{part}")
+        speeds: list[Speed] = getattr(module, f"{part}_speed")(cfg)
+        return speeds
+
+    return measured
+
+
+PARTS = {
+    "data": data_speed,
+    "synthetic": synthetic_speed,
+    "training": training_speed,
+    "loaded": loaded_speed,
+    "pixels": pixel_speed,
+    "start": start_speed,
+    "latency": _of_use("latency"),
+    "clip": _of_use("clip"),
+}
+LOWEST = {
+    "rounds": 1,
+    "seconds": 0.001,
+    "threads": 1,
+    "batch_sizes": 1,
+    "latency.threads": 1,
+    "latency.repetitions": 2,  # of which there is a range
+}
+WIDTH = 110  # characters
+
+
+def benchmark(cfg: DictConfig) -> list[Speed]:
+    """Measure what ``cfg.what`` names and print one table.
+
+    Args:
+        cfg: of ``conf/benchmark.yaml``.
+
+    Raises:
+        ConfigError: an unknown part, or a number that nothing can be measured with.
+    """
+    parts = check_keys(cfg)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    threads = torch.get_num_threads()  # the engines of latency and clip may set others
+    speeds = [speed for name in parts for speed in PARTS[name](cfg)] + memory()
+    caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
+    if any(speed.single for speed in speeds):
+        caption += f"; ms: lowest to 95th percentile of {cfg.latency.repetitions} repetitions"
+    console = Console(width=max(WIDTH, Console().width))  # figures are not cut off
+    console.print(table(speeds, caption).to_rich())
+    if cfg.output is not None:
+        content = {
+            "hardware": hardware(),
+            "threads": threads,
+            "speeds": [asdict(s) | {"median": s.median, "range": s.range} for s in speeds],
+        }
+        Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(cfg.output).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return speeds
+
+
+def check_keys(cfg: DictConfig) -> Sequence[str]:
+    """Hold the keys against what they may be, before minutes of measuring; returns the parts.
+
+    Raises:
+        ConfigError: an unknown part, a number out of its range, or no place for ``output``.
+    """
+    parts = cfg.what if isinstance(cfg.what, ListConfig) else [cfg.what]
+    unknown = [str(part) for part in parts if part not in PARTS]
+    if unknown or not parts:
+        problem = "unknown part" if unknown else "nothing to measure"
+        known = ",".join(PARTS)
+        raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
+    for key, lowest in LOWEST.items():
+        value = OmegaConf.select(cfg, key)
+        for number in value if isinstance(value, ListConfig) else [value]:
+            if number is not None and (not fits(number, type(lowest)) or number < lowest):
+                whole = "whole numbers" if isinstance(lowest, int) else "a number"
+                raise ConfigError(f"{key}={value}: expected {whole} from {lowest} up")
+    if cfg.output is not None:
+        check_output(Path(cfg.output), file=True)
+    return list(parts)
+
+
+def table(speeds: list[Speed], caption: str) -> Table:
+    """One line a measurement: median, range, and where there are limits the reached share."""
+    rows: list[tuple[str, ...]] = [
+        (
+            speed.what,
+            f"{_figure(speed.median)} {speed.unit}",
+            "–".join(map(_figure, speed.range)),
+            ""
+            if speed.limit is None or speed.share is None
+            else f"{100 * speed.share:.0f} % of {_figure(speed.limit)}, {speed.limited_by}",
+        )
+        for speed in speeds
+    ]
+    header: tuple[str, ...] = ("what", "median", "range", "of its limit")
+    if all(speed.limit is None for speed in speeds):
+        header, rows = header[:3], [row[:3] for row in rows]
+    return Table("Speeds", header, rows, caption)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

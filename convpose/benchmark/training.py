@@ -1,0 +1,179 @@
+"""How fast the network trains and predicts, held against what the machine multiplies."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from omegaconf import DictConfig
+from torch.utils.flop_counter import FlopCounterMode
+
+from convpose.benchmark.measure import Speed, measure
+from convpose.data.build import build_datamodule
+from convpose.models.build import build_model
+from convpose.train.build import build_module
+from convpose.train.module import PoseModule
+
+MATRIX = {"cuda": 8192, "cpu": 2048}  # side of the matrices: large enough to reach the full rate
+
+
+def training_speed(cfg: DictConfig) -> list[Speed]:
+    """Forward, backward and step without data, at each precision and layout; their arithmetic.
+
+    The limit is the machine's matrix rate of that precision, measured just before.
+    """
+    device = current_device()
+    speeds = []
+    for half in (False, True):
+        rate = measure(cfg, multiplications(half, device))
+        name = "bf16" if half else "fp32"
+        matrix = Speed(f"matrix product, {name}", [r / 1e12 for r in rate], "TFLOP/s")
+        speeds.append(matrix)
+        for layout, batch_size in itertools.product((False, True), cfg.batch_sizes):
+            chosen = cfg.copy()
+            chosen.channels_last = layout
+            how = f"{name}{', channels_last' if layout else ''}"
+            what = f"training, {cfg.data.input_size_px} px, batch {batch_size}, {how}"
+            work = TrainingWork(chosen, batch_size, half, device)
+            limit = matrix.median * 1e12 / work.flop_per_image
+            why = f"{name} products, {work.flop_per_image / 1e9:.3g} GFLOP an image"
+            speeds.append(Speed(what, measure(cfg, work.steps), limit=limit, limited_by=why))
+    return speeds
+
+
+def loaded_speed(cfg: DictConfig) -> list[Speed]:
+    """Training and prediction with data, at the better precision; which of both is the bound."""
+    device = current_device()
+    batch_size = cfg.batch_sizes[0]
+    chosen = cfg.copy()
+    chosen.data.batch_size = batch_size
+    datamodule = build_datamodule(chosen)
+    datamodule.setup()
+    work = TrainingWork(chosen, batch_size, half_is_worth_it(device), device)
+    alone = measure(cfg, work.steps)
+    top = Speed("", alone).median
+    size = f"{cfg.data.input_size_px} px, batch {batch_size}"
+    return [
+        Speed(f"training without data, {size}", alone),
+        Speed(
+            f"training with data, {size}",
+            measure(cfg, lambda: work.steps_on(endless(datamodule.train_dataloader()))),
+            limit=top,
+            limited_by="the line above",
+        ),
+        Speed(
+            f"prediction with data, {size}",
+            measure(cfg, lambda: work.predictions(endless(datamodule.val_dataloader()))),
+        ),
+    ]
+
+
+def pixel_speed(cfg: DictConfig) -> list[Speed]:
+    """Training at growing inputs: milliseconds an image and megapixel, which should stay."""
+    device = current_device()
+    speeds = []
+    for side in dict.fromkeys(round(cfg.data.input_size_px * f / 32) * 32 for f in (1, 1.5, 2)):
+        chosen = cfg.copy()
+        chosen.data.input_size_px = side
+        work = TrainingWork(chosen, cfg.batch_sizes[0], half_is_worth_it(device), device)
+        ms = [1000 / r / (side / 1000) ** 2 for r in measure(cfg, work.steps)]
+        speeds.append(Speed(f"training, {side} px", ms, "ms a megapixel"))
+    return speeds
+
+
+class TrainingWork:
+    """Training of the configured network.
+
+    Args:
+        cfg: of ``conf/benchmark.yaml``.
+        batch_size: images a step of `steps`.
+        half: bf16 autocast.
+        device: where.
+    """
+
+    def __init__(self, cfg: DictConfig, batch_size: int, half: bool, device: torch.device) -> None:
+        self.module: PoseModule = build_module(cfg, build_model(cfg)).to(device)
+        groups = self.module.parameter_groups(self.module.model, self.module.loss)
+        self.optimizer = self.module.optimizer(groups)
+        self.device = device
+        self.autocast = (
+            torch.autocast(device.type, torch.bfloat16) if half else contextlib.nullcontext()
+        )
+        size, k = cfg.data.input_size_px, self.module.metrics.skeleton.num_keypoints
+        self.batch = {
+            "image": torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8),
+            "keypoints": torch.rand(batch_size, k, 2),
+            "visibility": torch.full((batch_size, k), 2),
+        }
+        self.batch = {key: value.to(device) for key, value in self.batch.items()}
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self._step(self.batch)
+        self.flop_per_image = counter.get_total_flops() / batch_size
+
+    def steps(self) -> Iterator[int]:
+        """Train on one random batch for ever."""
+        return self.steps_on(itertools.repeat(self.batch))
+
+    def steps_on(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[int]:
+        """Train on batches."""
+        for batch in batches:
+            yield self._step({k: batch[k].to(self.device, non_blocking=True) for k in self.batch})
+
+    def predictions(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[int]:
+        """Predict batches."""
+        self.module.eval()
+        for batch in batches:
+            with torch.inference_mode(), self.autocast:
+                output = self.module.model(batch["image"].to(self.device))
+            output["keypoints"].cpu()
+            yield len(batch["image"])
+
+    def _step(self, batch: dict[str, torch.Tensor]) -> int:
+        self.module.train()
+        with self.autocast:
+            output = self.module.model(batch["image"])
+            loss = self.module.loss(output, batch["keypoints"], batch["visibility"])
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        _wait(self.device)
+        return len(batch["image"])
+
+
+def multiplications(half: bool, device: torch.device) -> Callable[[], Iterator[int]]:
+    """A function that multiplies square matrices and yields the operations."""
+    side = MATRIX[device.type]
+    dtype = torch.bfloat16 if half else torch.float32
+    a = torch.randn(side, side, device=device, dtype=dtype)
+
+    def multiply() -> Iterator[int]:
+        while True:
+            torch.mm(a, a)
+            _wait(device)
+            yield 2 * side**3
+
+    return multiply
+
+
+def endless(loader: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches of epoch after epoch: `itertools.cycle` would keep the first and load no more."""
+    while True:
+        yield from loader
+
+
+def current_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def half_is_worth_it(device: torch.device) -> bool:
+    """Whether the device multiplies bf16; see `convpose.hardware.resolve_precision`."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,202 @@
+"""The columns of a comparison: keys that differ, metrics of the best epoch, facts."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from convpose.compare.run_result import Outcome
+from convpose.history import Row
+from convpose.plot.tables import five_digits, percent, pixels
+from convpose.run import Value
+
+MOST_KEYS = 6  # differing keys that a terminal has room for
+# name → title, text, whether less is better; in this order
+METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
+    "val/pck@0.2": ("PCK@0.2 %", percent, False),
+    "val/auc": ("AUC %", percent, False),
+    "val/epe_px": ("EPE px", pixels, True),
+    "val/loss": ("val/loss", "{:.4g}".format, True),
+    "val/pck@0.1": ("PCK@0.1 %", percent, False),
+    "val/pcp@0.5": ("PCP@0.5 %", percent, False),
+    "val/mse_unit": ("MSE [0, 1]", five_digits, True),
+    "val/spread": ("spread", "{:.3f}".format, False),
+}
+TITLES = {"seconds": "time", "images_per_s": "images/s"}
+# what a terminal shows beside the monitor and the first keys; higher ranks give way first
+RANKS = {"state": 2, "val/pck@0.2": 2, "val/epe_px": 3, "parameters": 3, "seconds": 4}
+RANKS |= {"best_epoch": 5, "val/auc": 6, "val/loss": 7, "epochs": 8}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value of every run.
+
+    Attributes:
+        name: in full, as the CSV has it: a config key, a metric, or what is measured.
+        title: for people.
+        values: as many as there are runs; None where a run has none.
+        texts: the same for people.
+        kind: ``run``, ``key``, ``metric`` or ``fact``.
+        rank: 0 stands in every table, higher ranks where there is room; None in the files only.
+    """
+
+    name: str
+    title: str
+    values: Sequence[Any]
+    texts: Sequence[str]
+    kind: str
+    rank: int | None = 0
+
+    @property
+    def width(self) -> int:
+        """Letters that a column of a terminal needs."""
+        return 2 + max(map(len, (self.title, *self.texts)))
+
+
+def make_columns(
+    runs: Sequence[Outcome], names: Sequence[str], best: Sequence[Row], monitor: str
+) -> tuple[list[Column], list[str]]:
+    """All columns, and the keys of those that follow from others.
+
+    Args:
+        runs: in the order of the rows.
+        names: of the runs.
+        best: the row of each run's best epoch.
+        monitor: the metric that follows the name.
+    """
+    keys, implied = _keys(runs)
+    first = Column("run", "run", names, abbreviate(names), "run")
+    leading, *others = _metrics(best, monitor)
+    return [first, leading, *keys, *others, *_facts(runs, best)], implied
+
+
+def _keys(runs: Sequence[Outcome]) -> tuple[list[Column], list[str]]:
+    by_choice = all(run.facts.get("choices") for run in runs)
+    configs = [run.flat(by_choice) for run in runs]
+    overridden = {key for run in runs for key in run.overridden}
+    leading, implied = differences(configs, overridden, by_choice)
+    titles = dict(zip(leading, short_titles(leading), strict=True))
+    columns = []
+    for number, key in enumerate((*leading, *implied)):
+        found = [config.get(key, ABSENT) for config in configs]
+        values = ["null" if v is None else None if v == ABSENT else v for v in found]
+        texts = [ABSENT if value is None else _text(value) for value in values]
+        rank = number if number < min(MOST_KEYS, len(leading)) else None
+        columns.append(Column(key, titles.get(key, key), values, texts, "key", rank))
+    return columns, implied
+
+
+def _metrics(best: Sequence[Row], monitor: str) -> list[Column]:
+    """The monitor and all other validation metrics that a run has."""
+    columns = []
+    for name in dict.fromkeys((monitor, *METRICS, *(k for row in best for k in row))):
+        values = [row.get(name) for row in best]
+        if name.startswith("val/") and any(value is not None for value in values):
+            title, show, _ = METRICS.get(name, (name, "{:.4g}".format, False))
+            texts = [ABSENT if value is None else show(value) for value in values]
+            rank = 0 if name == monitor else RANKS.get(name)
+            columns.append(Column(name, title, values, texts, "metric", rank))
+    return columns
+
+
+def _facts(runs: Sequence[Outcome], best: Sequence[Row]) -> list[Column]:
+    def fact(name: str, values: Sequence[Any], show: Callable[[Any], str] = str) -> Column:
+        texts = [ABSENT if value is None else show(value) for value in values]
+        same = name in ("parameters", "state") and len(set(values)) == 1
+        rank = None if same else RANKS.get(name)
+        return Column(name, TITLES.get(name, name.replace("_", " ")), values, texts, "fact", rank)
+
+    return [
+        fact("best_epoch", [int(row["epoch"]) + 1 if row else None for row in best]),
+        fact("epochs", [len(run.rows) for run in runs]),
+        fact("seconds", [round(run.seconds, 1) for run in runs], duration),
+        fact("images_per_s", [round(run.images_per_s, 1) for run in runs], "{:.0f}".format),
+        fact("parameters", [run.parameters for run in runs], lambda count: f"{count / 1e6:.3g} M"),
+        fact("state", [run.state for run in runs], lambda state: state.split()[0].strip(":")),
+        *(
+            fact(name, [run.facts.get(name) for run in runs])
+            for name in ("started", "revision", "hardware")
+        ),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``3 min 18 s``, ``2 h 05 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+ABSENT = "–"  # the value of a key that a configuration lacks
+
+
+def differences(
+    configs: Sequence[Mapping[str, Value]], overridden: Collection[str], by_choice: bool
+) -> tuple[list[str], list[str]]:
+    """The keys that differ, and those of them that only follow from others.
+
+    A key of a group (``augment.shift``) follows from the group's choice if equal choices always
+    have equal values of it. Where groups go by their class, which says less, it must also be a key
+    that some choices lack. A text that repeats another key's, as ``${monitor}`` does, follows too.
+    What a command line has set never follows.
+
+    Args:
+        configs: of the runs, as `convpose.run.flat` returns them.
+        overridden: keys that the command line of a run has set.
+        by_choice: groups go by the name of the chosen yaml, not by their class.
+    """
+    values = {
+        key: [config.get(key, ABSENT) for config in configs]
+        for key in dict.fromkeys(key for config in configs for key in config)
+    }
+    differing = {key: column for key, column in values.items() if len(set(column)) > 1}
+    leading: list[str] = []
+    for key, column in differing.items():
+        group = key.partition(".")[0]
+        if key in overridden:
+            leading.append(key)
+        elif group != key and group in differing and (by_choice or ABSENT in column):
+            choices = differing[group]
+            if len(set(zip(choices, column, strict=True))) > len(set(choices)):
+                leading.append(key)
+        elif not (_all_text(column) and column in [differing[k] for k in leading]):
+            leading.append(key)
+    return leading, [key for key in differing if key not in leading]
+
+
+def abbreviate(names: Sequence[str]) -> list[str]:
+    """What of the names tells them apart, ``…_002`` of ``2026-11-22_11-18-28_002_optimizer.lr-1``.
+
+    Words that all begin with become an ellipsis; words after those that are enough are left out.
+    """
+    split = [name.split("_") for name in names]
+    if len(set(names)) < 2:
+        return list(names)
+    same = next(i for i, words in enumerate(zip_longest(*split)) if len(set(words)) > 1)
+    for end in range(same + 1, max(map(len, split)) + 1):
+        short = ["_".join(["…"] * (same > 0) + words[same:end]) for words in split]
+        if len(set(short)) == len(set(names)):
+            return short
+    return list(names)
+
+
+def short_titles(keys: Sequence[str]) -> list[str]:
+    """The last word of each key, or more of them where another key ends in the same."""
+    titles = []
+    for key in keys:
+        words = key.split(".")
+        ends = [".".join(words[-count:]) for count in range(1, len(words) + 1)]
+        others = [f".{other}" for other in keys if other != key]
+        unique = [end for end in ends if not any(o.endswith(f".{end}") for o in others)]
+        titles.append((unique or [key])[0])
+    return titles
+
+
+def _all_text(column: Sequence[Value]) -> bool:
+    return all(isinstance(value, str) for value in column)

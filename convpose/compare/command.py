@@ -1,0 +1,62 @@
+"""Compare runs and write one table, one page."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from convpose import files
+from convpose.compare.comparison import WHAT, read_comparison, seed_table
+from convpose.errors import ConfigError
+from convpose.files import check_output
+
+
+def compare(cfg: DictConfig) -> None:
+    """Compare the runs that ``cfg.study`` or ``cfg.runs`` names; print and write what comes out.
+
+    Args:
+        cfg: of ``conf/compare.yaml``.
+
+    Raises:
+        ConfigError: nothing named, no such folder, no run in it, or no place to write to.
+    """
+    folders, root = chosen_folders(cfg)
+    output = Path(cfg.output or (root if len(folders) == 1 else cfg.paths.runs))
+    check_output(output)
+    if type(cfg.top) is not int or cfg.top < 0:
+        raise ConfigError(f"top={cfg.top}: expected a whole number of runs to print, from 0 up")
+    comparison = read_comparison(folders, root)
+    console = Console()
+    console.print(comparison.table(cfg.top, console.width).to_rich())
+    if (settings := seed_table(comparison)) is not None:
+        console.print(settings.to_rich())
+    for path, reason in comparison.problems[: cfg.top]:
+        console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)
+    if more := len(comparison.problems[cfg.top :]):
+        console.print(f"  … and {more} more in compare.md", style="yellow")
+    from convpose.compare.page import page  # plotly comes last: the table should not wait for it
+
+    output.mkdir(parents=True, exist_ok=True)
+    files.write(output / "compare.csv", comparison.to_csv())
+    files.write(output / "compare.md", comparison.to_markdown())
+    files.write(output / "compare.html", page(comparison))
+    written = f"written to {output}: compare.csv, compare.md; open {output / 'compare.html'}"
+    console.print(written, markup=False, highlight=False, soft_wrap=True)
+
+
+def chosen_folders(cfg: DictConfig) -> tuple[list[Path], Path]:
+    """The folders to look into, and their common parent."""
+    if (cfg.study is None) == (not cfg.runs):
+        raise ConfigError("name what to compare: study=runs/NAME, or runs=[FOLDER,FOLDER]")
+    many = isinstance(cfg.runs, ListConfig)
+    folders = [Path(str(name)) for name in (cfg.runs if many else [cfg.study or cfg.runs])]
+    for folder in folders:
+        if not folder.is_dir():
+            if (known := Path(cfg.paths.runs) / folder).is_dir():
+                raise ConfigError(f"{folder}: no such folder; did you mean {known}?")
+            there = sorted(p.name for p in Path(cfg.paths.runs).glob("*/") if p.name[0] != ".")
+            listed = f"\nin {cfg.paths.runs} there are: {', '.join(there)}" if there else ""
+            raise ConfigError(f"{folder}: no such folder; {WHAT}{listed}")
+    common = os.path.relpath(os.path.commonpath([folder.resolve() for folder in folders]))
+    return folders, folders[0] if len(folders) == 1 else Path(common)

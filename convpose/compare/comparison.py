@@ -1,0 +1,206 @@
+"""Runs side by side: what differs between their configurations against what came out.
+
+A `Comparison` holds the runs, best first, as columns; terminal, Markdown, CSV and page show the
+same ones, so that they never disagree.
+"""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from convpose.compare.columns import METRICS, Column, make_columns
+from convpose.compare.run_result import Outcome, read_outcome, run_folders
+from convpose.errors import ConfigError, DataError
+from convpose.plot.tables import Table
+
+WHAT = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
+SHOWN = ("val/pck@0.2", "val/pck@0.1", "val/epe_px", "val/loss")  # after the monitor
+SHORTEST_NAME = 8  # letters of a run's name in a terminal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, best first.
+
+    Attributes:
+        title: names the study and counts its runs.
+        runs: what came out of each.
+        monitor: the metric that they are sorted by, at each run's best epoch.
+        mode: ``max`` or ``min`` of it.
+        columns: the run's name, the monitor, the keys that differ, the other metrics, facts.
+        implied: differing keys that follow from others.
+        problems: what could not be compared or read, and why: (path, reason).
+    """
+
+    title: str
+    runs: Sequence[Outcome]
+    monitor: str
+    mode: str
+    columns: Sequence[Column]
+    implied: Sequence[str]
+    problems: Sequence[tuple[str, str]]
+
+    def of_kind(self, kind: str) -> list[Column]:
+        """The columns of one kind."""
+        return [column for column in self.columns if column.kind == kind]
+
+    def label(self, i: int) -> str:
+        """What tells run i from the others, in words: ``lr 0.01 · batch_size 32``."""
+        keys = [column for column in self.of_kind("key") if column.rank is not None]
+        return " · ".join(f"{key.title} {key.texts[i]}" for key in keys) or self.columns[0].texts[i]
+
+    def table(self, top: int | None = None, width: int | None = None) -> Table:
+        """The ``top`` best runs, or all, in columns that ``width`` letters have room for."""
+        columns = sorted((c for c in self.columns if c.rank is not None), key=lambda c: c.rank or 0)
+        while width is not None and columns[-1].rank and sum(c.width for c in columns) > width:
+            columns.pop()  # the least important
+        columns = [column for column in self.columns if column in columns]
+        count = len(self.runs) if top is None else min(top, len(self.runs))
+        rows = [[column.texts[i] for column in columns] for i in range(count)]
+        if width is not None:  # a long name must not push out the number that one came for
+            room = max(width - 2 - sum(column.width for column in columns[1:]), SHORTEST_NAME)
+            rows = [[_shortened(name, room), *rest] for name, *rest in rows]
+        return Table(self.title, [c.title for c in columns], rows, self.caption(columns, count))
+
+    def caption(self, columns: Sequence[Column], count: int) -> str:
+        """What a table of some columns and of the ``count`` best runs has and has not."""
+        keys = self.of_kind("key")
+        left_out = [key.name for key in keys if key not in columns and key.name not in self.implied]
+        implied = [key for key in self.implied if key not in [column.name for column in columns]]
+        elsewhere = (
+            f"{len(self.runs) - count} runs" if count < len(self.runs) else "",
+            ", ".join(left_out),
+            f"{len(implied)} keys that follow from these" if implied else "",
+        )
+        missing = ", ".join(filter(None, elsewhere))
+        sentences = (
+            f"metrics of the best epoch by {self.monitor}",
+            "" if keys else "no key of the configurations differs",
+            f"more in compare.csv and compare.html: {missing}" if missing else "",
+        )
+        return "; ".join(filter(None, sentences))
+
+    def to_csv(self) -> str:
+        """All columns: plain numbers, names of keys as they are typed."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(column.name for column in self.columns)
+        writer.writerows(zip(*(column.values for column in self.columns), strict=True))
+        return text.getvalue()
+
+    def to_markdown(self) -> str:
+        """The tables of all runs and of settings over seeds; then what could not be compared."""
+        tables = filter(None, (self.table(), seed_table(self)))
+        listed = "".join(f"- `{path}`: {reason}\n" for path, reason in self.problems)
+        return "\n".join([*(table.to_markdown() for table in tables), *([listed] * bool(listed))])
+
+
+def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
+    """Read run folders; what is broken, unfinished or empty is named and stops nothing.
+
+    Args:
+        folders: runs, and folders of runs such as a study.
+        root: their common parent, which names are relative to.
+
+    Raises:
+        ConfigError: no run can be compared; with the reason of each.
+    """
+    runs: list[Outcome] = []
+    problems: list[tuple[str, str]] = []
+    for path in dict.fromkeys(run for folder in folders for run in run_folders(folder)):
+        try:
+            runs.append(read_outcome(path))
+        except (DataError, OSError) as error:
+            problems.append((_name(path, root), str(error)))
+    if not runs:
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in problems)
+        raise ConfigError(f"{root}: no run to compare; {WHAT}{listed}")
+    (monitor, mode), votes = Counter((run.monitor, run.mode) for run in runs).most_common(1)[0]
+    if votes < len(runs):
+        others = len(runs) - votes
+        verb = "run has" if others == 1 else "runs have"
+        problems.append((".", f"{others} {verb} another monitor; all are judged by {monitor}"))
+    judged = [(run.best(monitor, mode), run) for run in runs]
+    sign = -1 if mode == "max" else 1
+    judged.sort(key=lambda pair: sign * pair[0][monitor] if pair[0] else float("inf"))
+    best, runs = [row for row, _ in judged], [run for _, run in judged]
+    names = [_name(run.folder, root) for run in runs]
+    for name, run in zip(names, runs, strict=True):
+        problems += [(name, run.state)] * (not run.complete)
+        problems += [(name, note) for note in run.notes]
+    columns, implied = make_columns(runs, names, best, monitor)
+    title = f"{root.resolve().name}: {len(runs)} run{'s' * (len(runs) > 1)}"
+    return Comparison(title, runs, monitor, mode, columns, implied, problems)
+
+
+def _shortened(name: str, room: int) -> str:
+    return name if len(name) <= room else name[: room - 1] + "…"
+
+
+def _name(path: Path, root: Path) -> str:
+    """A run's folder relative to the common parent, its own name if it is that."""
+    return os.path.relpath(path, root) if path.resolve() != root.resolve() else path.resolve().name
+
+
+def seed_table(comparison: Comparison) -> Table | None:
+    """Mean ± sample deviation over the seeds of each setting, best first; None without repeats.
+
+    A setting is what all differing keys but ``seed`` say. Metrics are those of each run's best
+    epoch; a run that has none is left out.
+    """
+    keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
+    monitor = next(c for c in comparison.columns if c.name == comparison.monitor)
+    settings: dict[tuple[str, ...], list[int]] = {}
+    for i, value in enumerate(monitor.values):
+        if value is not None:
+            settings.setdefault(tuple(key.texts[i] for key in keys), []).append(i)
+    if all(len(runs) < 2 for runs in settings.values()):
+        return None
+    named = {column.name: column for column in comparison.of_kind("metric")}
+    metrics = [named[name] for name in dict.fromkeys((monitor.name, *SHOWN)) if name in named]
+    sign = -1 if comparison.mode == "max" else 1
+    ordered = sorted(settings.items(), key=lambda item: sign * _mean(monitor, item[1]))
+    listed = _telling(keys, list(settings))
+    rows = [
+        [*(texts[n] for n in listed), str(len(runs)), *(_spread(m, runs) for m in metrics)]
+        for texts, runs in ordered
+    ]
+    titles = [*(keys[n].title for n in listed), "seeds", *(metric.title for metric in metrics)]
+    caption = "mean ± sample deviation of the best epochs; keys that do not differ are left out"
+    return Table(f"{comparison.title}, by setting", titles, rows, caption)
+
+
+def _telling(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:
+    """Which keys to list: those of every table, and of the others what tells all settings apart."""
+    listed = [n for n, key in enumerate(keys) if key.rank is not None]
+
+    def told_apart(more: int | None = None) -> int:
+        chosen = listed if more is None else [*listed, more]
+        return len({tuple(texts[n] for n in chosen) for texts in settings})
+
+    while told_apart() < len(settings):
+        listed.append(max(range(len(keys)), key=told_apart))
+    return sorted(listed)
+
+
+def _mean(metric: Column, runs: Sequence[int]) -> float:
+    return mean(float(metric.values[i]) for i in runs)
+
+
+def _spread(metric: Column, runs: Sequence[int]) -> str:
+    """``61.3 ± 0.4``, with the deviation at the digits of the mean."""
+    values = [float(metric.values[i]) for i in runs if metric.values[i] is not None]
+    if not values:
+        return "–"
+    _, show, _ = METRICS.get(metric.name, ("", "{:.4g}".format, False))
+    centre = show(mean(values))
+    if len(values) == 1:
+        return centre
+    digits = len(centre.partition(".")[2])
+    scale = 100 if "%" in metric.title else 1
+    return f"{centre} ± {scale * stdev(values):.{digits}f}"

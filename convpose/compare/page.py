@@ -1,0 +1,131 @@
+"""A comparison as one HTML file: sortable table, curves, joints, parallel coordinates.
+
+Plotly is inlined and the page's own policy forbids the network, so that it opens anywhere. The
+template, with its style and its few lines of script, is ``page.html``.
+"""
+
+import json
+import math
+import string
+import time
+from collections.abc import Iterable
+from html import escape
+from importlib import resources
+
+import convpose
+from convpose.compare.charts import COLOURS, Chart, colour, curves, joints, parallel
+from convpose.compare.columns import METRICS, Column, duration
+from convpose.compare.comparison import Comparison
+
+
+def page(comparison: Comparison) -> str:
+    """The whole page as text."""
+    from plotly.offline import get_plotlyjs
+
+    losses, scores = curves(comparison)
+    charts = {"curve-train": losses[0], "curve-val": losses[1], "curve-score": scores}
+    boxes = "".join(_box(name, chart) for name, chart in charts.items())
+    many = f"the {len(COLOURS)} best runs" if len(comparison.runs) > len(COLOURS) else ""
+    sections = []
+    for split, chart in joints(comparison).items():
+        title = f"PCK@0.2 of each joint, {'validation, best epoch' if split == 'val' else split}"
+        name = f"joints-{len(charts)}"
+        charts[name] = chart
+        shown = [trace["meta"]["run"] for trace in chart["data"]]
+        content = f'{_legend(comparison, shown)}<div class="wide">{_box(name, chart)}</div>'
+        sections.append(_section(title, many, content))
+    if axes := parallel(comparison):
+        charts["curve-axes"] = axes
+        note = "better is up; a dragged box keeps the runs in it, a double click brings back all"
+        content = f'<div class="wide">{_box("curve-axes", axes)}</div>'
+        sections.append(_section("Parallel coordinates", note, content))
+    if comparison.problems:
+        items = [f"<li><b>{escape(p)}</b> {escape(r)}</li>" for p, r in comparison.problems]
+        note = "runs with a validated epoch are in the table all the same"
+        content = f"<ul>{''.join(items)}</ul>"
+        sections.append(_section("Unfinished, failed, unreadable", note, content))
+    template = resources.files(convpose).joinpath("compare/page.html").read_text("utf-8")
+    return string.Template(template).substitute(
+        title=escape(comparison.title),
+        tiles=_tiles(comparison),
+        caption=escape(comparison.caption(comparison.columns, len(comparison.runs))),
+        table=_table(comparison),
+        note=f"{many} in colour" if many else "",
+        legend=_legend(comparison, range(min(len(comparison.runs), len(COLOURS)))),
+        curves=boxes,
+        log=" checked" if losses[0]["layout"]["yaxis"]["type"] == "log" else "",
+        sections="\n".join(sections),
+        footer=f"convpose {convpose.__version__}, {time.strftime('%Y-%m-%d %H:%M')}",
+        plotly=get_plotlyjs(),
+        charts=json.dumps(charts).replace("<", "\\u003c"),  # no text may end the script
+    )
+
+
+def _box(name: str, chart: Chart) -> str:
+    return f'<div id="{name}" style="height:{chart["layout"]["height"]}px"></div>'
+
+
+def _section(title: str, note: str, content: str) -> str:
+    head = f'<div class="head"><h2>{escape(title)}</h2><p>{escape(note)}</p></div>'
+    return f"<section>{head}{content}</section>"
+
+
+def _legend(comparison: Comparison, shown: Iterable[int]) -> str:
+    items = (f"<span>{_swatch(i)}{escape(comparison.label(i))}</span>" for i in shown)
+    return f'<div class="legend">{"".join(items)}</div>'
+
+
+def _swatch(i: int) -> str:
+    return f'<i style="background:{colour(i)}"></i>'
+
+
+def _tiles(comparison: Comparison) -> str:
+    runs, monitor = comparison.runs, comparison.of_kind("metric")[0]
+    complete = sum(run.complete for run in runs)
+    tiles = (
+        (monitor.texts[0], f"best {monitor.title}: {comparison.label(0)}"),
+        (f"{complete} of {len(runs)}", "runs complete"),
+        (duration(sum(run.seconds for run in runs)), "of training in all"),
+    )
+    return "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(words)}</span></div>'
+        for value, words in tiles
+    )
+
+
+def _table(comparison: Comparison) -> str:
+    every = '<input type="checkbox" id="every" checked aria-label="show all runs">'
+    head = "".join(
+        f'<th class="{_classes(column)}" title="{escape(column.name)}">'
+        f"{every if column.kind == 'run' else ''}{escape(column.title)}</th>"
+        for column in comparison.columns
+    )
+    lines = [f"<thead><tr>{head}</tr></thead><tbody>"]
+    for i in range(len(comparison.runs)):
+        cells = "".join(_cell(column, i, comparison.monitor) for column in comparison.columns)
+        lines.append(f'<tr data-run="{i}">{cells}</tr>')
+    return "".join([*lines, "</tbody>"])
+
+
+def _cell(column: Column, i: int, monitor: str) -> str:
+    """A cell with its value to sort by; the best of a metric is bold, the monitor has a bar."""
+    value, text, style = column.values[i], escape(column.texts[i]), ""
+    classes = _classes(column)
+    if column.kind == "run":
+        mark = f'<input type="checkbox" checked aria-label="show {text}">'
+        text = f"{mark}{_swatch(i)}{text}"
+        style = f' title="{escape(str(value))}"'
+    elif column.kind == "metric" and value is not None:
+        found = [other for other in column.values if other is not None and math.isfinite(other)]
+        less = column.name in METRICS and METRICS[column.name][2]
+        if found and value == (min if less else max)(found):
+            classes += " best"
+        if column.name == monitor and found and max(found) > 0 and math.isfinite(value):
+            classes += " bar"
+            style = f' style="--share:{100 * value / max(found):.0f}%"'
+    key = "" if value is None or value != value else escape(str(value))  # NaN is missing too
+    return f'<td class="{classes}" data-value="{key}"{style}>{text}</td>'
+
+
+def _classes(column: Column) -> str:
+    return f"{column.kind}{' more' if column.rank is None else ''}"

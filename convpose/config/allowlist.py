@@ -1,0 +1,162 @@
+"""What a configuration may name: it is data, and a run folder may come from anybody.
+
+Hydra calls whatever ``_target_`` names, and imports its module first, which runs that module's
+code. A run folder that was downloaded could so name ``os.system``, ``torch.hub.load`` or a file
+that lies beside it. Hydra refuses a list of functions that are known to be dangerous; here it is
+the other way round, only what a run is made of is allowed:
+
+- from the packages of `PACKAGES`, and those that the environment variable CONVPOSE_PACKAGES names
+  (a comma between them), because a module outside is not even imported;
+- a class of convpose or of those own packages, or a class of theirs that is one of `KINDS`:
+  constructors that compute, log and read what they are told to, but run no code of others;
+- a function of convpose or of the own packages that says that it returns one of `KINDS`.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from convpose.errors import ConfigError
+
+PACKAGES = ("convpose", "torch", "torchvision", "lightning", "albumentations", "timm", "optuna")
+KINDS = frozenset(
+    {
+        "torch.nn.modules.module.Module",
+        "torch.optim.optimizer.Optimizer",
+        "torch.optim.lr_scheduler.LRScheduler",
+        "lightning.pytorch.trainer.trainer.Trainer",
+        "lightning.pytorch.callbacks.callback.Callback",
+        "lightning.pytorch.loggers.logger.Logger",
+        "lightning.pytorch.strategies.strategy.Strategy",
+        "lightning.pytorch.profilers.profiler.Profiler",
+        "lightning.pytorch.core.datamodule.LightningDataModule",
+        "albumentations.core.transforms_interface.BasicTransform",
+        "albumentations.core.composition.BaseCompose",
+        "optuna.distributions.BaseDistribution",
+        "optuna.samplers._base.BaseSampler",
+        "optuna.pruners._base.BasePruner",
+    }
+)
+
+MOVED = {  # modules of version 0.1, as run folders, packaged weights and exports name them
+    "convpose.inference.cluster": "convpose.predict.cluster",
+    "convpose.inference.detector": "convpose.predict.detectors",
+    "convpose.inference.smoothing": "convpose.predict.clips",
+    "convpose.inference.tracking": "convpose.predict.clips",
+    "convpose.inference.yolox": "convpose.predict.detectors",
+    "convpose.models.heads.heatmap": "convpose.models.keypoints.heatmap",
+    "convpose.models.heads.integral": "convpose.models.keypoints.integral",
+    "convpose.models.heads.regression": "convpose.models.keypoints.regression",
+    "convpose.models.heads.rle": "convpose.models.keypoints.rle",
+    "convpose.models.heads.simcc": "convpose.models.keypoints.simcc",
+    "convpose.models.losses.coordinate": "convpose.models.keypoints.regression",
+    "convpose.models.losses.heatmap": "convpose.models.keypoints.heatmap",
+    "convpose.models.losses.integral": "convpose.models.keypoints.integral",
+    "convpose.models.losses.rle": "convpose.models.keypoints.rle",
+    "convpose.models.losses.simcc": "convpose.models.keypoints.simcc",
+    "convpose.models.timm_backbone": "convpose.models.backbones.timm",
+    "convpose.models.vgg": "convpose.models.backbones.vgg",
+    "convpose.searching.samplers": "convpose.search.samplers",
+    "convpose.training.alarms": "convpose.train.callbacks.alarms",
+    "convpose.training.board": "convpose.train.callbacks.epoch_report",
+    "convpose.training.checkpoints": "convpose.train.checkpoints",
+    "convpose.training.early_stopping": "convpose.train.callbacks.early_stopping",
+    "convpose.training.ema": "convpose.train.callbacks.ema",
+    "convpose.training.freeze": "convpose.train.callbacks.freeze",
+    "convpose.training.parameters": "convpose.train.optim",
+    "convpose.training.preview": "convpose.train.callbacks.preview",
+    "convpose.training.schedules": "convpose.train.optim",
+}
+
+
+def current_name(path: str) -> str:
+    """Translate the ``_target_`` of an older version to the name that it has today."""
+    module, _, name = path.rpartition(".")
+    return f"{MOVED[module]}.{name}" if module in MOVED else path
+
+
+def find_target(path: Any, key: str) -> Callable[..., Any]:
+    """What the ``_target_`` of a configuration node names.
+
+    Args:
+        path: its value.
+        key: where the node stands, for messages.
+
+    Raises:
+        ConfigError: it is not allowed, or does not exist.
+    """
+    own = ("convpose", *filter(None, os.environ.get("CONVPOSE_PACKAGES", "").split(",")))
+    parts = str(path).split(".")
+    if parts[0] not in (*PACKAGES, *own) or any(part.startswith("_") for part in parts):
+        raise ConfigError(
+            f"{key}._target_={path}: not one of the packages that a configuration may name, "
+            f"{', '.join(dict.fromkeys((*PACKAGES, *own)))}; if {parts[0]} is yours, put "
+            f"CONVPOSE_PACKAGES={parts[0]} before the command"
+        )
+    try:
+        target = get_object(str(path))
+    except Exception as error:  # an import may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{key}._target_={path}: not found ({reason})") from error
+    ours = str(getattr(target, "__module__", "")).partition(".")[0] in own
+    if inspect.isclass(target):
+        allowed = ours or is_kind(target)
+    else:
+        allowed = ours and inspect.isfunction(target) and is_kind(_returned(target))
+    if not allowed:
+        raise ConfigError(
+            f"{key}._target_={path}: not a part of a run; expected a class that is a module, "
+            "optimizer, callback, logger, transform or the like, or a function of convpose or of "
+            "CONVPOSE_PACKAGES whose annotation says that it returns one"
+        )
+    return target  # type: ignore[no-any-return]
+
+
+def is_kind(target: Any) -> bool:
+    """Whether a class is one of `KINDS` or reads annotated images, as `PoseSource` does."""
+    classes = inspect.getmro(target) if inspect.isclass(target) else ()
+    names = {f"{parent.__module__}.{parent.__qualname__}" for parent in classes}
+    return bool(names & KINDS) or all(hasattr(target, x) for x in ("annotations", "read_image"))
+
+
+def read_config(path: Path) -> DictConfig:
+    """The configuration of a run folder, which is resolved: nothing in it is evaluated.
+
+    Raises:
+        ConfigError: no mapping in YAML, or something in it that would be evaluated.
+    """
+    try:
+        cfg = OmegaConf.load(path)
+    except Exception as error:  # the parser's, of which a file of somebody can raise a dozen
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not a configuration ({reason})") from error
+    if not isinstance(cfg, DictConfig) or not cfg:
+        raise ConfigError(f"{path}: not a configuration")
+    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False), ""):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(
+                f"{path}: {key}={value}: a run's configuration is written resolved and nothing "
+                "in it is evaluated; write the value itself"
+            )
+    return cfg
+
+
+def _returned(function: Callable[..., Any]) -> Any:
+    try:
+        return get_type_hints(function).get("return")
+    except (NameError, TypeError):  # names that exist for a type checker only
+        return None
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict | list):
+        children = node.items() if isinstance(node, dict) else enumerate(node)
+        for name, child in children:
+            yield from _leaves(child, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node

@@ -1,0 +1,236 @@
+"""What all applications share: Hydra with clear errors.
+
+`application` wraps a task in `hydra.main`. What a user can cause ends in one message and exit code
+2, an interruption in 130 or 143, a failed job of a multirun in 1 after all others have run;
+everything else is a defect and keeps its traceback. Setting HYDRA_FULL_ERROR=1 shows every
+traceback.
+"""
+
+import contextlib
+import difflib
+import functools
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from convpose.config.run_dirs import remove_if_empty
+from convpose.errors import ConfigError, ConvposeError
+from convpose.files import disk_trouble
+from convpose.hardware import share_devices
+
+log = logging.getLogger(__name__)
+Task = Callable[[DictConfig], Any]
+BY_USER = (ConvposeError, HydraException, OmegaConfBaseException)
+EXTRA_OF = {"hydra/launcher/joblib": "search", "hydra/launcher/submitit_slurm": "slurm"}
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+
+
+def conf_folder() -> Path:
+    """The configuration: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / "conf"
+    return beside if (beside / "train.yaml").is_file() else package / "conf"
+
+
+def output_folder() -> Path:
+    """The folder that Hydra made for this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Decorate a task ``(cfg) → value`` into a command-line application."""
+
+    def decorate(task: Task) -> Callable[[], None]:
+        refused: list[Exception] = []
+        started = False
+
+        @functools.wraps(task)
+        def job(cfg: DictConfig) -> Any:
+            nonlocal started
+            started = True
+            _full_errors(False)  # processes that the task starts would take it for the user's wish
+            try:
+                check_added(cfg, config_name)
+                share_devices(HydraConfig.get().launcher)
+                return task(cfg)
+            except Exception as raised:
+                error = raised
+                if trouble := disk_trouble(raised, output_folder()):
+                    error = ConfigError(trouble)
+                    error.__cause__ = raised
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    write_error(output_folder(), error)  # the other jobs of the sweep go on
+                    return float("nan")
+                if not isinstance(error, BY_USER):
+                    raise
+                refused.append(error)  # raised below: Hydra would add a message of its own
+                return None
+            finally:
+                _full_errors(True)
+                remove_if_empty(output_folder())
+
+        run = hydra.main(
+            version_base="1.3", config_path=str(conf_folder()), config_name=config_name
+        )(job)
+
+        @functools.wraps(task)
+        def main() -> None:
+            nonlocal started
+            _full_errors(True)
+            started = False
+            refused.clear()
+            FailedJobs.names = ()
+            try:
+                run()
+                if refused:
+                    raise refused[0]
+            except Exception as error:
+                # before the task starts, everything is about the configuration
+                if WANTS_TRACEBACK or (started and not isinstance(error, BY_USER)):
+                    raise
+                print(f"error: {explain(error)}", file=sys.stderr)
+                sys.exit(2)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
+            finally:
+                _full_errors(False)
+            if FailedJobs.names:
+                listed = "\n".join(f"  {name}" for name in FailedJobs.names)
+                print(f"{len(FailedJobs.names)} jobs failed:\n{listed}", file=sys.stderr)
+                sys.exit(1)
+
+        return main
+
+    return decorate
+
+
+def _full_errors(on: bool) -> None:
+    """Whether Hydra hands errors on to us; off is what the user had."""
+    if on or WANTS_TRACEBACK:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+    else:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def explain(error: BaseException) -> str:
+    """The message for the user: our own error if one is the cause, else Hydra's with the choice."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for link in chain:
+        if isinstance(link, ConvposeError):
+            name = f"{type(link).__module__}.{type(link).__name__}: "
+            return str(link).rpartition(name)[2].strip()  # of a loading process without traceback
+        if trouble := disk_trouble(link):
+            return trouble
+    for link in chain:
+        parent = getattr(link, "parent_node", None)
+        if isinstance(link, ConfigAttributeError | ConfigKeyError) and parent is not None:
+            keys = sorted(str(key) for key in parent if str(key)[0] != "_")
+            return f"unknown key {link.full_key}{choice('keys', str(link.key), keys)}"
+        if isinstance(link, MissingConfigException) and link.missing_cfg_file in EXTRA_OF:
+            what = "=".join(link.missing_cfg_file.rsplit("/", 1))
+            extra = EXTRA_OF[link.missing_cfg_file]
+            return f"{what} is not installed; type pip install 'convpose[{extra}]'"
+        if isinstance(link, MissingConfigException) and link.options:
+            group, _, option = str(link.missing_cfg_file).rpartition("/")
+            return f"{group}={option}: no such option{choice('options', option, link.options)}"
+    text = str(error).strip()
+    if text.startswith("Config group override must be"):
+        return "GROUP=null: a group is left out by ~GROUP, or by its option none, as in logger=none"
+    if text.startswith("Could not override"):  # and Hydra's advice would not help
+        group = text.partition("'")[2].partition("'")[0]
+        return f"unknown group {group}: this application has none; leave {group}=… out"
+    if text.startswith("Multiple values for"):
+        group = text.split(".")[0].rpartition(" ")[2]
+        return f"{group}: chosen twice; type {group}=… once, without +"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: not KEY=VALUE as Hydra reads it; a value with other letters than "
+            "a-z, such as spaces and brackets, wants quotes of its own, \"KEY='VALUE'\""
+        )
+    return text
+
+
+def choice(what: str, word: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown word: a near match and what there is."""
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{hint}\n{what} there: {', '.join(known)}"
+
+
+def check_added(cfg: DictConfig, config_name: str) -> None:
+    """Refuse a ``+KEY`` that nobody reads: Hydra takes any, and a misspelt one would do nothing.
+
+    Raises:
+        ConfigError: with the keys there are.
+    """
+    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    parsed = OverridesParser.create().parse_overrides(typed)
+    added = [o.key_or_group.split(".")[0] for o in parsed if o.is_add() or o.is_force_add()]
+    if not added:
+        return
+    known, values = known_keys(config_name), " ".join([*typed, OmegaConf.to_yaml(cfg)])
+    for key in added:
+        read = f"${{{key}}}" in values or f"${{{key}." in values  # by another value
+        if key in cfg and key not in known and not read:
+            raise ConfigError(f"unknown key {key}{choice('keys', key, sorted(known))}")
+
+
+def known_keys(config_name: str) -> set[str]:
+    """The top-level keys and groups of an application's yaml and of those that it builds on."""
+    own: Any = OmegaConf.load(conf_folder() / f"{config_name}.yaml")
+    known = {str(key) for key in own} - {"defaults", "hydra"}
+    for entry in own.get("defaults", ()):
+        if isinstance(entry, str):
+            known |= set() if entry == "_self_" else known_keys(entry)
+        else:
+            known |= {str(group) for group in entry}
+    return known
+
+
+class FailedJobs(Callback):
+    """Hydra callback that collects the failed jobs of a multirun from their ``error.txt``."""
+
+    names: tuple[str, ...] = ()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the time: older errors in the same study are known."""
+        self.start_s = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Read the errors of this multirun."""
+        found = Path(config.hydra.sweep.dir).glob("*/error.txt")
+        FailedJobs.names = tuple(
+            f"{path.parent}: {path.read_text('utf-8').splitlines()[0]}"
+            for path in sorted(found)
+            if path.stat().st_mtime >= self.start_s - 1
+        )
+
+
+def write_error(folder: Path, error: Exception) -> None:
+    """Keep a failed job's message (first line) and traceback in its folder."""
+    message = explain(error).splitlines()[0] if str(error) else type(error).__name__
+    text = f"{message}\n\n{''.join(traceback.format_exception(error))}"
+    with contextlib.suppress(OSError):  # a full disk takes no note either
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(text, encoding="utf-8")
+    log.error("%s failed: %s", folder, message)

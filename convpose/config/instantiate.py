@@ -1,0 +1,102 @@
+"""From a configuration node to an object: the only file that calls `hydra.utils.instantiate`.
+
+Before a class is built, it is held against what a configuration may name (`config.allowlist`), and
+its keys against its constructor: the signature is the schema. An unknown key or a value of another
+type is a `ConfigError` that says what to type.
+"""
+
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from convpose.config.allowlist import current_name, find_target
+from convpose.config.schema import hints_of, require
+from convpose.errors import ConfigError, ConvposeError, ModelError
+from convpose.hardware import out_of_memory
+from convpose.skeleton import LSP14, Skeleton, skeleton_named
+
+
+def skeleton_of(cfg: DictConfig) -> Skeleton:
+    """The skeleton of ``data.skeleton``; LSP's for runs that are older than the key."""
+    return skeleton_named(cfg.data.get("skeleton", LSP14.name))
+
+
+def build(node: DictConfig, key: str, **given: Any) -> Any:
+    """Instantiate a config node.
+
+    Args:
+        node: with ``_target_``, perhaps nested.
+        key: where the node stands, for messages.
+        given: arguments that are computed, not configured.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a value that the constructor refuses.
+        ConvposeError: what a constructor of ours refuses.
+    """
+    check(node, key, given)
+    try:
+        make = instantiate(node, _partial_=True)  # `given` must not pass through OmegaConf
+        return functools.partial(make, **given) if node.get("_partial_") else make(**given)
+    except InstantiationException as error:  # of a nested node
+        if isinstance(error.__cause__, ConvposeError):
+            raise error.__cause__ from error
+        raise ConfigError(f"{key}: {error.__cause__ or error}; {_line(node)}") from error
+    except _refusals() as error:
+        raise ConfigError(f"{key}: {error}; {_line(node)}") from error
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{key}: wants more memory than there is; {_line(node)}; type a smaller "
+            "data.input_size_px, or a smaller network"
+        ) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What constructors raise on a bad value, and Lightning's where it has been imported."""
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return (ValueError, TypeError, *([lightning.MisconfigurationException] if lightning else []))
+
+
+def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType({})) -> None:
+    """Hold a node's keys and plain values against the constructor that it names, recursively."""
+    if isinstance(node, ListConfig):
+        for i, child in enumerate(node):
+            check(child, f"{key}.{i}")
+    if not isinstance(node, DictConfig):
+        return
+    for name in map(str, node):
+        check(node[name], f"{key}.{name}")
+    if "_target_" not in node:
+        return
+    if (name := current_name(str(node["_target_"]))) != node["_target_"]:
+        node["_target_"] = name
+    target = find_target(node["_target_"], key)
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    types_of = hints_of(target)
+    known = ", ".join(n for n in parameters if n not in given)
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    for name in (n for n in map(str, plain) if not (n[0] == "_" == n[-1])):
+        if name not in parameters and not open_ended:
+            raise ConfigError(f"unknown key {key}.{name}; keys there: {known}")
+        if name in types_of:
+            require(f"{key}.{name}", plain[name], types_of[name])
+    for name, parameter in parameters.items():
+        starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        needed = parameter.default is parameter.empty and not starred
+        if needed and not (name in plain or name in given or "_partial_" in plain):
+            raise ConfigError(f"{key}.{name} is missing; keys there: {known}")
+
+
+def _line(node: DictConfig) -> str:
+    """A node's own keys as they were set, the first ones, for a message."""
+    keys = [key for key in map(str, node) if key[0] != "_"][:4]
+    return "it was given " + " ".join(f"{key}={node[key]}" for key in keys)

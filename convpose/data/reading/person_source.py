@@ -1,0 +1,230 @@
+"""People in photographs: what the readers of COCO, MPII, FLIC and CSV files share.
+
+A reader turns its files into `Person` records and hands them to `PeopleSource`, which finds the
+photographs, maps the joints to the skeleton that is asked for, leaves out who has too few of them,
+and counts. Several people of one photograph are several annotations with ids of their own.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convpose.data.annotation import Annotation
+from convpose.data.reading.archive import Archive
+from convpose.data.reading.images import photo_size, read_photo
+from convpose.data.reading.locate import part_of
+from convpose.errors import DataError
+from convpose.geometry import Affine, Image, identity
+from convpose.skeleton import Skeleton, counterparts, skeleton_named
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """One person as a file describes them.
+
+    Attributes:
+        image_id: unique id; ``STEM_NUMBER``, so that it does not depend on who else is there.
+        file: name of the photograph as the file has it.
+        points_px: (J, 2) in pixels with centres at integers; anything where unlabelled.
+        visibility: (J,) of 0, 1, 2.
+        box_px: (4,) edges of the person's box; None or not finite if there is none.
+        part: ``train``, ``val``, ``test`` or None.
+        size_px: width and height; None reads them from the photograph's header.
+    """
+
+    image_id: str
+    file: str
+    points_px: NDArray[np.float64]
+    visibility: NDArray[np.uint8]
+    box_px: NDArray[np.float64] | None = None
+    part: str | None = None
+    size_px: tuple[int, int] | None = None
+
+
+class PeopleSource:
+    """A `PoseSource` of people whose photographs lie in an archive; the base of the readers.
+
+    Joints are mapped by name (`convpose.skeleton.counterparts`): what the file does not have is
+    masked (visibility 0), what the skeleton does not have is left out. A box that the file does
+    not give is drawn around all joints of the file, so that a face that the skeleton lacks stays
+    in the picture.
+
+    Args:
+        name: of the data set.
+        photos: archive of the photographs.
+        joints: J names of the file's joints.
+        people: as the file describes them.
+        skeleton: name of the skeleton that is asked for.
+        min_joints: people with fewer labelled joints of that skeleton are left out.
+        left_out: whom the reader has left out already, and why.
+        missing_share: share of people whose photograph may be missing (they are left out).
+        upright: photographs are turned as EXIF says.
+
+    Attributes:
+        notes: what was mapped, masked and left out, a sentence each.
+
+    Raises:
+        ConfigError: unknown skeleton.
+        DataError: photographs are missing, nobody is left, or an id occurs twice.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        photos: Archive,
+        joints: Sequence[str],
+        people: Iterable[Person],
+        skeleton: str,
+        min_joints: int,
+        left_out: Counter[str],
+        missing_share: float = 0.0,
+        upright: bool = False,
+    ) -> None:
+        self.name, self.photos, self.upright = name, photos, upright
+        target = skeleton_named(skeleton)
+        index = np.array(counterparts(joints, target))
+        people = list(people)
+        kept = _mapped(people, index, max(1, min_joints))
+        few = f"with fewer than {min_joints} labelled joints of {target.name}"
+        left_out = left_out + Counter({few: len(people) - len(kept)})
+        kept, missing = _with_photos(kept, photos)
+        if len(missing) > missing_share * (len(kept) + len(missing)):
+            raise DataError(
+                f"{photos.path}: the photographs of {len(missing)} of {len(kept) + len(missing)} "
+                f"people of {name} are missing or not unique, the first is {missing[0]}; unpack or "
+                "download them again, or name the folder or zip that holds them with "
+                f"data.sources.{name}.images="
+            )
+        left_out += Counter({"whose photograph is missing": len(missing)})
+        if not kept:
+            reasons = ", ".join(f"{n:,} {why}" for why, n in left_out.items()) or "there are none"
+            raise DataError(
+                f"{photos.path}: no people left of {name} for {target.name} ({reasons}); its "
+                f"joints are {', '.join(joints)}; choose another data set with data=, or "
+                f"data.skeleton= or a lower data.sources.{name}.min_joints="
+            )
+        twice = [image_id for image_id, n in Counter(p.image_id for p in kept).items() if n > 1]
+        if twice:
+            raise DataError(
+                f"{name}: {len(twice)} ids occur more than once, the first is {twice[0]}; give "
+                "each photograph a name of its own, or name one annotation file only"
+            )
+        self.annotations = [self._annotation(person) for person in kept]
+        self.notes = _notes(name, joints, target, index, left_out)
+
+    def _annotation(self, person: Person) -> Annotation:
+        width, height = person.size_px or photo_size(self.photos, person.file, self.upright)
+        return Annotation(
+            person.image_id,
+            self.name,
+            width,
+            height,
+            person.points_px.astype(np.float32),
+            person.visibility.astype(np.uint8),
+            person.box_px,
+            person.file,
+            person.part,
+        )
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        """Decode the photograph of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.
+
+        Pixels are taken as stored, or turned as EXIF says, whichever has the annotated size.
+
+        Raises:
+            DataError: missing, damaged, or of another size than the annotations say.
+        """
+        annotation = self.annotations[index]
+        size = (annotation.height_px, annotation.width_px)
+        file = str(annotation.file)
+        image = read_photo(self.photos, file, self.upright)
+        if image.shape[:2] != size:
+            stored = image.shape
+            image = read_photo(self.photos, file, not self.upright)
+            if image.shape[:2] != size:
+                raise DataError(
+                    f"{self.photos.path}: {file} has {stored[1]}×{stored[0]} pixels, its "
+                    f"annotation says {size[1]}×{size[0]}; take photographs and annotations from "
+                    "the same archive"
+                )
+        return image, identity()
+
+
+def _mapped(people: Sequence[Person], index: NDArray[np.int64], min_joints: int) -> list[Person]:
+    """People with the joints of another skeleton, NaN where unlabelled; those who have enough."""
+    if not people:
+        return []
+    points_px = np.stack([person.points_px for person in people])
+    visibility = np.stack([person.visibility for person in people])
+    visibility[~np.isfinite(points_px).all(axis=2)] = 0
+    points_px[visibility == 0] = np.nan
+    there = index >= 0
+    enough = np.count_nonzero(visibility[:, index[there]], axis=1) >= min_joints
+    kept = []
+    for i, person in enumerate(people):
+        if not enough[i]:
+            continue
+        own = person.box_px
+        if own is None or not (np.isfinite(own).all() and (own[2:] > own[:2]).all()):
+            own = None
+        unused = np.delete(visibility[i], index[there])
+        if own is None and unused.any():
+            low, high = np.nanmin(points_px[i], axis=0), np.nanmax(points_px[i], axis=0)
+            own = np.concatenate([low, high]) if (high > low).all() else None
+        mapped_px = np.where(there[:, None], points_px[i, index], np.nan)
+        mapped = np.where(there, visibility[i, index], 0)
+        kept.append(replace(person, points_px=mapped_px, visibility=mapped, box_px=own))
+    return kept
+
+
+def _with_photos(people: Sequence[Person], photos: Archive) -> tuple[list[Person], list[str]]:
+    """People with the archive's name of their photograph, and the photographs that are missing.
+
+    A photograph is found by the end of its path, so that ``val2017/1.jpg`` may be called ``1.jpg``
+    in the annotations or ``/home/me/coco/val2017/1.jpg``; of several the exact name counts, then
+    one whose folder tells the person's part.
+    """
+    by_name: dict[str, list[str]] = {}
+    for name in photos.names():
+        by_name.setdefault(name.rpartition("/")[2], []).append(name)
+    found: list[Person] = []
+    missing: list[str] = []
+    for person in people:
+        file = person.file.replace("\\", "/")
+        ends = [
+            name
+            for name in by_name.get(file.rpartition("/")[2], [])
+            if f"/{name}".endswith(f"/{file}") or f"/{file}".endswith(f"/{name}")
+        ]
+        of_part = [n for n in ends if person.part and part_of(n.rpartition("/")[0]) == person.part]
+        for names in ([n for n in ends if n == file], of_part, ends):
+            if len(names) == 1:
+                found.append(replace(person, file=names[0]))
+                break
+        else:
+            missing.append(file)
+    return found, missing
+
+
+def _notes(
+    name: str,
+    joints: Sequence[str],
+    target: Skeleton,
+    index: NDArray[np.int64],
+    left_out: Counter[str],
+) -> list[str]:
+    masked = [keypoint for keypoint, i in zip(target.keypoints, index, strict=True) if i < 0]
+    unused = [joint for i, joint in enumerate(joints) if i not in index]
+    called = zip(target.keypoints, index, strict=True)
+    same = [f"{joints[i]} is the {k}" for k, i in called if i >= 0 and joints[i] != k]
+    notes = [f"{name}: {n:,} people left out {why}" for why, n in left_out.items() if n]
+    if same:
+        notes.append(f"{name}: {', '.join(same)} of {target.name}")
+    if masked:
+        notes.append(f"{name}: no counterpart, so masked: {', '.join(masked)}")
+    if unused:
+        notes.append(f"{name}: not in {target.name}, so not used: {', '.join(unused)}")
+    return notes

@@ -1,0 +1,262 @@
+"""The report of an evaluation: predictions, measures, tables, plots and galleries in a folder."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image as PillowImage
+from rich.console import Console
+
+from convpose.config.schema import check_types
+from convpose.data.build import build_datamodule
+from convpose.data.datamodule import PoseDataModule
+from convpose.data.gallery import gallery
+from convpose.data.splits import STAGES
+from convpose.errors import ConfigError, DataError
+from convpose.evaluate.predictions import Predictions, match
+from convpose.evaluate.robustness import robustness
+from convpose.evaluate.scoring import Truth, predict
+from convpose.evaluate.stages import stage_measures
+from convpose.files import check_output
+from convpose.geometry import transform
+from convpose.hardware import resolve_precision, want_gpu
+from convpose.metrics.functional import HIT
+from convpose.metrics.reliability import calibration_error
+from convpose.models.build import build_model
+from convpose.models.tta import TestTime
+from convpose.models.weights import load_checkpoint
+from convpose.plot import tables
+from convpose.plot.curves import (
+    error_histogram,
+    pck_curve,
+    reliability,
+    save_figure,
+    training_curves,
+)
+from convpose.run import Run
+from convpose.skeleton import LSP14
+
+log = logging.getLogger(__name__)
+TYPES = {
+    **dict.fromkeys(("mirror_test", "quarter_turns", "robustness"), bool),
+    "gallery": int,
+}
+
+
+def evaluate(cfg: DictConfig) -> float:
+    """Score what ``cfg.run`` or ``cfg.predictions`` names.
+
+    Args:
+        cfg: of ``conf/evaluate.yaml``.
+
+    Returns:
+        PCK@0.2.
+
+    Raises:
+        ConfigError: neither or both named, an unknown split or accelerator, or a file of
+            predictions without data.
+        DataError, ModelError: see `Predictions`, `Run` and the data.
+    """
+    if (cfg.run is None) == (cfg.predictions is None):
+        raise ConfigError(
+            "name what to evaluate: run=RUN_FOLDER, or predictions=FILE.npz with data=lsp"
+        )
+    check_types(cfg, TYPES)
+    if cfg.gallery < 0:
+        raise ConfigError(f"gallery={cfg.gallery}: expected a whole number from 0 up")
+    if cfg.output is not None:
+        check_output(Path(str(cfg.output)))
+    if cfg.split not in STAGES:
+        raise ConfigError(f"split={cfg.split}: type one of {', '.join(STAGES)}")
+    if cfg.run is not None:
+        return evaluate_run(cfg)
+    if cfg.get("data") is None:
+        raise ConfigError(
+            "predictions=FILE.npz needs the data it was made for; type data=lsp or data=lspet"
+        )
+    path = Path(cfg.predictions)
+    datamodule = build_datamodule(cfg)
+    datamodule.setup()
+    truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
+    predictions = match(Predictions.load(path), truth.image_ids, datamodule.skeleton, path)
+    folder = Path(cfg.output or path.parent / f"{path.stem}_{cfg.split}")
+    return write_report(predictions, truth, datamodule, cfg.data.split, cfg, folder)
+
+
+def evaluate_run(cfg: DictConfig) -> float:
+    """Rebuild a run's network, predict the split and write the report into the run's folder."""
+    gpu = want_gpu(cfg.accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
+    run = Run.find(Path(cfg.run))
+    trained = evaluated_config(run, cfg)
+    other = cfg.get("data")
+    split_name = run.config.data.split if other is None else other.split
+    checkpoint = run.checkpoint(cfg.checkpoint)
+    datamodule = build_datamodule(trained)
+    datamodule.setup()
+    if other is not None and (seen := seen_in_training(run, other, datamodule.split[cfg.split])):
+        split_name += f" ({seen:,} of these images were trained on)"
+        count = len(datamodule.split[cfg.split])
+        log.warning("the run was trained on %d of these %d images; leave data= out", seen, count)
+    model = build_model(trained)
+    load_checkpoint(model, checkpoint)
+    looks = TestTime(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
+    device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)
+    start = time.perf_counter()
+    network = looks if looks.passes > 1 else model
+    predictions = predict(network, datamodule.loader(cfg.split), device, precision)
+    if looks.passes > 1:
+        ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
+        print(f"{looks}: {looks.passes} looks at each crop, {ms:.1f} ms an image with loading")
+    name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
+    name += "" if cfg.checkpoint == "best" else f"_{checkpoint.stem}"
+    name += f"_{str(looks).replace(',', '').replace(' ', '_')}" if str(looks) else ""
+    folder = Path(cfg.output or run.folder / f"evaluate_{name}")
+    truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
+    predictions.save(folder / "predictions.npz")
+    stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
+    history = run.folder / "metrics.csv"
+    if history.is_file():
+        title = f"Training of {run.folder.parent.name}, {'+'.join(run.config.data.sources)}"
+        try:
+            figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
+            save_figure(figure, folder / "training.png")
+        except DataError as error:  # the network can be scored without its history
+            log.warning("no training.png: %s", error)
+    split_name = f"{split_name}, {looks}" if str(looks) else split_name
+    pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
+    if cfg.robustness:
+        robustness(network, datamodule, cfg.split, pck, folder, device, precision)
+    return pck
+
+
+def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
+    """A run's configuration with the data and the accelerator of an evaluation."""
+    trained, other = run.config_to_score(cfg.paths.data), cfg.get("data")
+    if other is not None:
+        other.input_size_px = trained.data.input_size_px
+        other.batch_size = trained.data.batch_size
+        other.skeleton = trained.data.get("skeleton", LSP14.name)
+        trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
+    if cfg.batch_size is not None:
+        trained.data.batch_size = cfg.batch_size
+    if "weights" in trained.model:
+        trained.model.weights = None  # the checkpoint has them
+    trained.trainer.accelerator = cfg.accelerator
+    return trained
+
+
+def seen_in_training(run: Run, data: DictConfig, image_ids: Sequence[str]) -> int:
+    """How many of these images of other data a run was trained on, by their ids.
+
+    The ids of drawn people are numbers, which say nothing if the seed is another.
+    """
+    seeds = [
+        {source.seed for source in d.sources.values() if source and "seed" in source}
+        for d in (run.config.data, data)
+    ]
+    splits = run.folder / "splits.json"
+    if (all(seeds) and seeds[0] != seeds[1]) or not splits.is_file():
+        return 0
+    return len({*json.loads(splits.read_text("utf-8"))["train"]} & {*image_ids})
+
+
+def write_report(
+    predictions: Predictions,
+    truth: Truth,
+    datamodule: PoseDataModule,
+    split_name: str,
+    cfg: DictConfig,
+    folder: Path,
+    stages: Sequence[tables.Measures] = (),
+) -> float:
+    """Write measures, tables, plots and galleries; print the tables; returns PCK@0.2.
+
+    A cascade has measures of its stages, which get a table of their own.
+    """
+    predicted_px = torch.from_numpy(predictions.keypoints_px)
+    mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
+    mean_pose_px = transform(truth.unit_to_px, mean_pose)
+    measures, baseline = (
+        {**truth.score(px), "per_trunk_angle": truth.score_by_trunk_angle(px)}
+        for px in (predicted_px, mean_pose_px)
+    )
+    protocol = (
+        f"{'+'.join(datamodule.sources)}, split {split_name}, {cfg.split}, crop {datamodule.crop}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    errors, errors_of_mean = truth.errors(predicted_px), truth.errors(mean_pose_px)
+    content = {**measures, "protocol": protocol, "baseline": baseline}
+    if predictions.scores is not None:
+        known = np.isfinite(errors)
+        scores, hits = predictions.scores[known], errors[known] <= HIT
+        content["score_ece"] = calibration_error(scores, hits)
+        save_figure(reliability(scores, hits, protocol), folder / "reliability.png")
+    if stages:
+        content["stages"] = [dict(stage) for stage in stages]
+    text = json.dumps(_nan_to_null(content), indent=1, allow_nan=False)
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+
+    report = tables.report(measures, baseline, protocol)
+    leaning = tables.per_trunk_angle(measures["per_trunk_angle"], baseline["per_trunk_angle"])
+    report.insert(2, leaning)
+    if stages:
+        report.insert(1, tables.per_stage(stages))
+    markdown = "\n".join(table.to_markdown() for table in report)
+    (folder / "report.md").write_text(markdown, encoding="utf-8")
+    save_figure(pck_curve(measures, baseline, protocol), folder / "pck_curve.png")
+    save_figure(
+        error_histogram(errors, errors_of_mean, "torso diameters", 2.0, protocol),
+        folder / "error_histogram.png",
+    )
+    drawn = write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
+    console = Console()
+    for table in (*report[:2], leaning):
+        console.print(table.to_rich())
+    pictures = "; look at sample.png" if drawn else ""
+    console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)
+    return float(measures["pck@0.2"])
+
+
+def write_galleries(
+    truth: Truth,
+    predicted_px: torch.Tensor,
+    errors: np.ndarray[Any, Any],
+    datamodule: PoseDataModule,
+    cfg: DictConfig,
+    folder: Path,
+) -> bool:
+    """Contact sheets: a random sample, and the images with the largest and smallest mean error.
+
+    Returns whether any were drawn: without a torso an image has no error to be ranked by.
+    """
+    counted = np.flatnonzero(np.isfinite(errors).any(axis=1))
+    if cfg.gallery == 0 or not len(counted):
+        return False
+    order = counted[np.argsort(-np.nanmean(errors[counted], axis=1))]
+    predicted = truth.to_unit(predicted_px)
+    sample = np.random.default_rng(0).permutation(counted)
+    for name, ranked in (("sample", sample), ("worst", order), ("best", order[::-1])):
+        chosen = ranked[: cfg.gallery]
+        notes = [f"{np.nanmean(errors[i]):.2f} torso" for i in chosen]
+        dataset = datamodule.datasets[cfg.split]
+        positions = [int(i) for i in chosen]
+        poses = [predicted[i].float() for i in positions]
+        sheet = gallery(dataset, positions, datamodule.skeleton, poses, notes)
+        PillowImage.fromarray(sheet).save(folder / f"{name}.png")
+    return True
+
+
+def _nan_to_null(value: Any) -> Any:
+    """JSON has no NaN: what was not counted is null."""
+    if isinstance(value, dict):
+        return {key: _nan_to_null(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_nan_to_null(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

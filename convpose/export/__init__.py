@@ -1,0 +1,1 @@
+"""Export a network to one file."""

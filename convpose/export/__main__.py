@@ -1,0 +1,21 @@
+"""Export a network: ``python -m convpose.export run=RUN_FOLDER format=onnx``.
+
+The file holds normalisation, decoding and the score calibration, and in its metadata what crops it
+wants and what its keypoints are: it is all that ``convpose.predict weights=FILE`` needs.
+"""
+
+from omegaconf import DictConfig
+
+from convpose.config.application import application
+
+
+@application("export")
+def main(cfg: DictConfig) -> None:
+    """Export, and say how far the file is from PyTorch."""
+    from convpose.export.command import export
+
+    export(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""From the configuration of ``convpose.export`` to a file that has been checked."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from convpose import files
+from convpose.config.schema import fits
+from convpose.errors import ConfigError, ModelError
+from convpose.export.checks import (
+    CROPS,
+    Difference,
+    open_data,
+    some_crops,
+    synthetic_crops,
+    validate,
+)
+from convpose.export.files import SUFFIXES, check_format, staged, write
+from convpose.export.network import Network
+from convpose.files import check_output
+from convpose.plot.tables import Measures, Table, percent, pixels
+from convpose.runtime.formats import ENGINE_OF, OPENERS
+
+LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
+NUMBERS = {
+    "max_difference_px": (float | None, "a number of at least 0, or null"),
+    "max_pck_drop": (float, "a number of at least 0"),
+    "calibration_images": (int, "a whole number above 0"),
+    "batch_size": (int, "a whole number above 0"),
+}
+
+
+def export(cfg: DictConfig) -> Path:
+    """Write the network that ``cfg`` names, hold it against PyTorch's, and report.
+
+    Args:
+        cfg: of ``conf/export.yaml``.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: keys that cannot be, or an engine that is not installed.
+        ModelError: the file would not do what the network does; it is not kept.
+    """
+    target = check_keys(cfg)
+    network = Network.find(cfg.run, cfg.weights, cfg.checkpoint)
+    if target is None:
+        folder = network.run.folder if network.run else Path(cfg.paths.runs)
+        name = f"{network.name}_{cfg.precision}{SUFFIXES[cfg.format]}"
+        target = folder / "exported" / name
+    reference = network.load()
+    data = open_data(cfg, network, reference.spec) if cfg.precision == "int8" else None
+    calibration = None if data is None else some_crops(data, "train", cfg.calibration_images)
+    measured: dict[str, Any] = {}
+    with staged(target) as path:
+        write(network, reference, cfg.format, cfg.precision, path, calibration)
+        runtime = OPENERS[ENGINE_OF[target.suffix]](path, "cpu", None)
+        crops = synthetic_crops(reference.spec) if data is None else some_crops(data, "val", CROPS)
+        difference = Difference.between(reference, runtime, crops)
+        print(difference)
+        measured["parity"] = asdict(difference)
+        if data is None:
+            check_difference(difference, cfg.precision, cfg.max_difference_px)
+        else:
+            before, after = validate(reference, data, "PyTorch"), validate(runtime, data, "int8")
+            protocol = f"{'+'.join(data.sources)}, crop {data.crop}"
+            Console().print(accuracy_table(before, after, protocol).to_rich())
+            check_drop(before, after, cfg.max_pck_drop)
+            measured["before"], measured["after"] = _plain(before), _plain(after)
+    if cfg.report is not None:
+        report = network.facts(reference, cfg.precision) | measured
+        Path(cfg.report).parent.mkdir(parents=True, exist_ok=True)
+        files.write(Path(cfg.report), json.dumps(report, indent=1))
+    written = (target, target.with_suffix(".bin")) if cfg.format == "openvino" else (target,)
+    megabytes = sum(file.stat().st_size for file in written) / 1e6
+    print(f"{target}: {megabytes:.1f} MB; python -m convpose.predict weights={target} source=…")
+    return target
+
+
+def accuracy_table(before: Measures, after: Measures, protocol: str) -> Table:
+    """What was measured before and after quantisation, a line a measure."""
+    rows = [
+        (name, show(before[key]), show(after[key]))
+        for name, key, show in (
+            ("PCK@0.2 %", "pck@0.2", percent),
+            ("PCK@0.1 %", "pck@0.1", percent),
+            ("AUC 0–0.2 %", "auc", percent),
+            ("EPE px", "epe_px", pixels),
+        )
+    ]
+    caption = f"{after['num_images']:,} validation images of {protocol}"
+    return Table("Accuracy", ("measure", "PyTorch, fp32", "int8"), rows, caption)
+
+
+def check_difference(difference: Difference, precision: str, limit_px: float | None) -> None:
+    """ModelError if keypoints are further off than allowed; of fp16, more than one in a hundred.
+
+    Args:
+        difference: from PyTorch.
+        precision: ``fp32`` or ``fp16``.
+        limit_px: what is allowed; None for `LIMITS_PX`.
+    """
+    limit_px = LIMITS_PX[precision] if limit_px is None else limit_px
+    found_px = difference.usual_px if precision == "fp16" else difference.largest_px
+    if not found_px <= limit_px:
+        raise ModelError(
+            f"the exported network's keypoints are {found_px:.2g} px of the crop off PyTorch's; "
+            f"nothing is written. max_difference_px={limit_px} allows no more; if you can live "
+            "with it, type a larger one"
+        )
+
+
+def check_drop(before: Measures, after: Measures, limit: float) -> None:
+    """ModelError if PCK@0.2 fell by more than allowed."""
+    drop = before["pck@0.2"] - after["pck@0.2"]
+    if not drop <= limit:
+        raise ModelError(
+            f"int8 loses {100 * drop:.1f} points of PCK@0.2 on the validation part "
+            f"({percent(before['pck@0.2'])} to {percent(after['pck@0.2'])} %); nothing is written. "
+            f"max_pck_drop={limit} allows no more; type precision=fp16, more calibration_images, "
+            "or a larger max_pck_drop if you can live with it"
+        )
+
+
+def check_keys(cfg: DictConfig) -> Path | None:
+    """Hold the keys against what they may be; returns ``cfg.output`` as a path.
+
+    Raises:
+        ConfigError: a value of another type or out of its range.
+    """
+    target = None if cfg.output is None else Path(cfg.output)
+    check_format(cfg.format, cfg.precision, target)
+    if target is not None:
+        check_output(target, file=True)
+    if cfg.report is not None:
+        check_output(Path(cfg.report), "report", file=True)
+    for key, (hint, words) in NUMBERS.items():
+        low = cfg[key] is not None and fits(cfg[key], hint) and cfg[key] < (hint is int)
+        if low or not fits(cfg[key], hint):
+            raise ConfigError(f"{key}={cfg[key]}: expected {words}")
+    if cfg.run is not None and cfg.weights is not None:
+        raise ConfigError(f"run={cfg.run} weights={cfg.weights}: two networks; type one of them")
+    return target
+
+
+def _plain(measures: Measures) -> dict[str, float]:
+    return {key: value for key, value in measures.items() if isinstance(value, float | int)}

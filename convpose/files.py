@@ -1,0 +1,95 @@
+"""Files that are written as a whole or not at all, and what a disk that refuses means."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from convpose.errors import ConfigError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file, open for writing beside `path`, that takes its place when all has gone well.
+
+    Raises:
+        OSError: the disk is full or not writable; what was there stays, the attempt is removed.
+    """
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def duplicate(source: Path, path: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+        partial.replace(path)
+    except OSError:
+        with source.open("rb") as old, replacing(path) as new:
+            shutil.copyfileobj(old, new)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def check_output(path: Path, key: str = "output", file: bool = False) -> None:
+    """Refuse an output that could not be made or written to; nothing is made.
+
+    Args:
+        path: of a folder, or of a file.
+        key: that named it.
+        file: whether a file is wanted.
+
+    Raises:
+        ConfigError: something else is in its way, or a folder that is not ours.
+    """
+    folder = path.parent if file else path
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    problem = None
+    if not there.is_dir():
+        problem = errno.ENOTDIR
+    elif file and path.is_dir():
+        problem = errno.EISDIR
+    elif not os.access(there, os.W_OK | os.X_OK):
+        problem = errno.EACCES
+    if problem is not None:
+        reason, wanted = os.strerror(problem), "FILE" if file else "FOLDER"
+        raise ConfigError(f"{key}={path}: cannot be written ({reason}); type {key}={wanted}")
+
+
+def disk_trouble(error: BaseException, folder: Path | None = None) -> str | None:
+    """The message for an error of a full or locked disk; None for every other error.
+
+    Args:
+        error: that was raised.
+        folder: that the application writes to, if there is one already.
+    """
+    if not isinstance(error, OSError) or error.errno not in (*FULL, *LOCKED):
+        return None
+    where = error.filename or folder or "the disk"
+    if error.errno in FULL:
+        message = f"{where}: no space left; free some, or type paths.runs=FOLDER on another disk"
+    else:
+        reason = (error.strerror or str(error)).lower()
+        message = f"{where}: {reason}; type paths.runs=FOLDER, one that you can write to"
+    if folder is not None and (folder / "checkpoints" / "last.ckpt").is_file():
+        message += f". The same command with ckpt_path=last continues {folder} from its last epoch"
+    return message

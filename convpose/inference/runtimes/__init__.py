@@ -1,1 +1,0 @@
-"""Engines for exported networks, one file each; an engine is imported when it is used."""

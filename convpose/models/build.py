@@ -1,0 +1,153 @@
+"""From a configuration to a network: backbone and head, or a cascade over the network of a run."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from convpose.config.instantiate import build, check, skeleton_of
+from convpose.errors import ConfigError, ModelError
+from convpose.models.cascade import Cascade, Shrunk
+from convpose.models.pose_model import Backbone, PoseModel
+from convpose.models.weights import load_checkpoint
+from convpose.run import Run
+
+
+def build_model(cfg: DictConfig) -> PoseModel:
+    """Backbone and head; with ``model.start`` they are a stage over another network."""
+    if "start" in cfg.model:
+        from convpose.models.build import build_cascade  # which builds with this module
+
+        return build_cascade(cfg)
+    backbone = build(cfg.model, "model")
+    head = build_head(cfg, backbone, cfg.data.input_size_px)
+    return PoseModel(backbone, head, skeleton_of(cfg).num_keypoints, cfg.channels_last)
+
+
+def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Module:
+    """The head, told the backbone's feature maps and the side of what the backbone sees."""
+    head: nn.Module = build(
+        cfg.head,
+        "head",
+        out_channels=backbone.out_channels,
+        strides=backbone.strides,
+        input_size_px=input_size_px,
+        num_keypoints=skeleton_of(cfg).num_keypoints,
+    )
+    return head
+
+
+def build_cascade(cfg: DictConfig) -> Cascade:
+    """The network of a run with one more stage.
+
+    In a training, ``model.run`` names the run. In the run folder of a cascade, ``model.start`` has
+    what is needed of that run's configuration (see `self_contained`): then the cascade is rebuilt,
+    without the run and without weights, for its own checkpoint has those of all stages.
+
+    Raises:
+        ConfigError: no run, a run of another skeleton, or crops smaller than the run was trained
+            on.
+        ModelError: the run has no checkpoint, or one of another network.
+    """
+    own = cfg.model.copy()
+    stage = OmegaConf.masked_copy(own, [k for k in own if k not in ("run", "start", "backbone")])
+    check(stage, "model", dict.fromkeys(("start", "backbone", "head", "skeleton", "channels_last")))
+    run = _find(own.run) if own.start is None else None
+    if run is not None:
+        own.start = _settings(run.config)
+    check_start(cfg, own.start)
+    start = build_model(own.start)
+    if run is not None:
+        load_checkpoint(start, run.checkpoint("best"))
+    elif "weights" in own.backbone:
+        own.backbone.weights = None
+    with _renamed(r"\bmodel\.(?!backbone\b)", "model.backbone."):
+        backbone = build(own.backbone, "model.backbone")
+    with _renamed(r"\bdata\.input_size_px\b", "model.subimage_px"):
+        head = build_head(cfg, backbone, own.subimage_px)
+    cascade: Cascade = build(
+        stage,
+        "model",
+        start=Shrunk(start, own.start.data.input_size_px),
+        backbone=backbone,
+        head=head,
+        skeleton=skeleton_of(cfg),
+        channels_last=cfg.channels_last,
+    )
+    return cascade
+
+
+def self_contained(cfg: DictConfig) -> DictConfig:
+    """The configuration for a run's folder: that of a cascade holds what it starts from.
+
+    Raises:
+        ConfigError: it does so already, and the training had a start without weights.
+    """
+    if "start" not in cfg.model:
+        return cfg
+    if cfg.model.start is not None:
+        raise ConfigError(
+            "model.start is given, by which a trained cascade is rebuilt; to train one type "
+            "model.start=null model.run=RUN_FOLDER"
+        )
+    cfg = cfg.copy()
+    cfg.model.start = _settings(_find(cfg.model.run).config)
+    return cfg
+
+
+@contextlib.contextmanager
+def _renamed(pattern: str, key: str) -> Iterator[None]:
+    """Let the messages of what was made for a plain network name a cascade's key."""
+    try:
+        yield
+    except (ConfigError, ModelError) as error:
+        raise type(error)(re.sub(pattern, key, str(error))) from error
+
+
+def _find(path: Any) -> Run:
+    if path is None:
+        raise ConfigError(
+            "model=cascade: refines the poses of a trained network; type model.run=RUN_FOLDER, of "
+            "any run, also of a cascade"
+        )
+    with _renamed(r"\brun=", "model.run="):
+        return Run.find(Path(str(path)))
+
+
+def _settings(trained: DictConfig) -> dict[str, Any]:
+    """The part of a run's configuration that its network is built from, without weights."""
+    settings: Any = OmegaConf.to_container(trained)
+    if "weights" in settings["model"]:
+        settings["model"]["weights"] = None
+    data = {k: v for k, v in settings["data"].items() if k in ("input_size_px", "skeleton")}
+    return {key: settings[key] for key in ("model", "head", "channels_last")} | {"data": data}
+
+
+def check_start(cfg: DictConfig, start: Any) -> None:
+    """Hold the start's skeleton and the size of its crops against the data."""
+    if not isinstance(start, DictConfig):
+        raise ConfigError(
+            f"model.start={start}: is written by the training; type model.run=RUN_FOLDER"
+        )
+    own, other = skeleton_of(cfg), skeleton_of(start)
+    if own != other:
+        raise ConfigError(
+            f"model.run={cfg.model.run}: has the skeleton {other.name}, the data {own.name}; type "
+            f"a run of {own.name}, or data.skeleton={other.name}"
+        )
+    seen, given = start.data.input_size_px, cfg.data.input_size_px
+    if given < seen:
+        raise ConfigError(
+            f"data.input_size_px={given}: model.run={cfg.model.run} sees crops of {seen} px, and "
+            f"a closer look needs more; type data.input_size_px={2 * seen}"
+        )
+    stored = cfg.data.get("cache_size_px", given)
+    if cfg.data.get("cache") and stored < given:
+        raise ConfigError(
+            f"data.cache_size_px={stored}: the cache holds less than a cascade is to see; type "
+            f"data.cache_size_px={given} and data.cache=ANOTHER_FILE"
+        )

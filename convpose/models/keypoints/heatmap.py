@@ -1,0 +1,188 @@
+"""Heatmaps: one map a keypoint, decoded to a fraction of a cell, and their cross-entropy."""
+
+import torch
+from torch import nn
+
+from convpose.errors import ConfigError
+from convpose.models.keypoints import KeypointLoss, Pyramid, VisibilityProbe, above_zero
+from convpose.models.pose_model import Features, PoseOutput
+
+
+class HeatmapHead(nn.Module):
+    """Light pyramid, then one logit a cell and keypoint; a softmax over the cells is the heatmap.
+
+    Args:
+        out_channels: channels of the backbone's feature maps, finest first.
+        strides: their strides.
+        input_size_px: side of the network's input.
+        num_keypoints: K.
+        channels: of the pyramid.
+        stride: of the heatmaps: S = input_size_px / stride cells a side.
+        window: cells around the peak that speak for it: their share of the heatmap is the score.
+
+    Raises:
+        ConfigError: a stride that the pyramid cannot reach, an input that is no multiple of the
+            backbone's stride or leaves fewer than three cells, or a window below 0.
+    """
+
+    gives: tuple[str, ...] = ("heatmap_logits",)
+
+    def __init__(
+        self,
+        out_channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        input_size_px: int,
+        num_keypoints: int,
+        channels: int = 64,
+        stride: int = 4,
+        window: int = 2,
+    ) -> None:
+        super().__init__()
+        check_input(input_size_px, strides)
+        if window < 0:
+            raise ConfigError(f"head.window={window}: expected 0 cells or more; type head.window=2")
+        self.window = window
+        self.pyramid = Pyramid(out_channels, strides, channels, stride)
+        if input_size_px // stride < 3:
+            raise ConfigError(
+                f"data.input_size_px={input_size_px} head.stride={stride}: expected at least three "
+                f"cells a side, an input of {3 * stride} px or a smaller stride"
+            )
+        self.output = nn.Conv2d(channels, num_keypoints, 1)
+        self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
+
+    def forward(self, features: Features) -> PoseOutput:
+        """Features to keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
+        logits = self.output(self.pyramid(features)).float()
+        keypoints, scores = self.decode(logits)
+        return {
+            "keypoints": keypoints,
+            "scores": scores,
+            "visibility_logits": self.probe(features),
+            "heatmap_logits": logits,
+        }
+
+    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit keypoints (B, K, 2) and scores (B, K) of logits (B, K, S, S)."""
+        return decode(logits, self.window)
+
+
+def decode(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Peak of each heatmap, to a fraction of a cell.
+
+    Args:
+        logits: (B, K, S, S), S at least 3.
+        window: cells around the peak that are summed to its profiles along x and y.
+
+    Returns:
+        Unit keypoints (B, K, 2), and the heatmap's share within the window (B, K) as score.
+    """
+    side = logits.shape[-1]
+    flat = logits.flatten(2).softmax(dim=2)
+    peak = flat.argmax(dim=2, keepdim=True)
+    heatmap = flat.view(logits.shape)
+    near_x, near_y = near(peak % side, side, window), near(peak // side, side, window)  # (B, K, S)
+    across = (heatmap * near_y.unsqueeze(3)).sum(dim=2)
+    down = (heatmap * near_x.unsqueeze(2)).sum(dim=3)
+    x, y = summit(across, peak % side), summit(down, peak // side)
+    return torch.stack([x, y], dim=2), (across * near_x).sum(dim=2).clamp(0, 1)
+
+
+def near(peak: torch.Tensor, side: int, window: int) -> torch.Tensor:
+    """Mask (…, side) of 1 within `window` cells of the peaks (…, 1), 0 elsewhere."""
+    cell = torch.arange(side, device=peak.device)
+    return ((cell - peak).abs() <= window).float()
+
+
+def summit(profile: torch.Tensor, peak: torch.Tensor, step: int = 1) -> torch.Tensor:
+    """Where profiles have their maximum, between the cells: exact for a Gaussian.
+
+    A parabola is laid through the logarithms of the peak and its neighbours, at the border of the
+    three outermost cells. (A mean around the peak would lean to the middle of the peak's cell, and
+    away from the border.) Where it has no maximum, the middle of the peak's cell is taken.
+
+    Args:
+        profile: (…, N), not negative, N at least 2 · step + 1.
+        peak: (…, 1) cell of the maximum.
+        step: cells to the neighbours.
+
+    Returns:
+        Unit coordinates (…), from 0 to 1.
+    """
+    side = profile.shape[-1]
+    middle = peak.clamp(step, side - 1 - step)
+    height = profile.clamp(min=1e-30).log()
+    left, top, right = (height.gather(-1, middle + d) for d in (-step, 0, step))
+    bend = 2 * top - left - right
+    vertex = ((right - left) / (2 * bend.clamp(min=1e-6))).clamp(-1.5, 1.5) * step
+    offset = torch.where(bend > 1e-6, vertex, peak - middle)
+    return ((middle + offset + 0.5) / side).clamp(0, 1).squeeze(-1)
+
+
+def check_input(input_size_px: int, strides: tuple[int, ...]) -> None:
+    """Refuse an input that the strides do not divide: maps would not fit on each other.
+
+    Raises:
+        ConfigError: with the next sizes that do.
+    """
+    if input_size_px % strides[-1]:
+        lower = input_size_px // strides[-1] * strides[-1]
+        raise ConfigError(
+            f"data.input_size_px={input_size_px}: expected a multiple of {strides[-1]} for this "
+            f"head, {max(lower, strides[-1])} or {lower + strides[-1]}"
+        )
+
+
+class HeatmapCrossEntropy(KeypointLoss):
+    """Cross-entropy of the softmax heatmap to a Gaussian around the keypoint.
+
+    The softmax makes the cells of a map compete, so no weighting of foreground against background
+    is needed, and a keypoint costs the same whatever the number of cells.
+
+    Args:
+        sigma: of the Gaussian in cells.
+
+    Raises:
+        ConfigError: a sigma that is not above 0.
+    """
+
+    needs = ("heatmap_logits",)
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        self.sigma = above_zero("sigma", sigma, 1.0)
+
+    def each(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `KeypointLoss`; what counts is labelled and inside the crop."""
+        logits = output["heatmap_logits"]
+        safe, inside = inside_crop(keypoints, visibility)
+        target = gaussian(safe, logits.shape[-1], self.sigma)
+        log_heatmap = logits.flatten(2).log_softmax(dim=2)
+        loss = -(target.flatten(2) * log_heatmap).sum(dim=2)
+        return loss, inside
+
+
+def inside_crop(
+    keypoints: torch.Tensor, visibility: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keypoints (B, K, 2) with the crop's centre for those that do not count, and a mask (B, K).
+
+    What counts is labelled and within the crop: the others have no cell.
+    """
+    inside = (visibility > 0) & ((keypoints >= 0) & (keypoints < 1)).all(dim=-1)  # NaN is not
+    return torch.where(inside.unsqueeze(-1), keypoints, 0.5).float(), inside
+
+
+def gaussian(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
+    """Heatmaps (B, K, side, side) of unit keypoints (B, K, 2), each with the sum 1."""
+    along = gaussian_along(keypoints, side, sigma).exp()
+    return along[:, :, 1].unsqueeze(3) * along[:, :, 0].unsqueeze(2)
+
+
+def gaussian_along(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
+    """Logarithm of Gaussians (B, K, 2, side) along x and y, each with the sum 1."""
+    centre = (torch.arange(side, device=keypoints.device) + 0.5) / side
+    away = (centre - keypoints.unsqueeze(-1)) * side / sigma
+    return torch.log_softmax(-away.square() / 2, dim=-1)

@@ -1,0 +1,137 @@
+"""Regression: coordinates as numbers, and the losses on them."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from convpose.errors import ConfigError
+from convpose.models.keypoints import KeypointLoss, Standardized, above_zero
+from convpose.models.pose_model import Features, PoseOutput
+
+
+class RegressionHead(Standardized):
+    """Flatten, linear, ReLU, linear to 2K coordinates.
+
+    Args:
+        out_channels: channels of the backbone's feature maps; the last map is used.
+        strides: their strides.
+        input_size_px: side of the network's input.
+        num_keypoints: K.
+        hidden: width of the hidden layer, 512 in the paper.
+        standardize: take the statistics of the training keypoints as centre and spread; if not,
+            the output layer predicts unit coordinates around the crop's centre, as the paper did.
+
+    Raises:
+        ConfigError: an input too small for the stride.
+    """
+
+    gives = ("keypoints",)
+
+    def __init__(
+        self,
+        out_channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        input_size_px: int,
+        num_keypoints: int,
+        hidden: int = 512,
+        standardize: bool = True,
+    ) -> None:
+        super().__init__(num_keypoints, standardize)
+        cells = (input_size_px // strides[-1]) ** 2
+        if cells == 0 or hidden < 1:
+            raise ConfigError(
+                f"data.input_size_px={input_size_px} head.hidden={hidden}: expected an input of at "
+                f"least {strides[-1]} px and a hidden layer of at least 1"
+            )
+        self.num_keypoints = num_keypoints
+        self.hidden = nn.Linear(out_channels[-1] * cells, hidden)
+        self.relu = nn.ReLU(inplace=True)
+        self.output = nn.Linear(hidden, num_keypoints * 2)
+
+    def forward(self, features: Features) -> PoseOutput:
+        """Features to keypoints (B, K, 2) and scores (B, K): a half, for it cannot tell."""
+        hidden = self.relu(self.hidden(features[-1].flatten(1)))
+        raw = self.output(hidden).float().view(-1, self.num_keypoints, 2)
+        return {
+            "keypoints": self.to_unit(raw),
+            "scores": raw.new_full(raw.shape[:2], 0.5),
+        }
+
+
+class CoordinateLoss(KeypointLoss):
+    """Mean of `of` over the coordinates of the labelled keypoints."""
+
+    needs = ("keypoints",)
+
+    def of(self, error: torch.Tensor) -> torch.Tensor:
+        """The loss of errors of any shape, in unit coordinates."""
+        raise NotImplementedError
+
+    def each(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `KeypointLoss`; keypoints outside the crop count as well."""
+        labelled = visibility > 0
+        error = torch.where(labelled.unsqueeze(-1), output["keypoints"] - keypoints, 0.0)
+        return self.of(error).mean(dim=-1), labelled
+
+
+class MaskedMSE(CoordinateLoss):
+    """Mean squared error."""
+
+    def of(self, error: torch.Tensor) -> torch.Tensor:
+        """e²."""
+        return error.square()
+
+
+class MaskedL1(CoordinateLoss):
+    """Mean absolute error."""
+
+    def of(self, error: torch.Tensor) -> torch.Tensor:
+        """|e|."""
+        return error.abs()
+
+
+class MaskedSmoothL1(CoordinateLoss):
+    """L1 with a parabola instead of the kink.
+
+    Args:
+        beta: in unit coordinates.
+
+    Raises:
+        ConfigError: a beta that is not above 0.
+    """
+
+    def __init__(self, beta: float = 0.02) -> None:
+        super().__init__()
+        self.beta = above_zero("beta", beta, 0.02)
+
+    def of(self, error: torch.Tensor) -> torch.Tensor:
+        """|e| − β/2 outside β, e² / 2β inside."""
+        return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=self.beta)
+
+
+class MaskedWing(CoordinateLoss):
+    """Wing loss (Feng et al., CVPR 2018): small errors weigh more than in L1, large ones as there.
+
+    Args:
+        w: in unit coordinates; the paper's 10 px of 256 are 0.04.
+        epsilon: in unit coordinates; the smaller, the steeper at 0: the slope there is w / ε.
+
+    Raises:
+        ConfigError: a number that is not above 0.
+    """
+
+    def __init__(self, w: float = 0.04, epsilon: float = 0.008) -> None:
+        super().__init__()
+        self.w = above_zero("w", w, 0.04)
+        self.epsilon = above_zero("epsilon", epsilon, 0.008)
+
+    def of(self, error: torch.Tensor) -> torch.Tensor:
+        """W · ln(1 + |e| / ε) below w, and |e| plus what makes it continuous above."""
+        size = error.abs()
+        step = self.w - self.w * math.log1p(self.w / self.epsilon)
+        near = self.w * torch.log1p(size / self.epsilon)
+        return torch.where(size < self.w, near, size - step)

@@ -1,0 +1,120 @@
+"""SimCC: one classification for x and one for y, and their cross-entropy."""
+
+import torch
+from torch import nn
+
+from convpose.errors import ConfigError
+from convpose.models.keypoints import KeypointLoss, Pyramid, VisibilityProbe, above_zero
+from convpose.models.keypoints.heatmap import check_input, gaussian_along, inside_crop, near, summit
+from convpose.models.pose_model import Features, PoseOutput
+
+
+class SimccHead(nn.Module):
+    """Light pyramid, one map a keypoint, then a linear layer from its cells to bins along x and y.
+
+    The bins are finer than the input's pixels, so a coarse map does not cost accuracy. All
+    keypoints share the linear layer, as in the paper.
+
+    Args:
+        out_channels: channels of the backbone's feature maps, finest first.
+        strides: their strides.
+        input_size_px: side of the network's input.
+        num_keypoints: K.
+        channels: of the pyramid.
+        stride: of the maps; 32 puts the linear layer on the coarsest map of most backbones, as the
+            paper does.
+        split: bins a pixel of the input: N = input_size_px · split bins along each axis.
+        window: bins from a peak to the two that say, with it, where the keypoint lies: two sigmas
+            of the loss, for bins next to each other differ by less than the network's noise.
+
+    Raises:
+        ConfigError: a stride that the pyramid cannot reach, an input that is no multiple of the
+            backbone's stride, or fewer bins than twice the window and one.
+    """
+
+    gives = ("simcc_logits",)
+
+    def __init__(
+        self,
+        out_channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        input_size_px: int,
+        num_keypoints: int,
+        channels: int = 64,
+        stride: int = 8,
+        split: float = 2.0,
+        window: int = 8,
+    ) -> None:
+        super().__init__()
+        check_input(input_size_px, strides)
+        self.bins = round(input_size_px * split)
+        if window < 1 or self.bins <= 2 * window:
+            raise ConfigError(
+                f"head.split={split} head.window={window}: expected a window of at least 1 and "
+                f"more than twice as many bins, here there are {self.bins}; type head.split=2.0 "
+                "head.window=8"
+            )
+        self.window = window
+        self.pyramid = Pyramid(out_channels, strides, channels, stride)
+        self.maps = nn.Conv2d(channels, num_keypoints, 1)
+        self.output = nn.Linear((input_size_px // stride) ** 2, 2 * self.bins)
+        self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
+
+    def forward(self, features: Features) -> PoseOutput:
+        """Features to keypoints, scores and ``simcc_logits`` (B, K, 2, N), x first."""
+        maps = self.maps(self.pyramid(features)).flatten(2)
+        logits = self.output(maps).float().unflatten(2, (2, self.bins))
+        keypoints, scores = decode_axes(logits, self.window)
+        return {
+            "keypoints": keypoints,
+            "scores": scores,
+            "visibility_logits": self.probe(features),
+            "simcc_logits": logits,
+        }
+
+
+def decode_axes(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Peaks along both axes, to a fraction of a bin.
+
+    Args:
+        logits: (B, K, 2, N), x first.
+        window: bins from a peak to the two on the same Gaussian.
+
+    Returns:
+        Unit keypoints (B, K, 2), and as score (B, K) the product of both axes' shares within the
+        window.
+    """
+    share = logits.softmax(dim=3)
+    peak = share.argmax(dim=3, keepdim=True)
+    within = (share * near(peak, logits.shape[3], window)).sum(dim=3)
+    return summit(share, peak, window), (within[:, :, 0] * within[:, :, 1]).clamp(0, 1)
+
+
+class SimccCrossEntropy(KeypointLoss):
+    """Cross-entropy of both axes to Gaussians around the keypoint, summed (Li et al., ECCV 2022).
+
+    The Gaussian is the paper's label smoothing: a bin beside the right one is nearly right. The
+    gradient is that of the Kullback–Leibler divergence.
+
+    Args:
+        sigma: of the Gaussian in bins.
+
+    Raises:
+        ConfigError: a sigma that is not above 0.
+    """
+
+    needs = ("simcc_logits",)
+
+    def __init__(self, sigma: float = 4.0) -> None:
+        super().__init__()
+        self.sigma = above_zero("sigma", sigma, 4.0)
+
+    def each(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `KeypointLoss`; what counts is labelled and inside the crop."""
+        logits = output["simcc_logits"]
+        safe, inside = inside_crop(keypoints, visibility)
+        target = gaussian_along(safe, logits.shape[-1], self.sigma).exp()
+        loss = -(target * logits.log_softmax(dim=3)).sum(dim=(2, 3))
+        return loss, inside

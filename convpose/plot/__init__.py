@@ -1,0 +1,1 @@
+"""Pictures: skeletons, curves and tables."""

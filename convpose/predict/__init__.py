@@ -1,0 +1,1 @@
+"""Find people in pictures and clips."""

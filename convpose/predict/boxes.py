@@ -1,0 +1,135 @@
+"""Boxes from a file, instead of a detector's.
+
+CSV with the columns ``image, x0, y0, x1, y1`` and perhaps ``frame``, ``id`` and ``score``; or JSON,
+a list of ``{"image": …, "box_px": [x0, y0, x1, y1]}`` or of COCO's ``{"image_id": …, "bbox":
+[x, y, width, height]}``. The JSON and CSV that `convpose.predict` writes with boxes can be read
+back. ``image`` is the path, the file name or its stem; ``frame`` counts a clip's frames from 0.
+Coordinates are pixels of the upright picture with centres at integers, as everywhere here.
+"""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convpose.errors import DataError
+from convpose.predict.predictor import as_boxes
+from convpose.predict.sources import base_name
+
+FORMS = (
+    "a CSV with the columns image, x0, y0, x1, y1, or a JSON list of "
+    '{"image": "a.jpg", "box_px": [x0, y0, x1, y1]} or of COCO\'s {"image_id": …, "bbox": …}'
+)
+
+
+class Given(NamedTuple):
+    """The boxes of one frame.
+
+    Attributes:
+        boxes_px: (N, 4).
+        scores: N, 1 where the file gives none.
+        tracks: N numbers of people, None where the file gives none.
+    """
+
+    boxes_px: NDArray[np.float64]
+    scores: list[float]
+    tracks: list[int | None]
+
+
+class Boxes:
+    """The boxes of a file by image and frame.
+
+    Args:
+        path: a ``.csv`` or ``.json`` file.
+
+    Attributes:
+        numbered: whether it gives numbers of people, so that nobody has to be tracked.
+
+    Raises:
+        DataError: no file, another form, or a box without an area.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        rows: dict[tuple[str, int], list[tuple[list[float], float, int | None]]] = defaultdict(list)
+        try:
+            for record in self._records():
+                name = str(record["image"] if "image" in record else record["image_id"])
+                box, score, track = _box(record), record.get("score"), record.get("id")
+                as_boxes([box])
+                rows[name, int(record.get("frame") or 0)].append(
+                    (
+                        box,
+                        1.0 if score in (None, "") else float(score),
+                        None if track in (None, "") else int(track),
+                    )
+                )
+        except FileNotFoundError as error:
+            raise DataError(f"boxes={path}: no such file; expected {FORMS}") from error
+        except DataError as error:
+            raise DataError(f"boxes={path}: {error}") from error
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise DataError(f"boxes={path}: {reason}; expected {FORMS}") from error
+        self._given = {
+            key: Given(
+                as_boxes([box for box, _, _ in found]),
+                [score for _, score, _ in found],
+                [track for _, _, track in found],
+            )
+            for key, found in rows.items()
+        }
+        self._names = {name for name, _ in rows}
+        self.numbered = any(track is not None for f in rows.values() for _, _, track in f)
+
+    def known(self, name: str) -> str | None:
+        """What the file calls an image: its path, file name, stem or number; None if nothing."""
+        file = base_name(name)
+        stem = Path(file).stem
+        number = str(int(stem)) if stem.isdigit() else stem  # COCO: 000000000139.jpg is 139
+        return next((n for n in (name, file, stem, number) if n in self._names), None)
+
+    def check(self, names: Iterable[str]) -> None:
+        """DataError if the file has a box for none of the images."""
+        if not any(self.known(name) for name in names):
+            raise DataError(
+                f"boxes={self.path}: has a box for none of the images; its first is named "
+                f"{min(self._names, default='nothing')}. Name them by path, file name or stem"
+            )
+
+    def of(self, name: str, frame: int = 0) -> Given:
+        """The boxes of an image, or of a frame of a clip; N = 0 where the file has none."""
+        key = self.known(name) or "", frame
+        return self._given.get(key, Given(np.zeros((0, 4)), [], []))
+
+    def _records(self) -> Iterable[Mapping[str, Any]]:
+        if self.path.suffix.lower() == ".csv":
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                return list(csv.DictReader(file))
+        content = json.loads(self.path.read_text("utf-8"))
+        if isinstance(content, list):
+            return content
+        if "annotations" in content:  # COCO's ground truth, whose images have names
+            files = {image["id"]: image["file_name"] for image in content.get("images", [])}
+            found = content["annotations"]
+            return [{**a, "id": None, "image": files[a["image_id"]]} for a in found]
+        return [  # what convpose.predict writes
+            {**person, "image": frame["image"], "frame": frame["frame"]}
+            for frame in content["frames"]
+            for person in frame["people"]
+            if person["box_px"] is not None
+        ]
+
+
+def _box(record: Mapping[str, Any]) -> list[float]:
+    if "box_px" in record:
+        return [float(value) for value in record["box_px"]]
+    if "bbox" in record:
+        x, y, width, height = (float(value) for value in record["bbox"])
+        return [x, y, x + width, y + height]
+    return [float(record[key]) for key in ("x0", "y0", "x1", "y1")]

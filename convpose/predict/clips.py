@@ -1,0 +1,194 @@
+"""People from frame to frame of a clip: tracking and smoothing."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convpose.errors import ConfigError, require_extra
+from convpose.predict.person import Person
+from convpose.predict.sources import Frame
+
+
+class Tracker(Protocol):
+    """Numbers the people of one clip."""
+
+    def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
+        """The people of the next frame with their `Person.track`."""
+        ...
+
+
+class ByteTrack:
+    """ByteTrack of the package ``trackers``: boxes matched by overlap with where they should be.
+
+    People who were seen with certainty get a number from their second frame on and keep it; unsure
+    boxes only carry a number on. Source: Zhang et al., ByteTrack, ECCV 2022.
+
+    Args:
+        sure: box score from which a person is new and not a doubt.
+        overlap: least intersection over union of a box with where its person should be.
+        lost_s: how long a number waits for its person to come back.
+
+    Raises:
+        ConfigError: a value out of its range, or the package is not installed.
+    """
+
+    def __init__(self, sure: float = 0.5, overlap: float = 0.1, lost_s: float = 1.0) -> None:
+        if not (0 <= sure <= 1 and 0 < overlap < 1 and lost_s >= 0):
+            raise ConfigError(
+                f"tracker.sure={sure} tracker.overlap={overlap} tracker.lost_s={lost_s}: expected "
+                "0 to 1, between 0 and 1, and at least 0"
+            )
+        require_extra("track", "trackers", "supervision")
+        import supervision
+        from trackers import ByteTrackTracker
+
+        self._to_detections: Any = supervision.Detections
+        self._tracker: Any = ByteTrackTracker(
+            lost_track_buffer=round(30 * lost_s),  # in frames of 30 a second, whatever the clip has
+            track_activation_threshold=sure,
+            high_conf_det_threshold=sure,
+            minimum_iou_threshold=overlap,
+            minimum_consecutive_frames=1,
+        )
+        self.sure = sure
+
+    def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
+        """See `Tracker`; an unsure box that continues nobody is left out."""
+        found = self._to_detections(
+            xyxy=np.array([person.extent_px for person in people]).reshape(-1, 4),
+            confidence=np.array([person.box_score for person in people], dtype=np.float64),
+            data={"person": np.arange(len(people))},
+        )
+        tracked = self._tracker.update(found, timestamp=time_s)
+        numbers = dict(zip(tracked.data.get("person", ()), tracked.tracker_id, strict=True))
+        return [
+            replace(person, track=int(numbers[i]) + 1 if numbers.get(i, -1) >= 0 else None)
+            for i, person in enumerate(people)
+            if numbers.get(i, -1) >= 0 or person.box_score >= self.sure
+        ]
+
+
+@dataclass(slots=True)
+class _State:
+    """Of one person: last position, velocity and time."""
+
+    points_px: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    time_s: float
+
+
+class OneEuro:
+    """One-Euro filter: a low-pass whose cutoff rises with the speed of each keypoint.
+
+    Speeds are in lengths of the person a second, so that the same numbers serve near and far people
+    and any resolution. Source: Casiez, Roussel and Vogel, 1 € Filter, CHI 2012.
+
+    Args:
+        cutoff_hz: of a keypoint at rest; lower is smoother.
+        beta: how much the cutoff (Hz) rises with the speed; higher is less lag.
+        speed_cutoff_hz: of the low-pass on the speed itself.
+        forget_s: a person who was away longer starts anew.
+
+    Raises:
+        ConfigError: a cutoff that is not above 0, or a negative value.
+    """
+
+    def __init__(
+        self,
+        cutoff_hz: float = 1.5,
+        beta: float = 8.0,
+        speed_cutoff_hz: float = 1.0,
+        forget_s: float = 0.5,
+    ) -> None:
+        if not (cutoff_hz > 0 and speed_cutoff_hz > 0 and beta >= 0 and forget_s >= 0):
+            raise ConfigError(
+                f"smoothing.cutoff_hz={cutoff_hz} smoothing.beta={beta} smoothing.speed_cutoff_hz="
+                f"{speed_cutoff_hz} smoothing.forget_s={forget_s}: expected cutoffs above 0 and "
+                "nothing negative"
+            )
+        self.cutoff_hz = cutoff_hz
+        self.beta = beta
+        self.speed_cutoff_hz = speed_cutoff_hz
+        self.forget_s = forget_s
+        self._states: dict[int, _State] = {}
+
+    def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
+        """The people of the next frame, smoothed; those without a number stay as they are."""
+        self._states = {
+            track: state
+            for track, state in self._states.items()
+            if time_s - state.time_s <= self.forget_s
+        }
+        return [self._smooth(person, time_s) for person in people]
+
+    def _smooth(self, person: Person, time_s: float) -> Person:
+        if person.track is None:
+            return person
+        points = person.keypoints_px.astype(np.float64)
+        before = self._states.get(person.track)
+        if before is None:
+            self._states[person.track] = _State(points, np.zeros_like(points), time_s)
+            return person
+        step_s = max(time_s - before.time_s, 1e-3)
+        velocity = (points - before.points_px) / step_s
+        share = _share(self.speed_cutoff_hz, step_s)
+        velocity = before.velocity + share * (velocity - before.velocity)
+        box = person.extent_px
+        length = max(float((box[2:] - box[:2]).max()), 1.0)
+        speed = np.linalg.norm(velocity, axis=1, keepdims=True) / length
+        cutoff = self.cutoff_hz + self.beta * speed
+        smooth = before.points_px + _share(cutoff, step_s) * (points - before.points_px)
+        self._states[person.track] = _State(smooth, velocity, time_s)
+        return replace(person, keypoints_px=smooth.astype(np.float32))
+
+
+def _share(cutoff_hz: float | NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
+    """Weight of the new value in a first-order low-pass."""
+    turn = 2 * math.pi * np.asarray(cutoff_hz) * step_s
+    weight: NDArray[np.float64] = turn / (turn + 1)
+    return weight
+
+
+class Clips:
+    """Tracks and smooths people from frame to frame, from scratch in every clip.
+
+    Args:
+        new_tracker: makes a tracker; None leaves people without numbers.
+        new_smoothing: makes a filter; None leaves keypoints as they are.
+    """
+
+    def __init__(
+        self,
+        new_tracker: Callable[[], Tracker] | None = None,
+        new_smoothing: Callable[[], OneEuro] | None = None,
+    ) -> None:
+        self._new_tracker = new_tracker
+        self._new_smoothing = new_smoothing
+        self._name: str | None = None
+        self._tracker: Tracker | None = None
+        self._smoothing: OneEuro | None = None
+
+    def __call__(self, frame: Frame, people: Sequence[Person]) -> list[Person]:
+        """The people of the next frame; those of a still come back as they are.
+
+        The one person of a whole frame is number 1, and numbers from a file of boxes stay.
+        """
+        if frame.time_s is None:
+            return list(people)
+        if frame.name != self._name:
+            self._name = frame.name
+            self._tracker = self._smoothing = None
+            if self._new_smoothing is not None:
+                self._smoothing = self._new_smoothing()
+        if people and people[0].box_px is None:
+            people = [replace(person, track=1) for person in people]
+        elif self._new_tracker is not None and all(person.track is None for person in people):
+            self._tracker = self._tracker or self._new_tracker()
+            people = self._tracker(people, frame.time_s)
+        if self._smoothing is not None:
+            people = self._smoothing(people, frame.time_s)
+        return list(people)

@@ -1,0 +1,256 @@
+"""Cluster: a prediction of many pictures, shared among the workers of a Ray cluster.
+
+The inputs are cut into shards. A worker looks at a whole shard, writes its Parquet file, and last
+a note of what came of it. So whatever is killed costs unfinished shards only: Ray gives those of a
+dead worker to another, and the same command again does those that have no note. In the folder:
+
+``prediction.json``           what was asked for; a folder takes shards of nothing else
+``keypoints/000000.parquet``  people, as ``format=parquet`` has them; no file without a frame
+``done/000000.json``          the note of a shard: frames, people, failures, notes
+``failures.csv``              inputs that could not be read, of all shards
+"""
+
+import contextlib
+import csv
+import hashlib
+import importlib
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from convpose import files
+from convpose.errors import ConfigError, ConvposeError, require_extra
+from convpose.predict import pipeline
+from convpose.predict.boxes import Boxes
+from convpose.predict.command import build_clips, build_predictor
+from convpose.predict.predictor import PosePredictor
+from convpose.predict.sources import Failure, Source, named
+from convpose.predict.writers import ParquetFile
+from convpose.progress import progress
+from convpose.run import Run, Value, flat
+
+ASKED = "prediction.json"
+# Ray calls home and explains itself otherwise
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+# keys that change no result
+FREE = (
+    *("source", "output", "engine", "format", "draw", "show", "max_frames"),
+    *("batch_size", "accelerator", "threads", "cluster.workers"),
+)
+
+
+class Cluster:
+    """The cluster that RAY_ADDRESS names, or one on this machine for as long as it takes.
+
+    Args:
+        engine: in each worker, see `convpose.predict.engines.open_network`.
+        shard: pictures and clips a Parquet file.
+        workers: at most; None for one a GPU, or without GPUs one for every ``threads`` processors.
+
+    Raises:
+        ConfigError: no number above 0, or Ray is not installed.
+    """
+
+    def __init__(self, engine: str = "auto", shard: int = 250, workers: int | None = None) -> None:
+        for key, value in {"shard": shard, "workers": workers}.items():
+            if value is not None and value < 1:
+                raise ConfigError(f"cluster.{key}={value}: expected a whole number above 0")
+        require_extra("ray", "ray", "pyarrow")
+        self.engine = engine
+        self.shard = shard
+        self.workers = workers
+
+    def predict(self, cfg: DictConfig, sources: Sequence[Source]) -> pipeline.Summary:
+        """Look at all sources that have not been looked at yet, and sum up all of them.
+
+        Args:
+            cfg: of ``conf/predict.yaml``.
+            sources: files and addresses.
+
+        Raises:
+            ConfigError: a camera, a folder of another prediction, or no cluster.
+            ConvposeError: what stopped a worker.
+        """
+        if unfit := [s.name for s in sources if s.live or s.name == "stdin"]:
+            raise ConfigError(
+                f"source={unfit[0]} engine=ray: other machines cannot see it; leave engine=ray out"
+            )
+        names = [source.name for source in sources]
+        settings: Any = OmegaConf.to_container(cfg, resolve=True)
+        settings |= {"engine": self.engine, "threads": cfg.threads or 1}
+        if cfg.run is not None:  # a study may get a newer run in the meantime
+            settings["run"] = str(Run.find(Path(cfg.run)).folder)
+        folder, size = Path(cfg.output), self.shard
+        asked = _asked(names, settings)
+        _check_folder(folder, asked)
+        shards = {i: names[i * size :][:size] for i in range(math.ceil(len(names) / size))}
+        missing = {i: shard for i, shard in shards.items() if not note(folder, i).is_file()}
+        if missing:
+            # what the workers could not build is better said now
+            build_predictor(OmegaConf.create(settings | {"accelerator": "cpu"}))
+            with _connected() as ray:
+                folder.mkdir(parents=True, exist_ok=True)
+                files.write(folder / ASKED, json.dumps(asked, indent=1, ensure_ascii=False))
+                rows = self._rows(ray, missing, settings)
+                for row in progress(rows, "predicting", len(missing)):
+                    if row["error"]:
+                        raise ConvposeError(row["error"])
+        return _end(folder, len(names), len(shards))
+
+    def _rows(
+        self, ray: Any, shards: Mapping[int, Sequence[str]], settings: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any]]:
+        """What workers return of each shard, as they are done."""
+        there, threads = ray.cluster_resources(), settings["threads"]
+        gpus = 0 if settings["accelerator"] == "cpu" else int(there.get("GPU", 0))
+        room = max(1, gpus or int(there.get("CPU", 1)) // threads)
+        most = min(self.workers or room, len(shards))
+        items = [{"number": i, "names": list(shard)} for i, shard in shards.items()]
+        rows: Iterator[Mapping[str, Any]] = (
+            ray.data.from_items(items, override_num_blocks=len(items))
+            .map(
+                Worker,
+                fn_constructor_args=(settings, str(Path.cwd())),
+                num_cpus=threads,
+                num_gpus=1 if gpus else None,
+                compute=ray.data.ActorPoolStrategy(  # a cluster may grow
+                    min_size=1, max_size=most, initial_size=min(most, room)
+                ),
+            )
+            .iter_rows()
+        )
+        return rows
+
+
+class Worker:
+    """A process of the cluster that looks at shards; Ray starts another one where it dies.
+
+    Args:
+        settings: of ``conf/predict.yaml``.
+        home: the folder that paths are relative to, on storage that all machines share.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], home: str) -> None:
+        self._cfg = OmegaConf.create(dict(settings))
+        self._home = home
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Look at the shard ``number`` with its ``names``; ``error`` is empty or for the user."""
+        error = ""
+        try:
+            self.look(int(row["number"]), row["names"])
+        except ConvposeError as refused:  # Ray would wrap it in a traceback
+            error = str(refused)
+        return {"number": row["number"], "error": error}
+
+    def look(self, number: int, names: Sequence[str]) -> None:
+        """Write the files of a shard.
+
+        Raises:
+            ConvposeError: what no other worker could do better.
+        """
+        try:
+            os.chdir(self._home)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._home}: not there on a machine of the cluster ({error.strerror}); start "
+                "the command in a folder on storage that all machines share"
+            ) from error
+        folder = Path(self._cfg.output)
+        skeleton = self._predictor.skeleton
+        people = ParquetFile(folder / "keypoints" / f"{number:06d}.parquet", skeleton)
+        summary = pipeline.run(
+            [named(name) for name in names],
+            self._predictor,
+            pipeline.Outputs(skeleton, people),
+            build_clips(self._cfg),
+            self._boxes,
+        )
+        done = note(folder, number)
+        done.parent.mkdir(exist_ok=True)
+        files.write(done, json.dumps(asdict(summary), ensure_ascii=False))
+
+    @cached_property
+    def _predictor(self) -> PosePredictor:
+        return build_predictor(self._cfg)
+
+    @cached_property
+    def _boxes(self) -> Boxes | None:
+        return None if self._cfg.boxes is None else Boxes(self._cfg.boxes)
+
+
+def note(folder: Path, number: int) -> Path:
+    """What says that a shard is done."""
+    return folder / "done" / f"{number:06d}.json"
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[Any]:
+    """Ray, on the cluster that RAY_ADDRESS names or on one of this machine."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    ray: Any = importlib.import_module("ray")  # an extra
+    data: Any = importlib.import_module("ray.data")
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        ray.init(address, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    except ConnectionError as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: no cluster answers there; type ray status to see, or leave "
+            "RAY_ADDRESS unset for the processors of this machine"
+        ) from error
+    try:
+        data.DataContext.get_current().enable_progress_bars = False
+        for handler in logging.getLogger("ray.data").handlers:
+            handler.setLevel(logging.ERROR)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _asked(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Value]:
+    """What determines the result: the inputs and the keys that change it."""
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    keys = {key: value for key, value in flat(settings, {}).items() if key not in FREE}
+    return {"inputs": f"{len(names)} ({digest})", **keys}
+
+
+def _check_folder(folder: Path, asked: Mapping[str, Value]) -> None:
+    """Refuse the folder of another prediction."""
+    path = folder / ASKED
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else asked
+    for key in dict.fromkeys((*asked, *before)):
+        if asked.get(key) != before.get(key):
+            raise ConfigError(
+                f"output={folder} was begun with {key}={before.get(key)}, not {asked.get(key)}; "
+                "type output=ANOTHER, or remove it"
+            )
+
+
+def _end(folder: Path, inputs: int, shards: int) -> pipeline.Summary:
+    """Sum up the notes of all shards, and list what failed."""
+    total = pipeline.Summary(inputs)
+    for number in range(shards):
+        shard = json.loads(note(folder, number).read_text("utf-8"))
+        total.frames += shard["frames"]
+        total.people += shard["people"]
+        total.failures += [Failure(**failure) for failure in shard["failures"]]
+        total.notes += shard["notes"]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([("image", "error"), *((f.name, f.message) for f in total.failures)])
+    files.write(folder / "failures.csv", text.getvalue())
+    return total

@@ -1,0 +1,130 @@
+"""From the configuration of ``convpose.predict`` to the objects that do it."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, ListConfig
+
+from convpose.config.instantiate import build, check
+from convpose.config.schema import fits
+from convpose.errors import ConfigError
+from convpose.files import check_output
+from convpose.predict import pipeline
+from convpose.predict.boxes import Boxes
+from convpose.predict.clips import Clips
+from convpose.predict.engines import open_network
+from convpose.predict.overlay import Overlays, Window
+from convpose.predict.predictor import PosePredictor
+from convpose.predict.sources import open_sources
+from convpose.predict.writers import open_keypoints
+
+KEYS = {
+    "batch_size": (int, "a whole number above 0"),
+    "max_frames": (int | None, "a whole number above 0, or null"),
+    "box_scale": (float | None, "a number above 0, or null"),
+    "format": (Literal["json", "coco", "csv", "parquet"] | None, "json, coco, csv or parquet"),
+    "draw": (bool | None, "true, false or null"),
+    "show": (bool, "true or false"),
+    "threads": (int | None, "a whole number above 0, or null"),
+    "mirror_test": (bool, "true or false"),
+    "quarter_turns": (bool, "true or false"),
+}
+NOT_ON_RAY = {
+    "format": (None, "parquet"),
+    "draw": (None, False),
+    "show": (False,),
+    "max_frames": (None,),
+}
+
+
+def predict(cfg: DictConfig) -> pipeline.Summary:
+    """Find the people of ``cfg.source`` and write them to the folder ``cfg.output``.
+
+    Args:
+        cfg: of ``conf/predict.yaml``.
+
+    Raises:
+        ConfigError, DataError, ModelError: what cannot be started; nothing is written then. A file
+            among others that breaks later is in the summary.
+    """
+    check_keys(cfg)
+    texts = cfg.source if isinstance(cfg.source, ListConfig) else [cfg.source]
+    sources = [source for text in texts for source in open_sources(text)]
+    window = Window() if cfg.show else None
+    boxes = None if cfg.boxes is None else Boxes(cfg.boxes)
+    if boxes is not None:
+        boxes.check(source.name for source in sources)
+    clips = build_clips(cfg)
+    several = bool(cfg.get("detector")) or (boxes is not None and not boxes.numbered)
+    if cfg.tracker is not None and several and any(source.clip for source in sources):
+        build(cfg.tracker, "tracker")  # it may not be installed, which is better said now
+    if cfg.engine == "ray":
+        found: pipeline.Summary = build(cfg.cluster, "cluster").predict(cfg, sources)
+        return found
+    predictor = build_predictor(cfg)
+    folder = Path(cfg.output)
+    outputs = pipeline.Outputs(
+        predictor.skeleton,
+        open_keypoints(cfg.format or "json", folder, predictor.skeleton),
+        Overlays(folder) if cfg.draw is not False else None,
+        window,
+    )
+    try:
+        return pipeline.run(sources, predictor, outputs, clips, boxes, cfg.max_frames)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing came of it
+
+
+def build_predictor(cfg: DictConfig) -> PosePredictor:
+    """The network of ``run``, of ``weights`` or of the package, with ``detector``."""
+    network = open_network(
+        *(cfg.run, cfg.weights, cfg.checkpoint),
+        *(cfg.engine, cfg.accelerator, cfg.precision, cfg.threads),
+    )
+    runtime = network.looking_twice(cfg.mirror_test, cfg.quarter_turns)
+    detector = build(cfg.detector, "detector") if cfg.get("detector") else None
+    return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale)
+
+
+def build_clips(cfg: DictConfig) -> Clips:
+    """What tracks and smooths people in clips."""
+    if cfg.smoothing is not None:
+        build(cfg.smoothing, "smoothing")  # its numbers are checked now, not in mid-clip
+    return Clips(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Hold the keys that belong to no constructor against what they may be.
+
+    Raises:
+        ConfigError: no source, a value of another type or out of its range, or two ways to boxes.
+    """
+    if cfg.source in (None, ""):  # also of source=$FORGOTTEN, which would be this folder
+        raise ConfigError("what to look at? type source=FILE, a folder, a webcam's number (0), …")
+    for key, (hint, words) in KEYS.items():
+        value = cfg[key]
+        if not fits(value, hint) or (fits(value, float) and value <= 0):
+            raise ConfigError(f"{key}={value}: expected {words}")
+    if cfg.engine != "ray":  # whose workers may write to a store
+        check_output(Path(cfg.output))
+    for key, possible in NOT_ON_RAY.items() if cfg.engine == "ray" else ():
+        if cfg[key] not in possible:
+            raise ConfigError(
+                f"{key}={cfg[key]} engine=ray: a cluster writes Parquet and nothing else; leave "
+                f"{key} out"
+            )
+    if cfg.boxes is not None and cfg.get("detector"):
+        raise ConfigError(
+            f"boxes={cfg.boxes} and a detector: people are looked for or given; type detector=none"
+        )
+
+
+def _maker(cfg: DictConfig, key: str) -> Callable[[], Any] | None:
+    if cfg[key] is None:
+        return None
+    check(cfg[key], key)
+    return partial(build, cfg[key], key)

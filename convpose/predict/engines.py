@@ -1,0 +1,67 @@
+"""Engines: from what a user names (a run, weights, an engine) to a `Runtime`."""
+
+from pathlib import Path
+
+import torch
+
+from convpose.errors import ConfigError
+from convpose.export.files import exported
+from convpose.runtime.formats import ENGINE_OF, OPENERS, AnyRuntime
+from convpose.runtime.load import load_run
+from convpose.runtime.packaged import load_packaged
+
+
+def open_network(
+    run: str | Path | None = None,
+    weights: str | Path | None = None,
+    checkpoint: str = "best",
+    engine: str = "auto",
+    accelerator: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> AnyRuntime:
+    """The network of a run, of packaged weights or of an exported file, in an engine.
+
+    Where the engine needs an export of a run or of packaged weights, it is made first and kept:
+    see `convpose.export.files`.
+
+    Args:
+        run: folder of a run or of a study, whose newest run is taken.
+        weights: packaged weights (``.safetensors``) or a file of `convpose.export` (``.onnx``,
+            ``.xml``, ``.torchscript``); None with no run for those that come with convpose.
+        checkpoint: of the run: ``best``, ``last`` or a file.
+        engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: what the file is for, else torch.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where the engine sees one.
+        precision: of PyTorch, see `convpose.runtime.load.to_runtime`; an exported file has
+            its own.
+        threads: of the processor; None for the engine's own choice.
+
+    Raises:
+        ConfigError: two networks, an engine that is not there or for other files.
+        ModelError: see `load_run`, `load_packaged` and the runtimes.
+    """
+    if run is not None and weights is not None:
+        raise ConfigError(f"run={run} weights={weights}: two networks; type one of them")
+    if run is None and checkpoint != "best":
+        raise ConfigError(f"checkpoint={checkpoint}: of which run? type run=FOLDER")
+    if engine not in ("auto", *OPENERS):
+        raise ConfigError(f"engine={engine}: type auto, {', '.join(OPENERS)}")
+    suits = None if weights is None else ENGINE_OF.get(Path(weights).suffix)
+    if suits is not None and engine not in ("auto", suits):
+        raise ConfigError(
+            f"weights={weights} engine={engine}: that file is for engine={suits}; type engine=auto"
+        )
+    if suits is None and engine in ("auto", "torch"):
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if run is not None:
+            return load_run(run, checkpoint, accelerator, precision)
+        return load_packaged(weights, accelerator, precision)
+    if precision != "auto":
+        raise ConfigError(
+            f"precision={precision}: an exported network has the precision that it was exported "
+            "with; type precision=auto here, and precision=fp16 or int8 to convpose.export"
+        )
+    if suits is not None and weights is not None:
+        return OPENERS[suits](weights, accelerator, threads)
+    return OPENERS[engine](exported(engine, run, weights, checkpoint), accelerator, threads)

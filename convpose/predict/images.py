@@ -1,0 +1,155 @@
+"""Decoding pictures: whatever a file holds becomes upright 8-bit RGB, or one clear error.
+
+What happens to the unusual: EXIF orientation is applied, as viewers do, and pixels of the file are
+those of the upright picture. Transparency lies on white. 16-bit grey keeps its upper 8 bits. CMYK,
+YCbCr, palettes and grey become RGB; colour profiles are not applied, nor were they in training. Of
+an animation or a document with pages the first frame is taken. Above `DECODED_PX` pixels a picture
+is decoded at a half, a third, … of its size, so that memory stays bounded; above about 179
+megapixels, which Pillow takes for an attack, it is refused.
+"""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from convpose.errors import DataError
+from convpose.geometry import Affine, Image, identity
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+DECODED_PX = 25_000_000  # a 24-megapixel photograph is decoded as it is
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, upright; smaller than the original where that is huge.
+        to_px: (2, 3), pixels of `image` to pixels of the upright original; right to a pixel of
+            `image` where it is smaller.
+        size_px: width and height of the upright original.
+        note: what the user should know, or None.
+    """
+
+    image: Image
+    to_px: Affine
+    size_px: tuple[int, int]
+    note: str | None = None
+
+    @classmethod
+    def of(cls, image: Image) -> "Picture":
+        """A picture of an array, (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: another shape or type, or no pixel.
+        """
+        shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+        if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+            found = type(image).__name__ if shape is None else f"{shape} {dtype}"
+            raise DataError(
+                f"an image is an array (H, W, 3) uint8 RGB, got {found}; "
+                "convpose.predict.images.decode reads files of all kinds"
+            )
+        return cls(image, identity(), (shape[1], shape[0]))
+
+
+def decode(source: Path | bytes, name: str = "") -> Picture:
+    """Decode a file or its bytes.
+
+    Args:
+        source: path or content.
+        name: for messages; the path if empty.
+
+    Raises:
+        DataError: no file, not an image, broken, too large, or with pixels that have no defined
+            brightness (32-bit).
+    """
+    name = name or (str(source) if isinstance(source, Path) else "the image")
+    try:
+        with warnings.catch_warnings():  # Pillow warns of what is handled here
+            warnings.simplefilter("ignore")
+            with PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source) as f:
+                return _picture(f, name)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{name}: not an image that can be read; save it as JPEG, PNG, WebP or 8-bit TIFF"
+        ) from error
+    except PillowImage.DecompressionBombError as error:
+        raise DataError(f"{name}: too many pixels to decode safely; save it smaller") from error
+    except Exception as error:  # a broken file makes Pillow raise a dozen types
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{name}: a broken image ({reason}); get it again") from error
+
+
+def _picture(file: PillowImage.Image, name: str) -> Picture:
+    frames = getattr(file, "n_frames", 1)
+    several = frames > 1 and file.format != "MPO"  # a phone's JPEG, with a depth map behind it
+    note = f"{name}: only the first of its {frames} frames is used" if several else None
+    width, height = file.size
+    too_large = width * height / DECODED_PX
+    if too_large > 1:  # JPEG only: decoded at 1/2, 1/4 or 1/8
+        file.draft(None, (int(width / too_large**0.5), int(height / too_large**0.5)))
+    orientation = _orientation(file)
+    image = _on_white(_shrunk(_eight_bit(file, name)))
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
+        width, height = (height, width) if orientation >= 5 else (width, height)
+    x, y = width / image.width, height / image.height
+    to_px = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5]])
+    return Picture(np.array(image, dtype=np.uint8), to_px, (width, height), note)
+
+
+def _orientation(file: PillowImage.Image) -> int:
+    try:
+        return int(file.getexif().get(ORIENTATION, 1))
+    except Exception:  # the pixels of a picture with garbage for EXIF are fine
+        return 1
+
+
+def _eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
+    """A mode of 8 bits a channel that can be averaged."""
+    if file.mode in ("I", "F"):
+        raise DataError(
+            f"{name}: 32-bit pixels, of which nobody knows what is white; save it with 8 or 16 bits"
+        )
+    if file.mode.startswith("I;16"):
+        return PillowImage.fromarray((np.asarray(file) >> 8).astype(np.uint8))
+    if file.mode in ("1", "P", "PA"):
+        return file.convert("RGBA" if file.has_transparency_data else "RGB")
+    return file
+
+
+def _shrunk(image: PillowImage.Image) -> PillowImage.Image:
+    """The image, or its averages over squares so large that `DECODED_PX` holds."""
+    image.load()
+    factor = math.ceil(math.sqrt(image.width * image.height / DECODED_PX))
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _on_white(image: PillowImage.Image) -> PillowImage.Image:
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    opaque = PillowImage.new("RGB", image.size, (255, 255, 255))
+    opaque.paste(image, mask=image.getchannel("A"))
+    return opaque

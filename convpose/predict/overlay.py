@@ -1,0 +1,220 @@
+"""Drawings of people: on pictures, in clips and in a window."""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from convpose.errors import ConfigError
+from convpose.geometry import Image, invert, transform
+from convpose.plot.skeletons import COLOURED, WHITE, Colour, Style, draw_pose
+from convpose.predict.person import Person
+from convpose.predict.sources import Frame, base_name
+from convpose.predict.writers import finish, partial
+from convpose.skeleton import Skeleton
+
+FONT = cv2.FONT_HERSHEY_DUPLEX
+GOLDEN = 0.618034  # steps around the colour circle by it come near an earlier one late
+
+
+def draw_people(frame: Frame, people: Sequence[Person], skeleton: Skeleton) -> Image:
+    """The frame with its people, (H, W, 3) uint8 RGB in the size in which it was decoded.
+
+    One person alone has the colours of left and right. Several, and those with a number, have a
+    colour each, with left lighter than right, and their box.
+    """
+    from_px = invert(frame.picture.to_px)
+    canvas = frame.picture.image
+    alone = len(people) == 1 and (people[0].box_px is None or people[0].track is None)
+    boxes = []
+    for position, person in enumerate(people, 1):
+        corners = transform(from_px, person.extent_px.reshape(2, 2))
+        size_px = float((corners[1] - corners[0]).max())
+        number = position if person.track is None else person.track
+        style = (
+            COLOURED if alone else person_style(number, size_px / math.sqrt(canvas[..., 0].size))
+        )
+        keypoints = transform(from_px, person.keypoints_px.astype(np.float64))
+        canvas = draw_pose(canvas, keypoints, skeleton, scores=person.scores, style=style)
+        if person.box_px is not None and not alone:
+            boxes.append((corners, style, "" if person.track is None else str(number)))
+    for box in boxes:  # over the limbs, so that numbers can be read
+        draw_box(canvas, *box)
+    return canvas if people else canvas.copy()
+
+
+def person_style(number: int, size: float = 1.0) -> Style:
+    """The style of the n-th of several people, whose size is a share of the image's."""
+    hue = (0.43 + number * GOLDEN) % 1.0
+
+    def tone(saturation: float, value: float) -> Colour:
+        red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+        return round(red * 255), round(green * 255), round(blue * 255)
+
+    width = 0.022 * min(max(size, 0.1), 0.6)
+    return Style(tone(0.35, 1.0), tone(1.0, 0.7), tone(0.8, 0.95), width=width)
+
+
+def draw_box(canvas: Image, corners_px: NDArray[np.float64], style: Style, label: str) -> None:
+    """Draw a thin box with a label in its upper left corner onto a canvas.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, drawn on in place.
+        corners_px: (2, 2) in its pixels.
+        style: its neutral colour is taken.
+        label: short, in ASCII; empty for none.
+    """
+    width_px = COLOURED.width_px(canvas)
+    thin = max(1, round(0.18 * width_px))
+    start, end = (tuple(map(int, np.rint(corner))) for corner in corners_px.clip(-1e5, 1e5))
+    cv2.rectangle(canvas, start, end, style.neutral, thin)
+    if not label:
+        return
+    size = max(0.4, 0.08 * width_px)
+    (width, height), _ = cv2.getTextSize(label, FONT, size, thin)
+    left, top, margin = max(start[0], 0), max(start[1], 0), 2 + thin
+    foot = left + margin, top + margin + height
+    corner = left + width + 2 * margin, top + height + 2 * margin
+    cv2.rectangle(canvas, (left, top), corner, style.right, cv2.FILLED)
+    cv2.putText(canvas, label, foot, FONT, size, WHITE, thin, cv2.LINE_AA)
+
+
+TICKS = Fraction(1, 90_000)  # frames keep their own times, also where the rate varies
+
+
+class VideoFile:
+    """A clip that grows; sound is not kept.
+
+    Args:
+        path: of the ``.mp4``.
+        width_px: of the first frame; an odd column is lost, H.264 knows even sizes only.
+        height_px: likewise.
+    """
+
+    def __init__(self, path: Path, width_px: int, height_px: int) -> None:
+        self.path = path
+        self._size = max(2, width_px - width_px % 2), max(2, height_px - height_px % 2)
+        self._container: Any = av.open(partial(path), "w", format="mp4")
+        self._stream: Any = self._container.add_stream("libx264", rate=30)
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = TICKS
+        self._stream.options = {"preset": "veryfast", "crf": "20"}
+        self._last = -1
+
+    def write(self, image: Image, time_s: float) -> None:
+        """Add a frame, (H, W, 3) uint8 RGB, at its time since the beginning."""
+        width, height = self._size
+        even = np.zeros((height, width, 3), np.uint8)  # black where a later frame is smaller
+        part = image[:height, :width]
+        even[: part.shape[0], : part.shape[1]] = part
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        self._last = max(self._last + 1, round(time_s / TICKS))  # times only go forward
+        frame.pts, frame.time_base = self._last, TICKS
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self, complete: bool = True) -> None:
+        """End the clip; it is removed where it is not complete."""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        finish(self.path, complete)
+
+
+STILL_S = 1.5  # how long a still picture stays
+
+
+class Window:
+    """One window that shows one image after the other.
+
+    Raises:
+        ConfigError: there is no display, or no toolkit for windows.
+    """
+
+    def __init__(self) -> None:
+        import matplotlib.pyplot as plt
+        from matplotlib import backends
+
+        known: Any = backends
+        interactive = known.backend_registry.list_builtin(known.BackendFilter.INTERACTIVE)
+        if plt.get_backend().lower() not in interactive:
+            raise ConfigError(
+                "show=true: no window can be opened here, there is no display or no toolkit "
+                "(install python3-tk, or pip install pyqt6); leave show out, the drawings are "
+                "written to output=FOLDER"
+            )
+        self._plt: Any = plt
+        self._figure: Any = plt.figure("convpose", facecolor="black")
+        self._shown: Any = None
+
+    def show(self, image: Image, still: bool) -> bool:
+        """Show an image, a still for `STILL_S`; False once the user has closed the window."""
+        if not self._plt.fignum_exists(self._figure.number):
+            return False
+        if self._shown is None or self._shown.get_array().shape != image.shape:
+            self._figure.clear()
+            axes = self._figure.add_axes((0, 0, 1, 1))
+            axes.axis("off")
+            self._shown = axes.imshow(image)
+        else:
+            self._shown.set_data(image)
+        self._plt.pause(STILL_S if still else 0.001)
+        return bool(self._plt.fignum_exists(self._figure.number))
+
+    def close(self) -> None:
+        """Close it."""
+        self._plt.close(self._figure)
+
+
+WRITTEN = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # others become PNG
+
+
+class Overlays:
+    """Writes into a folder: a picture for a still, an MP4 for a clip.
+
+    Files of an earlier call are replaced; two inputs of one call that share a name get a number.
+
+    Args:
+        folder: of the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._taken: set[str] = set()
+        self._clip: tuple[str, VideoFile] | None = None
+
+    def write(self, frame: Frame, image: Image) -> None:
+        """Add what was drawn on a frame."""
+        if self._clip is not None and self._clip[0] != frame.name:
+            self.close()
+        if frame.time_s is None:
+            suffix = Path(base_name(frame.name)).suffix.lower()
+            path = self._path(frame.name, suffix if suffix in WRITTEN else ".png")
+            PillowImage.fromarray(image).save(partial(path), WRITTEN[path.suffix], quality=92)
+            finish(path)
+            return
+        if self._clip is None:
+            height, width = image.shape[:2]
+            self._clip = frame.name, VideoFile(self._path(frame.name, ".mp4"), width, height)
+        self._clip[1].write(image, frame.time_s)
+
+    def close(self, complete: bool = True) -> None:
+        """End the clip that is being written, if one is; it is removed if it is not complete."""
+        if self._clip is not None:
+            self._clip[1].close(complete)
+            self._clip = None
+
+    def _path(self, name: str, suffix: str) -> Path:
+        stem = f"{Path(base_name(name)).stem}_pose"
+        names = (f"{stem}{'' if n == 1 else f'_{n}'}{suffix}" for n in count(1))
+        file = next(name for name in names if name not in self._taken)
+        self._taken.add(file)
+        return self.folder / file

@@ -1,0 +1,179 @@
+"""PosePredictor: arrays in, people out.
+
+from convpose import PosePredictor
+
+predictor = PosePredictor()                          # the packaged weights
+predictor = PosePredictor.from_run("runs/study")     # or a run of yours
+people = predictor(image)                            # (H, W, 3) uint8 RGB
+people[0].keypoints_px                               # (14, 2) in pixels of the image
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convpose.errors import DataError, ModelError
+from convpose.geometry import Affine, Image, compose, invert, transform, warp
+from convpose.predict.detectors import Detector
+from convpose.predict.engines import open_network
+from convpose.predict.images import Picture
+from convpose.predict.person import Person
+from convpose.runtime.packaged import load_packaged
+from convpose.runtime.runtime import Runtime
+from convpose.skeleton import Skeleton
+
+Found = tuple[NDArray[np.float64] | None, float]  # a box, or None for the whole frame; its score
+
+
+class PosePredictor:
+    """Finds the people of pictures and their keypoints.
+
+    Without boxes and without a detector, a picture is taken for one person, and the whole frame is
+    looked at, cropped as in training. A predictor keeps no state; it may be called from several
+    threads.
+
+    Args:
+        runtime: what computes keypoints; None for the packaged weights.
+        detector: finds people where no boxes are given; None for none.
+        batch_size: crops computed at a time.
+        box_scale: side of a crop over the longer side of its box; None as in training.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime | None = None,
+        detector: Detector | None = None,
+        batch_size: int = 16,
+        box_scale: float | None = None,
+    ) -> None:
+        if runtime is None:
+            runtime = load_packaged()
+        self.runtime = runtime
+        self.spec = (
+            runtime.spec if box_scale is None else replace(runtime.spec, box_scale=box_scale)
+        )
+        self.detector = detector
+        self.batch_size = batch_size
+
+    @classmethod
+    def from_run(
+        cls,
+        folder: str | Path,
+        detector: Detector | None = None,
+        checkpoint: str = "best",
+        accelerator: str = "auto",
+        precision: str = "auto",
+        engine: str = "auto",
+    ) -> "PosePredictor":
+        """With the network of a run; see `convpose.predict.engines.open_network`."""
+        network = open_network(folder, None, checkpoint, engine, accelerator, precision)
+        return cls(network, detector)
+
+    @classmethod
+    def from_weights(
+        cls,
+        path: str | Path,
+        detector: Detector | None = None,
+        accelerator: str = "auto",
+        precision: str = "auto",
+    ) -> "PosePredictor":
+        """With packaged weights, or a file of `convpose.export`; see `open_network`."""
+        network = open_network(weights=path, accelerator=accelerator, precision=precision)
+        return cls(network, detector)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names the keypoints."""
+        return self.spec.skeleton
+
+    def __call__(self, image: Image, boxes_px: ArrayLike | None = None) -> list[Person]:
+        """The people of one image; see `predict`."""
+        return self.predict([image], None if boxes_px is None else [boxes_px])[0]
+
+    def predict(
+        self, images: Sequence[Image], boxes_px: Sequence[ArrayLike | None] | None = None
+    ) -> list[list[Person]]:
+        """The people of images.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, of any size.
+            boxes_px: of each image None (look for people), or (N, 4) boxes x0, y0, x1, y1 in
+                pixels; with N = 0 nobody is there.
+
+        Returns:
+            One list of people an image, in the order of the boxes; empty where nobody is found.
+
+        Raises:
+            DataError: an image of another shape or type, or boxes that are none.
+        """
+        pictures = [Picture.of(image) for image in images]
+        given = [None] * len(pictures) if boxes_px is None else boxes_px
+        if len(given) != len(pictures):
+            raise DataError(f"{len(pictures)} images with {len(given)} lists of boxes")
+        return self.look(pictures, [None if b is None else as_boxes(b) for b in given])
+
+    def look(
+        self,
+        pictures: Sequence[Picture],
+        boxes_px: Sequence[NDArray[np.float64] | None],
+    ) -> list[list[Person]]:
+        """The people of decoded pictures; boxes and keypoints are in pixels of the originals."""
+        found = [self._find(p, b) for p, b in zip(pictures, boxes_px, strict=True)]
+        jobs = [(picture, box) for picture, f in zip(pictures, found, strict=True) for box in f]
+        people: list[Person] = []
+        for start in range(0, len(jobs), self.batch_size):
+            people += self._estimate(jobs[start : start + self.batch_size])
+        rest = iter(people)
+        return [[next(rest) for _ in boxes] for boxes in found]
+
+    def _find(self, picture: Picture, boxes_px: NDArray[np.float64] | None) -> list[Found]:
+        if boxes_px is not None:
+            return [(box, 1.0) for box in boxes_px]
+        if self.detector is None:
+            return [(None, 1.0)]
+        boxes, scores = self.detector(picture.image)
+        corners = transform(picture.to_px, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+        return [(box, float(score)) for box, score in zip(corners, scores, strict=True)]
+
+    def _estimate(self, jobs: Sequence[tuple[Picture, Found]]) -> list[Person]:
+        affines = [self.spec.unit_to_px(picture.size_px, box) for picture, (box, _) in jobs]
+        crops = [self._crop(p, affine) for (p, _), affine in zip(jobs, affines, strict=True)]
+        keypoints, scores = self.runtime(np.stack(crops))
+        if not np.isfinite(keypoints).all():
+            raise ModelError(
+                "the network answers with NaN or infinity: its training has diverged; use another "
+                "checkpoint or run"
+            )
+        points_px = transform(np.stack(affines), keypoints.astype(np.float64)).astype(np.float32)
+        return [
+            Person(points_px[i], scores[i], box, score) for i, (_, (box, score)) in enumerate(jobs)
+        ]
+
+    def _crop(self, picture: Picture, unit_to_px: Affine) -> NDArray[np.uint8]:
+        to_image = compose(invert(picture.to_px), unit_to_px)
+        return warp(picture.image, to_image, self.spec.input_size_px).transpose(2, 0, 1)
+
+
+def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:
+    """(N, 4) boxes of finite numbers with an area.
+
+    Raises:
+        DataError: anything else.
+    """
+    try:
+        boxes = np.asarray(boxes_px, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"boxes {boxes_px!r}: expected numbers (N, 4)") from error
+    if boxes.size == 0:
+        return np.zeros((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"boxes of shape {boxes.shape}: expected (N, 4), x0, y0, x1, y1 in pixels")
+    bad = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    if bad.any():
+        raise DataError(
+            f"box {boxes[bad][0].tolist()}: expected x0, y0, x1, y1 in pixels with x0 < x1, y0 < y1"
+        )
+    return boxes

@@ -1,0 +1,230 @@
+"""Sources: what ``source=`` names, as frames that are read when they are asked for.
+
+A file, folder or glob of pictures and clips, a webcam's number, the address of an image, or ``-``
+for standard input. One broken file is one `Failure` among the frames; the others go on.
+"""
+
+import glob
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import av
+import cv2
+import numpy as np
+import requests
+
+from convpose.errors import ConfigError, DataError
+from convpose.geometry import Image
+from convpose.predict.images import SUFFIXES, Picture, decode
+
+CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
+ADDRESSES = ("http://", "https://")
+LARGEST_BYTES = 512 * 2**20  # of what comes from an address or standard input
+TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A still picture, or one frame of a clip.
+
+    Attributes:
+        name: path, address, ``stdin`` or ``webcam 0``.
+        picture: decoded.
+        index: position in the clip, 0 for a still.
+        time_s: since the clip's beginning; None for a still.
+    """
+
+    name: str
+    picture: Picture
+    index: int = 0
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that could not be read, or not to its end; the message names it."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A named input.
+
+    Attributes:
+        name: as in `Frame`.
+        read: opens it and yields its frames; DataError where it is broken.
+        length: number of frames, None where that is not known.
+        clip: whether it is known to be a video.
+        live: whether frames come as time passes, until somebody stops them.
+    """
+
+    name: str
+    read: Callable[[], Iterator[Frame]]
+    length: int | None = 1
+    clip: bool = False
+    live: bool = False
+
+
+def open_sources(text: str | int) -> list[Source]:
+    """What a text names, in order; nothing is decoded yet.
+
+    Raises:
+        ConfigError: there is no such file, nothing in the folder, or nothing that the glob finds.
+    """
+    text = str(text)
+    if text.isdigit() and not Path(text).exists():
+        return [_webcam(int(text))]
+    if text == "-":
+        return [Source("stdin", _standard_input, None)]
+    if text.startswith(ADDRESSES):
+        return [named(text)]
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [_file(path)]
+    if path.is_dir():
+        files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in SUFFIXES + CLIPS]
+        files = [f for f in files if f.is_file() and f.name[0] != "."]
+        if not files:
+            raise ConfigError(
+                f"source={text}: the folder holds no picture and no clip; type source='{text}/**/*"
+                ".jpg' to look into the folders below it"
+            )
+    else:
+        files = [Path(f) for f in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207, absolute patterns
+        files = [f for f in files if f.is_file()]
+        if not files:
+            raise ConfigError(
+                f"source={text}: no such file; type a file, a folder, a pattern in quotes "
+                "('photos/*.jpg'), a webcam's number (0), an address (https://…) or - for standard "
+                "input"
+            )
+    return [_file(file) for file in files]
+
+
+def named(name: str) -> Source:
+    """The file or address that `open_sources` gave this name, which may have gone since."""
+    return Source(name, lambda: _address(name)) if name.startswith(ADDRESSES) else _file(Path(name))
+
+
+def frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
+    """All frames of all sources, one at a time."""
+    for source in sources:
+        try:
+            yield from source.read()
+        except DataError as error:
+            yield Failure(source.name, str(error))
+
+
+def _file(path: Path) -> Source:
+    name = str(path)
+    if path.suffix.lower() in CLIPS:
+        return Source(name, lambda: read_clip(path, name), _length(path), clip=True)
+    return Source(name, lambda: iter([Frame(name, decode(path))]))
+
+
+def _address(address: str) -> Iterator[Frame]:
+    try:
+        with requests.get(address, timeout=TIMEOUT_S, stream=True) as answer:
+            answer.raise_for_status()
+            content = answer.raw.read(LARGEST_BYTES + 1, decode_content=True)
+    except (requests.RequestException, OSError) as error:
+        raise DataError(f"{address}: could not be fetched ({error})") from error
+    except Exception as error:  # urllib3's, from reading the body
+        raise DataError(f"{address}: broke off ({error}); try again") from error
+    yield Frame(address, decode(_at_most(content, address), address))
+
+
+def _standard_input() -> Iterator[Frame]:
+    content = _at_most(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin")
+    try:
+        picture = decode(content, "stdin")
+    except DataError as no_picture:
+        try:
+            yield from read_clip(io.BytesIO(content), "stdin")
+        except DataError:
+            raise no_picture from None
+        return
+    yield Frame("stdin", picture)
+
+
+def _at_most(content: bytes, name: str) -> bytes:
+    if len(content) > LARGEST_BYTES:
+        raise DataError(f"{name}: more than {LARGEST_BYTES >> 20} MiB; save it as a file first")
+    return content
+
+
+def read_clip(file: Path | io.BytesIO, name: str) -> Iterator[Frame]:
+    """The frames of a video, upright, with their times.
+
+    Raises:
+        DataError: not a video, or broken; after the frames before the break.
+    """
+    index = 0
+    try:
+        with av.open(file, "r") as container:
+            if not container.streams.video:
+                raise DataError(f"{name}: holds no video; expected a clip such as .mp4")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            start_s: float | None = None
+            for decoded in container.decode(stream):
+                rate = float(stream.average_rate or stream.guessed_rate or 25)
+                time_s = decoded.time if decoded.time is not None else index / rate
+                start_s = time_s if start_s is None else start_s
+                image = np.rot90(decoded.to_ndarray(format="rgb24"), decoded.rotation // 90)
+                picture = Picture.of(np.ascontiguousarray(image, dtype=np.uint8))
+                yield Frame(name, picture, index, max(0.0, time_s - start_s))
+                index += 1
+    except (av.error.FFmpegError, OSError) as error:
+        where = f"broken after {index} frames" if index else "not a video that can be read"
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name}: {where} ({reason}); get it again or save it as .mp4") from error
+    if index == 0:
+        raise DataError(f"{name}: a video without a frame; get it again")
+
+
+def _length(path: Path) -> int | None:
+    """Frames of a video as its header has it."""
+    try:
+        with av.open(path) as container:
+            return container.streams.video[0].frames or None
+    except (av.error.FFmpegError, OSError, IndexError):
+        return None  # reading it will say what is wrong
+
+
+def _webcam(index: int) -> Source:
+    return Source(f"webcam {index}", lambda: _read_webcam(index), None, clip=True, live=True)
+
+
+def _read_webcam(index: int) -> Iterator[Frame]:
+    camera = cv2.VideoCapture(index)
+    try:
+        if not camera.isOpened():
+            raise ConfigError(
+                f"source={index}: no camera with that number; type source=1, or a file"
+            )
+        started, count = time.monotonic(), 0
+        while True:
+            arrived, image = camera.read()
+            if not arrived:
+                raise DataError(f"webcam {index}: sends no pictures any more; plug it in again")
+            rgb: Image = np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8)
+            yield Frame(f"webcam {index}", Picture.of(rgb), count, time.monotonic() - started)
+            count += 1
+    finally:
+        camera.release()
+
+
+def base_name(name: str) -> str:
+    """The file name of a frame's name: of a path, of an address, or itself."""
+    if name.startswith(ADDRESSES):
+        parts = urlsplit(name)
+        return Path(unquote(parts.path)).name or parts.netloc
+    return Path(name).name

@@ -1,1 +1,0 @@
-"""Pictures, tables and curves; returns arrays, figures and strings."""

@@ -1,0 +1,96 @@
+"""From a run folder to a network that can be called."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from convpose.errors import ConfigError
+from convpose.hardware import resolve_precision, want_gpu
+from convpose.models.build import build_model
+from convpose.models.pose_model import PoseModel
+from convpose.models.weights import load_checkpoint
+from convpose.run import Run
+from convpose.runtime.crop_spec import Spec
+from convpose.runtime.runtime import AUTOCAST, TorchRuntime
+from convpose.skeleton import LSP14
+
+
+def network_config(trained: DictConfig) -> DictConfig:
+    """The part of a training's configuration that its network is rebuilt from.
+
+    No path of the training machine is in it, and no weights are fetched again.
+    """
+    data: Any = {key: trained.data[key] for key in ("input_size_px", "crop", "box_scale")}
+    data["skeleton"] = trained.data.get("skeleton", LSP14.name)
+    model: Any = _without_files(OmegaConf.to_container(trained.model, resolve=True))
+    head: Any = OmegaConf.to_container(trained.head, resolve=True)
+    trainer = {"precision": trained.trainer.precision, "accelerator": "auto"}
+    return OmegaConf.create(
+        {
+            "data": OmegaConf.to_container(OmegaConf.create(data), resolve=True),
+            "model": model,
+            "head": head,
+            "channels_last": trained.channels_last,
+            "trainer": trainer,
+        }
+    )
+
+
+def load_run(
+    folder: str | Path,
+    checkpoint: str = "best",
+    accelerator: str = "auto",
+    precision: str = "auto",
+) -> TorchRuntime:
+    """The network of a run folder, or of a study's newest run.
+
+    Args:
+        folder: of the run.
+        checkpoint: ``best``, ``last`` or a file.
+        accelerator: see `to_runtime`.
+        precision: see `to_runtime`.
+
+    Raises:
+        ConfigError: no run there, or no such accelerator.
+        ModelError: no checkpoint, or one of another network.
+    """
+    run = Run.find(Path(folder))
+    cfg = network_config(run.config)
+    path = run.checkpoint(checkpoint)
+    model = build_model(cfg)
+    load_checkpoint(model, path)
+    return to_runtime(model, cfg, accelerator, precision)
+
+
+def to_runtime(
+    model: PoseModel, cfg: DictConfig, accelerator: str = "auto", precision: str = "auto"
+) -> TorchRuntime:
+    """A network ready to be called.
+
+    Args:
+        model: with its weights.
+        cfg: of `network_config`.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
+        precision: ``auto`` for what `convpose.evaluate` would take, or see `TorchRuntime`.
+
+    Raises:
+        ConfigError: an accelerator or a precision that is not there.
+    """
+    on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
+    if precision not in ("auto", "32-true", *AUTOCAST):
+        raise ConfigError(f"precision={precision}: type auto, 32-true, {' or '.join(AUTOCAST)}")
+    cfg.trainer.accelerator = accelerator
+    kind = resolve_precision(cfg) if precision == "auto" else precision
+    return TorchRuntime(model, Spec.of(cfg.data), "cuda" if on_gpu else "cpu", kind)
+
+
+def _without_files(node: Any) -> Any:
+    """A network's keys without those that say where its weights once came from."""
+    if isinstance(node, list):
+        return [_without_files(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    files = ("weights", "run")
+    return {key: None if key in files else _without_files(item) for key, item in node.items()}

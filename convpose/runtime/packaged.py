@@ -1,0 +1,168 @@
+"""Packaged weights: a network in one small file that needs no run folder.
+
+``NAME.safetensors`` holds the parameters in half precision (buffers, among them batch norm's
+statistics, stay whole) and in its metadata all that rebuilds the network. Beside it lies the model
+card, ``NAME.json``: the file's SHA-256, the same facts for people, and the measured accuracy.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from convpose.errors import ModelError
+from convpose.files import replacing, write
+from convpose.models.build import build_model
+from convpose.models.weights import load_checkpoint
+from convpose.run import Run
+from convpose.runtime.crop_spec import Spec
+from convpose.runtime.load import network_config, to_runtime
+from convpose.runtime.runtime import TorchRuntime
+
+VERSION = 1
+DEFAULT = Path(__file__).parents[1] / "weights" / "default.safetensors"
+
+
+def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -> Path:
+    """Write a run's network as packaged weights.
+
+    Args:
+        run_folder: of the run, or a study's newest.
+        target: the file to write, ``.safetensors``; the card gets the same name with ``.json``.
+        checkpoint: ``best``, ``last`` or a file.
+
+    Returns:
+        `target`.
+
+    Raises:
+        ConfigError: no run there.
+        ModelError: no checkpoint there, or a target of another suffix.
+    """
+    target = Path(target)
+    if target.suffix != ".safetensors":
+        raise ModelError(f"{target}: packaged weights are a .safetensors file; name it so")
+    run = Run.find(Path(run_folder))
+    cfg = network_config(run.config)
+    config: Any = OmegaConf.to_container(cfg)
+    model = build_model(cfg)
+    load_checkpoint(model, run.checkpoint(checkpoint))
+    halves = {name for name, _ in model.named_parameters()}
+    tensors = {
+        name: (_half(tensor) if name in halves else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    facts = {
+        "format": "convpose",
+        "version": VERSION,
+        "spec": Spec.of(cfg.data).to_dict(),
+        "config": config,
+        "metrics": _metrics(run.folder),
+    }
+    content = save(tensors, {"convpose": json.dumps(facts)})
+    card = facts | {
+        "file": target.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "bytes": len(content),
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(content)
+    write(target.with_suffix(".json"), json.dumps(card, indent=1))
+    return target
+
+
+def load_packaged(
+    path: str | Path | None = None, accelerator: str = "auto", precision: str = "auto"
+) -> TorchRuntime:
+    """The network of packaged weights.
+
+    Args:
+        path: of the ``.safetensors`` file; None for the one that comes with convpose.
+        accelerator: see `convpose.runtime.load.to_runtime`.
+        precision: likewise.
+
+    Raises:
+        ModelError: no file or card, contents that the card's hash does not match, another format
+            or version.
+        ConfigError: a description that names what is not a network, see `config.allowlist`.
+    """
+    path = DEFAULT if path is None else Path(path)
+    if path == DEFAULT and not path.is_file():
+        raise ModelError(
+            "no weights are packaged with this version of convpose; type run=RUN_FOLDER, a run "
+            "that convpose.train wrote, or weights=FILE.safetensors"
+        )
+    state, facts = _read(path)
+    Spec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
+    cfg = OmegaConf.create(facts["config"])
+    model = build_model(cfg)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise ModelError(f"{path}: does not fit its own description: {error}") from error
+    return to_runtime(model, cfg, accelerator, precision)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of a file whose hash is the card's."""
+    if path.is_dir():
+        raise ModelError(
+            f"weights={path}: a folder; type run={path} for a run that convpose.train wrote, or "
+            "weights=FILE.safetensors"
+        )
+    card_path = path.with_suffix(".json")
+    for needed in (path, card_path):
+        if not needed.is_file():
+            raise ModelError(
+                f"{needed}: no such file; packaged weights are a .safetensors file and, beside it, "
+                "its .json card"
+            )
+    try:
+        expected = json.loads(card_path.read_text("utf-8"))["sha256"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{card_path}: not the card of packaged weights; get it again") from error
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        raise ModelError(
+            f"{path}: SHA-256 {found[:12]}…, its card says {str(expected)[:12]}…: the file is "
+            "damaged or not the one the card describes; get both again"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["convpose"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
+    except (SafetensorError, ValueError, LookupError) as error:
+        raise ModelError(
+            f"{path}: not packaged weights of convpose; a checkpoint of a run is used by "
+            "run=RUN_FOLDER"
+        ) from error
+    if facts.get("version") != VERSION or "config" not in facts:
+        raise ModelError(
+            f"{path}: format version {facts.get('version')}, this convpose reads {VERSION}; "
+            "update convpose"
+        )
+    return state, facts
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    half = tensor.half()
+    return half if torch.isfinite(half).all() else tensor  # beyond 65504
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    """The best epoch of a run, and the measures and protocol of each of its evaluations."""
+    found: dict[str, Any] = {}
+    best = folder / "metrics.json"
+    if best.is_file():
+        found["best_epoch"] = json.loads(best.read_text("utf-8"))
+    for path in sorted(folder.glob("evaluate_*/metrics.json")):
+        measures = json.loads(path.read_text("utf-8"))
+        plain = {k: v for k, v in measures.items() if isinstance(v, float | int | str)}
+        found[path.parent.name] = plain
+    return found

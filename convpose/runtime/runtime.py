@@ -1,0 +1,68 @@
+"""Runtime: the seam between crops and whatever computes keypoints from them.
+
+A predictor knows no network. It cuts the crops that a `Spec` describes and hands them to a
+`Runtime`; `TorchRuntime` is one, an exported network in another engine is another.
+"""
+
+import contextlib
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from convpose.models.tta import TestTime
+from convpose.runtime.crop_spec import Spec
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # else whole precision
+
+
+class Runtime(Protocol):
+    """Computes keypoints from crops.
+
+    Attributes:
+        spec: of the crops that it wants.
+    """
+
+    @property
+    def spec(self) -> Spec:
+        """What crops are wanted."""
+        ...
+
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(B, 3, S, S) uint8 RGB to keypoints (B, K, 2), unit, and scores (B, K)."""
+        ...
+
+
+class TorchRuntime:
+    """A network in PyTorch.
+
+    Args:
+        model: a `PoseModel` with its weights, or what answers like one.
+        spec: see `Spec`.
+        device: where to compute.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    """
+
+    def __init__(
+        self, model: nn.Module, spec: Spec, device: str = "cpu", precision: str = "32-true"
+    ) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.model: Any = model.eval().to(self.device)
+        self.half = AUTOCAST.get(precision)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `Runtime`."""
+        half = torch.autocast(self.device.type, self.half) if self.half else None
+        with torch.inference_mode(), half or contextlib.nullcontext():
+            output = self.model(torch.from_numpy(crops).to(self.device))
+        keypoints, scores = output["keypoints"].float().cpu(), output["scores"].float().cpu()
+        return keypoints.numpy(), scores.numpy()
+
+    def looking_twice(self, mirror: bool, quarter_turns: bool) -> "TorchRuntime":
+        """With several looks at each crop, see `TestTime`; itself where neither is asked for."""
+        if mirror or quarter_turns:
+            self.model = TestTime(self.model, self.spec.skeleton, mirror, quarter_turns)
+        return self

@@ -1,0 +1,1 @@
+"""Find good settings with Optuna."""

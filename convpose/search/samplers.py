@@ -1,0 +1,106 @@
+"""Samplers of settings, and pruning of trials."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+from optuna import Study, Trial
+from optuna.samplers import BaseSampler, GridSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from convpose.config.allowlist import find_target
+from convpose.config.instantiate import build
+from convpose.search.space import Space, Value, grid
+
+
+class Grid(GridSampler):
+    """Every point of the space once, in random order.
+
+    Optuna's own asks for a loop of Optuna's to end; here the tickets of the study end the search.
+
+    Args:
+        search_space: the values of every key.
+        seed: of the order, the same for all workers.
+    """
+
+    def __init__(
+        self, search_space: Mapping[str, Sequence[Value]], seed: int | None = None
+    ) -> None:
+        super().__init__(search_space, seed)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Nothing to do."""
+
+
+def sampler(node: DictConfig, space: Space, seed: int, number: int) -> BaseSampler:
+    """The sampler of a trial.
+
+    What it draws depends on the seed, the trial's number and the trials before it: workers draw
+    different values, and a search that was interrupted draws the same as one that was not.
+
+    Args:
+        node: of ``conf/sampler/``; a ``seed`` there is taken as it is.
+        space: searched keys.
+        seed: of the search.
+        number: of the trial.
+    """
+    given: dict[str, Any] = {}
+    if walks_a_grid(node):
+        given = {"search_space": grid(space), "seed": seed}
+    elif "seed" in _arguments(node) and "seed" not in node:
+        given["seed"] = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    built: BaseSampler = build(node, "sampler", **given)
+    return built
+
+
+def walks_a_grid(node: DictConfig) -> bool:
+    """Whether a sampler goes through given points instead of drawing."""
+    return "search_space" in _arguments(node)
+
+
+def _arguments(node: DictConfig) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(find_target(node["_target_"], "sampler")).parameters
+
+
+class Pruning(Callback):
+    """Reports the monitored metric after every validation and asks whether to go on.
+
+    The training then ends as after its last epoch, with checkpoints and all files.
+
+    Args:
+        trial: to report to. An epoch is step 1 and up.
+        monitor: validation metric.
+
+    Attributes:
+        epoch: after which the trial was pruned, counted from 1; None if it was not.
+
+    Raises:
+        UpdateFinishedTrialError: another worker has taken the trial for dead.
+    """
+
+    def __init__(self, trial: Trial, monitor: str) -> None:
+        self.trial = trial
+        self.monitor = monitor
+        self.epoch: int | None = None
+        # a trial that is taken up again may repeat its last epoch, with the same result
+        self._reported = set(trial.study.trials[trial.number].intermediate_values)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report before the epoch is written, so that a lost trial writes nothing any more."""
+        step = trainer.current_epoch + 1
+        if trainer.sanity_checking:
+            return
+        if step not in self._reported:
+            self.trial.report(float(trainer.callback_metrics[self.monitor]), step)
+        if step != trainer.max_epochs and self.trial.should_prune():
+            self.epoch = step
+            trainer.should_stop = True

@@ -1,0 +1,198 @@
+"""What a search is going to do, checked before its first trial."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from convpose import run
+from convpose.config.application import BY_USER, explain
+from convpose.config.instantiate import build, check
+from convpose.config.schema import fits
+from convpose.data.build import build_datamodule
+from convpose.data.datamodule import WHERE
+from convpose.errors import ConfigError
+from convpose.hardware import resolve_precision
+from convpose.models.build import build_model
+from convpose.search.samplers import sampler, walks_a_grid
+from convpose.search.space import Space, Value, corners, grid, overrides, read_space
+from convpose.search.storage import open_storage
+from convpose.search.trial_queue import Tickets, open_study
+from convpose.train.build import build_module, check_monitor, check_top_level
+
+SETTINGS: dict[str, tuple[Any, float, str]] = {  # key → type, smallest value, in words
+    "trials": (int | None, 1, "a whole number from 1 up, or null"),
+    "timeout_s": (float | None, 0, "seconds, or null"),
+    "storage": (str | None, 0, "a text, or null"),
+    "workers": (int, 1, "a whole number from 1 up"),
+    "worker": (int | None, 1, "null; workers=N sets it"),
+    "heartbeat_s": (int, 1, "a whole number from 1 up"),
+    "retries": (int, 0, "a whole number from 0 up"),
+}
+OWN = {*SETTINGS, "search", "sampler", "pruner", "study"}  # keys that no training has
+OF_THE_MACHINE = (  # keys in which the machines of a study may differ
+    *("data.source", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices"),
+    *("trainer.precision", "trainer.enable_progress_bar"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every worker of a search knows.
+
+    Attributes:
+        cfg: of ``conf/search.yaml``.
+        name: of the study.
+        folder: of the study, where its runs go.
+        typed: overrides of the training, as on the command line.
+        space: searched keys.
+        tickets: the trials.
+    """
+
+    cfg: DictConfig
+    name: str
+    folder: Path
+    typed: list[str]
+    space: Space
+    tickets: Tickets
+
+    def overrides(self, values: dict[str, Value]) -> list[str]:
+        """The overrides with which `convpose.train` repeats a trial."""
+        return [*self.typed, *overrides(values)]
+
+
+def prepare(cfg: DictConfig) -> Plan:
+    """Check the command, open the study, put tickets into it.
+
+    Raises:
+        ConfigError, DataError, ModelError: nothing was written.
+    """
+    check_settings(cfg)
+    typed = typed_overrides()
+    space = read_space(cfg.search.parameters)
+    check_space(space, typed)
+    total = number_of_trials(cfg, space)
+    sampler(cfg.sampler, space, cfg.seed, 0)
+    pruner = build(cfg.pruner, "pruner")
+    if cfg.worker is None:  # else whoever started this worker has done it
+        with composed([*typed, *overrides(corners(space)[0])]) as first:
+            check_training(first)
+    with composed(typed) as base:
+        settings = common_settings(base, space)
+    name = str(cfg.study or HydraConfig.get().runtime.choices["search"])
+    folder = Path(cfg.paths.runs) / name
+    url = cfg.storage or f"sqlite:///{folder / 'study.db'}"
+    storage = open_storage(url, cfg.heartbeat_s, cfg.retries)
+    study = open_study(storage, name, cfg.monitor_mode, settings)
+    study.pruner = pruner
+    tickets = Tickets(study, storage, total)
+    tickets.issue()
+    return Plan(cfg, name, folder, typed, space, tickets)
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Hold the keys of the search against `SETTINGS`.
+
+    Raises:
+        ConfigError: a value of another type, or a key that makes no sense in a search.
+    """
+    for key, (hint, smallest, words) in SETTINGS.items():
+        value = cfg[key]
+        if not fits(value, hint) or (isinstance(value, int | float) and value < smallest):
+            raise ConfigError(f"{key}={value}: expected {words}")
+    if cfg.ckpt_path is not None:
+        raise ConfigError(f"ckpt_path={cfg.ckpt_path}: trials start anew; leave it out")
+    if str(cfg.trainer.devices) != "1" or cfg.trainer.strategy != "auto":
+        raise ConfigError(
+            f"trainer.devices={cfg.trainer.devices} trainer.strategy={cfg.trainer.strategy}: each "
+            "worker of a search has one device; type trainer=gpu workers=N, or tune on one device "
+            "and train the best setting on several"
+        )
+
+
+def typed_overrides() -> list[str]:
+    """The overrides of the command line that are about the training."""
+    parsed = OverridesParser.create().parse_overrides(run.overrides())
+    return [str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] not in OWN]
+
+
+def check_space(space: Space, typed: Sequence[str]) -> None:
+    """Compose the corners of the space and hold them against the constructors.
+
+    Raises:
+        ConfigError: a key that is searched and typed, that does not exist, or of another type.
+    """
+    for line in typed:
+        key = line.partition("=")[0].lstrip("+~")
+        if key in space:
+            raise ConfigError(
+                f"{line}: the search chooses {key}; leave it out, or type ~search.parameters.{key}"
+            )
+    for values in corners(space):
+        try:
+            with composed([*typed, *overrides(values)]) as cfg:
+                check_keys(cfg)
+        except BY_USER as error:
+            raise ConfigError(f"search.parameters: {explain(error)}") from error
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Hold all keys of a training against their types, without reading or building much."""
+    check_top_level(cfg)
+    check_monitor(cfg)
+    build_datamodule(cfg)
+    cfg.trainer.precision = resolve_precision(cfg)
+    computed = ("out_channels", "strides", "input_size_px", "num_keypoints")  # of the head
+    for group in ("model", "head", "loss", "optimizer", "scheduler", "trainer"):
+        check(cfg[group], group, dict.fromkeys(computed) if group == "head" else {})
+
+
+def check_training(cfg: DictConfig) -> None:
+    """Build once what all trials have in common; downloads and caches are written here."""
+    datamodule = build_datamodule(cfg)
+    build_module(cfg, build_model(cfg))
+    datamodule.prepare_data()
+    datamodule.setup()
+
+
+def common_settings(cfg: DictConfig, space: Space) -> dict[str, Any]:
+    """What all trials of a study have in common: the keys that are not searched, and the space."""
+    keys: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = {key: value for key, value in run.flat(keys, {}).items() if not of_the_machine(key)}
+    return settings | {key: str(distribution) for key, distribution in space.items()}
+
+
+def of_the_machine(key: str) -> bool:
+    """Whether the machines of a study may differ in a key, as in where their data lie."""
+    where = key.startswith("data.sources.") and key.rpartition(".")[2] in (*WHERE, "images")
+    return where or key in OF_THE_MACHINE
+
+
+def number_of_trials(cfg: DictConfig, space: Space) -> int:
+    """``trials``, or 50; of a grid not more than its points."""
+    if not walks_a_grid(cfg.sampler):
+        return int(cfg.trials or 50)
+    points = math.prod(map(len, grid(space).values()))
+    return min(points, cfg.trials or points)
+
+
+@contextmanager
+def composed(overrides: Sequence[str]) -> Iterator[DictConfig]:
+    """The configuration of `convpose.train`, with Hydra in the state in which that would run."""
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    cfg = compose("train", list(overrides), return_hydra_config=True)
+    try:
+        hydra.set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        yield cfg
+    finally:
+        hydra.cfg = before

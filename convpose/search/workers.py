@@ -1,0 +1,103 @@
+"""Several workers on this machine: processes of the same command."""
+
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+
+from optuna.trial import TrialState
+
+from convpose.errors import ConvposeError
+from convpose.search.setup import Plan
+from convpose.search.summary import trial_line
+
+POLL_S = 1.0
+
+
+class Worker:
+    """A process that works on a search.
+
+    Args:
+        plan: of the search.
+        number: of the worker, from 1.
+    """
+
+    def __init__(self, plan: Plan, number: int) -> None:
+        self.name = f"worker {number}"
+        self.log = plan.folder / f"worker-{number}.log"
+        self.starts = 0
+        self._command = [
+            *(sys.executable, "-m", "convpose.search", *sys.argv[1:]),
+            *("workers=1", f"worker={number}"),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        """Begin; what it prints goes to its log."""
+        self.starts += 1
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as log:
+            # a session of its own: Ctrl-C on the terminal reaches it once, through `stop`
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def stop(self, how: signal.Signals) -> None:
+        """Interrupt the process, which then puts its trial into the queue again."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+
+    def died(self, retries: int) -> bool:
+        """Whether the process is gone for good; one that was killed is started again."""
+        code = self.process.poll()
+        if not code:
+            return code == 0
+        killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        again = code < 0 and self.starts <= retries
+        print(f"{self.name} {killed}, see {self.log}" + ("; started again" if again else ""))
+        if again:
+            self.start()
+        return not again
+
+
+def run_workers(plan: Plan) -> None:
+    """Start the workers and print what they finish, until they have ended.
+
+    Raises:
+        ConvposeError: they ended early.
+        SystemExit, KeyboardInterrupt: interrupted, after the workers have put their trials back.
+    """
+    seen = {t.number for t in plan.tickets.trials() if t.state.is_finished()}
+    before = signal.signal(signal.SIGTERM, _terminate)
+    workers = [Worker(plan, number) for number in range(1, plan.cfg.workers + 1)]
+    alive = list(workers)
+    try:
+        while alive:
+            time.sleep(POLL_S)
+            alive = [worker for worker in alive if not worker.died(plan.cfg.retries)]
+            _print_finished(plan, seen)
+    except BaseException as end:
+        for worker in alive:
+            interrupted = isinstance(end, KeyboardInterrupt)
+            worker.stop(signal.SIGINT if interrupted else signal.SIGTERM)
+        for worker in alive:
+            worker.process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    left = plan.tickets.of(TrialState.WAITING, TrialState.RUNNING)
+    if left and not plan.cfg.timeout_s:
+        logs = ", ".join(str(worker.log) for worker in workers)
+        raise ConvposeError(f"the workers ended with {len(left)} trials left; see {logs}")
+
+
+def _print_finished(plan: Plan, seen: set[int]) -> None:
+    for trial in plan.tickets.trials():
+        if trial.state.is_finished() and trial.number not in seen:
+            seen.add(trial.number)
+            print(trial_line(plan, trial), flush=True)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    sys.exit(128 + signum)

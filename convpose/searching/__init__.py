@@ -1,1 +1,0 @@
-"""The search for good settings: Optuna's studies, shared by many workers."""

@@ -1,1 +1,0 @@
-"""What `convpose.benchmark` measures."""

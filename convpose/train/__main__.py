@@ -1,0 +1,20 @@
+"""Train a network: ``python -m convpose.train model=vgg_bn trainer.max_epochs=25``.
+
+compose → build → fit → the best value of the monitored metric, which a sweep optimises.
+"""
+
+from omegaconf import DictConfig
+
+from convpose.config.application import application, output_folder
+
+
+@application("train")
+def main(cfg: DictConfig) -> float:
+    """Train in the folder that Hydra made; heavy imports wait until there is something to do."""
+    from convpose.train.command import train
+
+    return train(cfg, output_folder())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""From a configuration to module, Trainer, callbacks and logger."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import nn
+
+from convpose.config.allowlist import find_target
+from convpose.config.instantiate import _line, build, skeleton_of
+from convpose.config.schema import check_seed, check_types
+from convpose.errors import ConfigError
+from convpose.hardware import resolve_precision
+from convpose.models.pose_model import PoseModel
+from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
+from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
+
+TOP_LEVEL: dict[str, Any] = {
+    "study": str | int | None,
+    "seed": int,
+    "monitor": str,
+    "monitor_mode": Literal["max", "min"],
+    "ckpt_path": str | None,
+    "weights": str | None,
+    "lr_find": bool,
+    "channels_last": bool,
+    "compile": bool,
+}
+
+
+ABOVE_ZERO = (  # numbers of the trainer, null where they may be left out
+    *("max_epochs", "limit_train_batches", "limit_val_batches", "gradient_clip_val"),
+    *("accumulate_grad_batches", "check_val_every_n_epoch"),
+)
+
+
+def check_top_level(cfg: DictConfig) -> None:
+    """Hold the keys that belong to no constructor against their types.
+
+    Raises:
+        ConfigError: a value of another type, or a seed that no generator takes.
+    """
+    check_types(cfg, TOP_LEVEL)
+    check_seed(cfg.seed)
+
+
+def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
+    """Model, loss, optimizer and schedule; a rate that no optimizer takes is refused here."""
+    loss: nn.Module = build(cfg.loss, "loss")
+    optimizer = build(cfg.optimizer, "optimizer")
+    scheduler = build(cfg.scheduler, "scheduler")
+    try:
+        scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 100)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"optimizer: {error}; {_line(cfg.optimizer)}") from error
+    parameters = build(cfg.parameters, "parameters")
+    check_pair(model.head, loss)
+    return PoseModule(model, loss, optimizer, parameters, scheduler, skeleton_of(cfg), cfg.seed)
+
+
+def check_pair(head: nn.Module, loss: nn.Module) -> None:
+    """Hold what a loss trains against what the head gives it, see `convpose.models.heads`.
+
+    Raises:
+        ConfigError: a loss of another head.
+    """
+    gives = getattr(head, "gives", ("keypoints",))
+    if missing := [key for key in getattr(loss, "needs", ()) if key not in gives]:
+        own = type(head).__module__.rpartition(".")[2]  # a head's file and its loss share the name
+        raise ConfigError(
+            f"loss: {type(loss).__name__} trains {missing[0]}, and {type(head).__name__} has only "
+            f"{' and '.join(gives)} to train; type loss={own}"
+        )
+
+
+def build_trainer(
+    cfg: DictConfig, callbacks: list[Callback], logger: Logger | bool, folder: Path
+) -> Trainer:
+    """Lightning's trainer with ``precision=auto`` made concrete.
+
+    Raises:
+        ConfigError: no epoch to train, or what Lightning refuses.
+    """
+    settings = cfg.trainer.copy()
+    settings.precision = resolve_precision(cfg)
+    settings.enable_progress_bar = any(isinstance(c, ProgressBar) for c in callbacks)
+    given: dict[str, Any] = {"callbacks": callbacks, "logger": logger}
+    given["default_root_dir"] = str(folder)
+    given["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)
+    trainer: Trainer = build(settings, "trainer", **given)
+    for key in ABOVE_ZERO:
+        value = settings.get(key)
+        if value is not None and value <= 0:
+            raise ConfigError(f"trainer.{key}={value}: expected more than 0")
+    every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
+    if every is None or epochs is None or every > epochs:
+        raise ConfigError(
+            f"trainer.max_epochs={epochs}: expected a whole number, and at least "
+            f"trainer.check_val_every_n_epoch={every} so that an epoch is validated"
+        )
+    return trainer
+
+
+def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
+    """The report, the configured callbacks that are not null, a progress bar on a terminal."""
+    nodes = (cfg.get("callbacks") or {}).items()
+    # the report first: the row of an epoch is written before another callback may end the training
+    callbacks: list[Callback] = [report]
+    callbacks += [build(node, f"callbacks.{name}") for name, node in nodes if node]
+    if cfg.trainer.enable_progress_bar and Console().is_terminal:
+        callbacks.append(EpochBar(leave=False))
+    return callbacks
+
+
+def build_logger(cfg: DictConfig, folder: Path, purge_step: int | None = None) -> Logger | bool:
+    """The logger, which writes into the run folder itself; False for ``logger=null``.
+
+    Args:
+        cfg: with ``logger``.
+        folder: of the run.
+        purge_step: epoch that a continued run begins with; TensorBoard then forgets what an
+            interrupted training wrote of it and later ones.
+    """
+    if not cfg.get("logger"):
+        return False
+    given: dict[str, Any] = {"save_dir": str(folder), "name": "", "version": ""}
+    target = find_target(cfg.logger.get("_target_"), "logger")
+    board = isinstance(target, type) and issubclass(target, TensorBoardLogger)
+    if purge_step is not None and board:
+        given["purge_step"] = purge_step
+    logger: Logger = build(cfg.logger, "logger", **given)
+    return logger
+
+
+def check_monitor(cfg: DictConfig) -> None:
+    """Refuse a monitor that no validation gives, or one that would choose the worst epoch.
+
+    Raises:
+        ConfigError: with the metrics there are.
+    """
+    names = ["val/loss", *(f"val/{name}" for name in HEADLINE)]
+    if (cfg.get("callbacks") or {}).get("collapse_alarm"):
+        names.append("val/spread")
+    if cfg.monitor not in names:
+        raise ConfigError(
+            f"monitor={cfg.monitor}: no such metric\nmetrics there are: {', '.join(names)}"
+        )
+    mode = "min" if cfg.monitor in LOWER_IS_BETTER else "max"
+    if cfg.monitor_mode != mode:
+        raise ConfigError(
+            f"monitor={cfg.monitor} monitor_mode={cfg.monitor_mode}: would choose the worst epoch; "
+            f"type monitor_mode={mode}"
+        )

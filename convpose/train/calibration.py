@@ -1,0 +1,110 @@
+"""Measure a network on the validation subset: score calibration, a cascade's start errors."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from convpose.data.datamodule import PoseDataModule
+from convpose.evaluate.scoring import Truth, predict
+from convpose.metrics.functional import HIT
+from convpose.models.cascade import Cascade, fit_errors
+from convpose.models.pose_model import PoseModel
+from convpose.models.subimage import pose_diameter
+from convpose.models.weights import load_checkpoint
+
+STEPS = 25  # of Newton's method, which settles in about ten
+
+
+def calibrate(
+    model: PoseModel,
+    checkpoint: Path,
+    datamodule: PoseDataModule,
+    device: torch.device,
+    precision: str,
+) -> None:
+    """Fit the scores of a checkpoint on the validation part, and write them into it.
+
+    Args:
+        model: the network; it is left with the checkpoint's weights.
+        checkpoint: of the training; it is replaced as a whole.
+        datamodule: of the training.
+        device: see `predict`.
+        precision: likewise.
+    """
+    load_checkpoint(model, checkpoint)
+    model.score_slope.fill_(1)
+    model.score_offset.zero_()
+    predictions = predict(model, datamodule.loader("val"), device, precision)
+    truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)
+    errors = truth.errors(torch.from_numpy(predictions.keypoints_px))
+    assert predictions.scores is not None
+    slope, offset = fit_scores(predictions.scores, errors <= HIT, np.isfinite(errors))
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content["state_dict"]["model.score_slope"] = slope
+    content["state_dict"]["model.score_offset"] = offset
+    part = checkpoint.with_name(checkpoint.name + ".part")
+    torch.save(content, part)
+    part.replace(checkpoint)
+
+
+def fit_scores(
+    scores: NDArray[np.float32], hits: NDArray[np.bool_], counted: NDArray[np.bool_]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slope and offset (K,) of each keypoint's score.
+
+    A prior of one image's worth holds slope 1 and offset 0 where there is nothing to learn from.
+
+    Args:
+        scores: (N, K) confidences in [0, 1].
+        hits: (N, K) whether the keypoint was within reach.
+        counted: (N, K) whether that is known.
+    """
+    logit = torch.from_numpy(scores).double().logit(eps=1e-4)
+    x = torch.stack([logit, torch.ones_like(logit)], dim=-1)  # (N, K, 2)
+    y = torch.from_numpy(hits).double()
+    weight = torch.from_numpy(counted).double()
+    prior = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    theta = prior.repeat(logit.shape[1], 1)  # (K, 2)
+    for _ in range(STEPS):
+        p = torch.sigmoid((x * theta).sum(dim=-1))
+        gradient = torch.einsum("nk,nki->ki", weight * (p - y), x) + theta - prior
+        curvature = torch.einsum("nk,nki,nkj->kij", weight * p * (1 - p), x, x)
+        step = torch.linalg.solve(curvature + torch.eye(2, dtype=torch.float64), gradient)
+        theta = theta - step * (2 / step.norm(dim=-1, keepdim=True).clamp(min=2))
+    return theta[:, 0].float(), theta[:, 1].float()
+
+
+def measure_starts(
+    model: PoseModel, datamodule: PoseDataModule, device: torch.device, precision: str
+) -> str:
+    """Tell a cascade the errors of its start on the validation part; nothing for another network.
+
+    Not those on the training part, which its start knows by heart.
+
+    Args:
+        model: the network.
+        datamodule: of the training.
+        device: see `predict`.
+        precision: likewise.
+
+    Returns:
+        A line for the console, empty for another network.
+    """
+    if not isinstance(model, Cascade):
+        return ""
+    predictions = predict(model.start, datamodule.loader("val"), device, precision)
+    model.start.cpu()  # where the rest of the network still is
+    truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)
+    predicted_px = torch.from_numpy(predictions.keypoints_px)
+    predicted = truth.to_unit(predicted_px)
+    size = pose_diameter(predicted, datamodule.skeleton)[:, None, None]
+    errors = (predicted - truth.to_unit(truth.keypoints_px)) / size
+    mean, std, share = fit_errors(errors, model.side)
+    model.set_errors(mean.float(), std.float())
+    measures = truth.score(predicted_px)
+    return (
+        f"starts from val/pck@0.2 {measures['pck@0.2']:.4f}, val/pcp@0.5 {measures['pcp@0.5']:.4f};"
+        f" {100 * share:.0f} % of the joints lie in their sub-images"
+    )

@@ -1,0 +1,155 @@
+"""Callbacks that tell when a training has gone wrong."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from convpose import files
+from convpose.errors import ModelError
+from convpose.metrics.pose_metrics import Spread
+from convpose.train.distributed import gather
+
+log = logging.getLogger(__name__)
+
+
+class CollapseAlarm(Callback):
+    """Warns when the network gives (nearly) the same pose for every image.
+
+    Batch norm with a squared error can settle on one mean pose. The spread of the predictions over
+    the validation images, divided by the spread of the labels, is logged as ``val/spread``: 0 is a
+    constant pose, about 1 is alive.
+
+    Args:
+        threshold: spread below which the alarm sounds.
+        patience: epochs in a row that may lie below it.
+    """
+
+    def __init__(self, threshold: float = 0.1, patience: int = 3) -> None:
+        self.threshold = threshold
+        self.patience = patience
+        self.epochs_below = 0
+        self._spread = Spread()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add predictions and labels of the batch."""
+        self._spread.to(batch["keypoints"].device)
+        self._spread.update(outputs["keypoints"].detach(), batch["keypoints"])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the spreads, over the images of all processes."""
+        ratio = float(self._spread.compute())
+        self._spread.reset()
+        pl_module.log("val/spread", ratio, logger=False, sync_dist=True)
+        self.epochs_below = self.epochs_below + 1 if ratio < self.threshold else 0
+        if self.epochs_below == self.patience and trainer.is_global_zero:
+            log.warning(
+                "collapse: for %d epochs the predicted poses have spread only %.3f of what the "
+                "labels have; the network gives one mean pose. Try another "
+                "optimizer.lr (lr_find=true proposes one), head.standardize=true, data.crop=box or "
+                "pretrained model.weights",
+                self.patience,
+                ratio,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the training whose loss is on its way from the device.
+
+    Attributes:
+        epoch, batch: where it was.
+        image_ids: of its batch.
+        values: its loss, and how many processes have one that is not finite.
+        arrived: on a GPU, when the values may be read.
+    """
+
+    epoch: int
+    batch: int
+    image_ids: list[str]
+    values: torch.Tensor
+    arrived: torch.cuda.Event | None
+
+    def read(self) -> tuple[float, bool]:
+        """The loss, and whether one of all processes is not finite."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss, broken = self.values.tolist()
+        return loss, broken > 0
+
+
+class NanGuard(Callback):
+    """Stops a training whose loss is not finite and saves the batch's image ids in the run folder.
+
+    ``nan_batch.json`` is a list, an entry for each process.
+
+    A GPU is not waited for: while it computes a step, the loss of the one before is looked at. That
+    of an epoch's last step is waited for, before the network is validated and saved.
+
+    Raises:
+        ModelError: when it happens.
+    """
+
+    def __init__(self) -> None:
+        self._unseen: list[Step] = []
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Send for the loss of the step and look at what has arrived; all processes together."""
+        loss = outputs["loss"].detach().float()
+        broken = trainer.strategy.reduce((~torch.isfinite(loss)).float(), reduce_op="sum")
+        values = torch.stack([loss, broken])
+        arrived = None
+        if loss.is_cuda:
+            values = values.to("cpu", non_blocking=True)  # into pinned memory
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record()
+        ids = list(batch["image_id"])
+        self._unseen.append(Step(trainer.current_epoch, batch_idx, ids, values, arrived))
+        while len(self._unseen) > (loss.is_cuda and not trainer.is_last_batch):
+            self._look(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what the search for a learning rate has left."""
+        self._unseen = []
+
+    def _look(self, trainer: Trainer) -> None:
+        step = self._unseen.pop(0)
+        loss, broken = step.read()
+        if not broken:
+            return
+        where = {
+            "epoch": step.epoch,
+            "batch": step.batch,
+            "loss": str(loss),
+            "image_ids": step.image_ids,
+        }
+        path = Path(trainer.default_root_dir) / "nan_batch.json"
+        everywhere = gather(where)
+        if trainer.is_global_zero:
+            files.write(path, json.dumps(everywhere, indent=2))
+        own = f"the loss is {loss}" if not math.isfinite(loss) else ""
+        raise ModelError(
+            f"{own or 'a process has a loss that is not finite'} in epoch {step.epoch}, "
+            f"batch {step.batch}; its image ids are in {path}. Try a lower optimizer.lr, "
+            "trainer.precision=32-true or trainer.gradient_clip_val=1"
+        )

@@ -1,0 +1,96 @@
+"""PosePreview: validation images with prediction and truth, for TensorBoard.
+
+Captions give the mean error of the image in percent of the crop's side.
+"""
+
+import math
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from convpose.data.datamodule import PoseDataModule
+from convpose.data.gallery import gallery
+from convpose.errors import ConfigError
+from convpose.train.callbacks.epoch_report import tensorboard
+from convpose.train.distributed import gather
+
+Seen = tuple[str, float, torch.Tensor]  # image id, mean error, predicted keypoints (K, 2)
+
+
+class PosePreview(Callback):
+    """Draws fixed validation images every few epochs, and the worst ones.
+
+    Args:
+        images: how many fixed images, the first of the validation part; 0 for none.
+        worst: how many of the images with the largest mean error; 0 for none.
+        every_epochs: pause between pictures; the last epoch always has one.
+
+    Raises:
+        ConfigError: a pause below one epoch.
+    """
+
+    def __init__(self, images: int = 10, worst: int = 10, every_epochs: int = 1) -> None:
+        if every_epochs < 1:
+            raise ConfigError(f"callbacks.preview.every_epochs={every_epochs}: expected at least 1")
+        self.images = images
+        self.worst = worst
+        self.every_epochs = every_epochs
+        self._seen: list[Seen] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last epoch."""
+        self._seen = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep each image's mean error and prediction."""
+        if not self._is_due(trainer):
+            return
+        predicted = outputs["keypoints"].detach().float().cpu()
+        distance = (predicted - batch["keypoints"].cpu()).norm(dim=-1).nanmean(dim=1)
+        self._seen += zip(batch["image_id"], distance.tolist(), predicted, strict=True)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what all processes have seen, and hand it over."""
+        if not self._is_due(trainer):
+            return
+        data: PoseDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        dataset = data.datasets["val"]
+        position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
+        fixed = [entry for entry in self._seen if position[entry[0]] < self.images]
+        worst = sorted(self._seen, key=_error, reverse=True)[: self.worst]
+        shares = gather((fixed, worst))
+        writer = tensorboard(trainer)
+        if writer is None:
+            return
+        fixed = sorted(
+            (entry for share in shares for entry in share[0]), key=lambda e: position[e[0]]
+        )
+        worst = sorted((entry for share in shares for entry in share[1]), key=_error, reverse=True)
+        for name, chosen in (("fixed", fixed), ("worst", worst[: self.worst])):
+            if not chosen:
+                continue
+            ids, errors, poses = zip(*chosen, strict=True)
+            notes = [f"{100 * error:.0f} %" for error in errors]
+            positions = [position[image_id] for image_id in ids]
+            picture = gallery(dataset, positions, data.skeleton, poses, notes)
+            writer.add_image(f"val/{name}", picture, trainer.current_epoch, dataformats="HWC")
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Whether this epoch has pictures: the same answer in all processes."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        chosen = last or trainer.current_epoch % self.every_epochs == 0
+        return chosen and isinstance(trainer.logger, TensorBoardLogger)
+
+
+def _error(entry: Seen) -> float:
+    return -1.0 if math.isnan(entry[1]) else entry[1]  # nothing labelled

@@ -1,0 +1,148 @@
+"""One training run, from its configuration to its folder."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning import Callback, Trainer, seed_everything
+from omegaconf import DictConfig
+
+from convpose import files
+from convpose.data.build import build_datamodule
+from convpose.errors import ConfigError, ModelError
+from convpose.hardware import resolve_precision
+from convpose.models.build import build_model, self_contained
+from convpose.models.layer_table import layer_table, layer_table_markdown
+from convpose.models.pose_model import PoseModel
+from convpose.models.weights import transfer
+from convpose.run import Run, hyperparameters
+from convpose.train.batch_size import choose_batch_size
+from convpose.train.build import (
+    build_callbacks,
+    build_logger,
+    build_module,
+    build_trainer,
+    check_monitor,
+    check_top_level,
+)
+from convpose.train.calibration import calibrate, measure_starts
+from convpose.train.callbacks.epoch_report import EpochReport, tensorboard
+from convpose.train.checkpoints import DirectFiles
+from convpose.train.distributed import StopTogether, check_processes
+from convpose.train.failures import fit
+from convpose.train.lr_find import find_learning_rate
+from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
+
+IGNORED_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.11 and later
+    ".*does not have many workers",  # data.num_workers is chosen with care, see PoseDataModule
+    "Found .* in eval mode at the start of training",  # what a cascade starts from stays as it is
+    "You requested to overfit",  # the fixed order that Lightning chooses is what is wanted
+)
+
+
+def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> float:
+    """Train as configured.
+
+    Args:
+        cfg: of ``conf/train.yaml``.
+        folder: of the run; nothing is written to it before all objects are built.
+        callbacks: more than the configured ones.
+
+    Returns:
+        The best value of ``cfg.monitor``.
+
+    Raises:
+        ConfigError, DataError, ModelError: see `convpose.errors`.
+        SystemExit: after Ctrl-C or SIGTERM, see `fit`.
+    """
+    keep_console_clean()
+    cfg = cfg.copy()
+    check_top_level(cfg)
+    check_monitor(cfg)
+    if cfg.data.split == "whole":
+        raise ConfigError(
+            "data.split=whole: the training images would validate and test; type data.split=seeded "
+            "(whole is for convpose.evaluate)"
+        )
+    checkpoint = checkpoint_to_resume(cfg.ckpt_path, folder)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    if checkpoint and cfg.data.batch_size == "auto":  # what was chosen belongs to the run
+        cfg.data.batch_size = Run(checkpoint.parents[1]).config.data.batch_size
+    datamodule = build_datamodule(cfg)
+    module = build_module(cfg, build_model(cfg))
+    epochs = check_checkpoint(checkpoint, module, cfg.trainer.max_epochs) if checkpoint else 0
+    if checkpoint:
+        check_optimizer(checkpoint, module)
+    report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, {})
+    all_callbacks = [*build_callbacks(cfg, report), *callbacks, StopTogether()]
+    logger = build_logger(cfg, folder, purge_step=epochs if checkpoint else None)
+    trainer = build_trainer(cfg, all_callbacks, logger, folder)
+    trainer.strategy.checkpoint_io = DirectFiles()
+    check_processes(trainer, cfg)
+    datamodule.prepare_data()
+    datamodule.setup()
+    if cfg.trainer.overfit_batches:
+        datamodule.datasets["val"] = datamodule.datasets["train"]
+    datamodule.check_shares(trainer.world_size)
+    if checkpoint and checkpoint.parents[1] == folder:
+        check_run(Run(folder), cfg, datamodule.split)
+    mean, std = datamodule.keypoint_statistics()
+    module.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+    if cfg.weights and not checkpoint:
+        start = Path(cfg.weights)
+        file = Run.find(start).checkpoint("best") if start.is_dir() else start
+        trainer.print(transfer(module.model, file))
+    if cfg.data.batch_size == "auto":
+        cfg.data.batch_size = datamodule.batch_size = choose_batch_size(module, datamodule, trainer)
+    if not checkpoint:
+        device, precision = trainer.strategy.root_device, resolve_precision(cfg)
+        if line := measure_starts(module.model, datamodule, device, precision):
+            trainer.print(line)
+    if cfg.lr_find and not checkpoint:
+        find_learning_rate(trainer, module, datamodule, folder)
+    report.hyperparameters = hyperparameters(cfg)
+    run = Run(folder)
+    with contextlib.ExitStack() as stack:
+        if trainer.is_global_zero:
+            stack.enter_context(run.claimed())
+            run.write_start(self_contained(cfg), datamodule.split)
+            write_layers(trainer, module.model, cfg.data.input_size_px, folder)
+        if cfg.compile:
+            module.model.compile()
+        trainer.print(f"run folder {folder}", flush=True)
+        fit(trainer, module, datamodule, checkpoint)
+    best = report.best()
+    if not best:
+        raise ModelError(f"no epoch gave a finite {cfg.monitor}; see {report.path}")
+    if trainer.is_global_zero:
+        file = folder / "checkpoints" / "best.ckpt"
+        if file.is_file() and cfg.trainer.limit_val_batches is None:  # a few would not do
+            device, precision = trainer.strategy.root_device, resolve_precision(cfg)
+            calibrate(module.model, file, datamodule, device, precision)
+        run.write_end(best, sum(row["seconds"] for row in report.rows))
+    value, epoch = best[cfg.monitor], best["epoch"] + 1
+    trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
+    trainer.print(f"  python -m convpose.evaluate run={folder} split=val")
+    trainer.print(f"  tensorboard --logdir {cfg.paths.runs}")
+    return value
+
+
+def keep_console_clean() -> None:
+    """Hide what the user cannot change, or has asked for."""
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for library in ("lightning.pytorch", "lightning.fabric"):  # what they say of themselves
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder: Path) -> None:
+    """The layer table as ``layers.md``, and as text in TensorBoard."""
+    image = torch.zeros(1, 3, input_size_px, input_size_px, dtype=torch.uint8)
+    text = layer_table_markdown(layer_table(model, image))
+    files.write(folder / "layers.md", text)
+    if writer := tensorboard(trainer):
+        writer.add_text("layers", text)

@@ -1,0 +1,76 @@
+"""How a training may end: each way in words, with what to do next."""
+
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from convpose.data.datamodule import PoseDataModule
+from convpose.errors import ConfigError, ModelError
+from convpose.hardware import loader_killed, out_of_memory
+from convpose.train.distributed import outside
+from convpose.train.module import PoseModule
+
+
+def fit(
+    trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, checkpoint: Path | None
+) -> None:
+    """Lightning's fit, with advice for what may happen to it.
+
+    Raises:
+        ConfigError: what Lightning refuses only now, a network that cannot be compiled, or one
+            whose gradients several processes would wait for in vain.
+        ModelError: out of memory.
+        SystemExit: 130 after Ctrl-C and 143 after SIGTERM, when the run folder is in order.
+    """
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:  # what Lightning makes of both signals
+        if not trainer.interrupted:
+            raise
+        raise SystemExit(_stopped(trainer, isinstance(end, SIGTERMException))) from end
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {error}") from error
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"compile=true: {reason}; type compile=false") from error
+    except Exception as error:
+        size = f"data.batch_size={datamodule.batch_size}"
+        if out_of_memory(error):
+            raise ModelError(
+                f"out of memory with {size} at data.input_size_px={datamodule.input_size_px}; "
+                "halve data.batch_size and double trainer.accumulate_grad_batches, or type "
+                "data.batch_size=auto or trainer.precision=bf16-mixed"
+            ) from error
+        if "not used in producing the loss" in str(error):
+            raise ConfigError(
+                "trainer.strategy=ddp: the head leaves out features of this network, whose "
+                "gradients the processes wait for; type "
+                "trainer.strategy=ddp_find_unused_parameters_true"
+            ) from error
+        if loader_killed(error):
+            raise ModelError(
+                f"a loading process was killed, mostly because the memory or /dev/shm is full: "
+                f"{size} data.num_workers={datamodule.num_workers}; type fewer data.num_workers "
+                "(0 loads in the training process) or a smaller data.batch_size; ckpt_path=last "
+                "continues"
+            ) from error
+        raise
+
+
+def _stopped(trainer: Trainer, by_scheduler: bool) -> int:
+    """Say how to go on after a signal; the exit code of this process."""
+    stop = signal.SIGTERM if by_scheduler else signal.SIGINT
+    if trainer.is_global_zero:
+        print(
+            f"stopped by {stop.name} in epoch {trainer.current_epoch + 1}; the same command with "
+            f"ckpt_path=last continues {trainer.default_root_dir}",
+            file=sys.stderr,
+        )
+    elif not outside(trainer):
+        return 0  # else Lightning kills the first process, which started this one, for its failure
+    return 128 + stop

@@ -1,0 +1,125 @@
+"""PoseModule: one step function around any model and loss; knows none of them by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from convpose.data.annotation import PoseSample
+from convpose.geometry import transform
+from convpose.metrics.pose_metrics import PoseMetrics, WeightedMean
+from convpose.models.keypoints import visibility_loss
+from convpose.models.pose_model import PoseModel, PoseOutput
+from convpose.skeleton import Skeleton
+from convpose.train.optim import ParameterGroups
+
+HEADLINE = ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit")
+LOWER_IS_BETTER = ("val/loss", "val/epe_px", "val/mse_unit")
+
+
+class PoseModule(LightningModule):
+    """Training and validation of a pose model.
+
+    Args:
+        model: crops (B, 3, S, S) to `PoseOutput`.
+        loss: (output, keypoints, visibility) to a scalar.
+        optimizer: groups of parameters to an optimizer.
+        parameters: groups of parameters, each with an ``lr_factor``.
+        scheduler: (optimizer, total_steps) to a schedule by step.
+        skeleton: of the keypoints.
+        seed: with epoch and batch it seeds dropout, so that a resumed epoch repeats itself.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel,
+        loss: nn.Module,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        parameters: ParameterGroups,
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        skeleton: Skeleton,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.parameter_groups = parameters
+        self.scheduler = scheduler
+        self.seed = seed
+        self.learning_rate: float | None = None  # set by the learning-rate finder
+        self.metrics = PoseMetrics(skeleton)
+        self.validation_loss = WeightedMean()  # over labelled keypoints, however they are batched
+        self.validation: dict[str, Any] = {}  # all measures of the last validation
+
+    def forward(self, image: torch.Tensor) -> PoseOutput:
+        """Crops (B, 3, S, S) uint8 to the model's output."""
+        output: PoseOutput = self.model(image)
+        return output
+
+    def step(self, batch: PoseSample) -> tuple[PoseOutput, torch.Tensor]:
+        """Output and loss of a batch: the same in training and validation."""
+        return self.model.learn(batch["image"], batch["keypoints"], batch["visibility"], self.loss)
+
+    def on_train_batch_start(self, batch: PoseSample, batch_idx: int) -> None:
+        """Seed dropout by run, epoch, batch and process: loaders draw from the same generator."""
+        key = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(hash(key))
+
+    def training_step(self, batch: PoseSample, batch_idx: int) -> torch.Tensor:
+        """The loss, for Lightning to step on; that of the visibility probe touches nothing else."""
+        output, loss = self.step(batch)
+        self._log("train/loss", loss, len(batch["image_id"]))
+        if "visibility_logits" in output:
+            loss = loss + visibility_loss(output["visibility_logits"], batch["visibility"])
+        return loss
+
+    def validation_step(self, batch: PoseSample, batch_idx: int) -> PoseOutput:
+        """Add a batch to loss and metrics; the output goes to the callbacks."""
+        output, loss = self.step(batch)
+        self.validation_loss.update(loss, (batch["visibility"] > 0).sum())
+        self.metrics.update(
+            transform(batch["unit_to_px"], output["keypoints"]),
+            batch["keypoints_px"],
+            batch["visibility"],
+            output["keypoints"],
+            batch["keypoints"],
+        )
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the measures and log the headline."""
+        self._log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
+        self.validation = self.metrics.compute()
+        self.metrics.reset()
+        for name in HEADLINE:
+            self._log(f"val/{name}", float(self.validation[name]))
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """The optimizer and its schedule, stepped every batch."""
+        optimizer = self.optimizer(self.parameter_groups(self.model, self.loss))
+        for group in optimizer.param_groups:
+            group["lr"] = (self.learning_rate or group["lr"]) * group["lr_factor"]
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.scheduler(optimizer, total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _log(self, name: str, value: torch.Tensor | float, batch_size: int | None = None) -> None:
+        """For callbacks and progress bar; `EpochReport` writes to the logger, by epoch."""
+        self.log(
+            name,
+            value,
+            logger=False,
+            on_step=False,
+            on_epoch=True,
+            batch_size=batch_size,
+            sync_dist=True,
+        )

@@ -1,0 +1,71 @@
+"""Latency: what is measured and what it is called, with engines and peers that cost nothing."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from convpose.benchmark import clip, latency
+from convpose.benchmark.command import benchmark
+from convpose.config.application import conf_folder
+from convpose.errors import ConfigError
+
+
+def benchmark_config(*overrides):
+    """The composed configuration of `convpose.benchmark`, in which everything is done twice."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        quick = ["rounds=1", "latency.repetitions=2", "latency.threads=[1]"]
+        return compose("benchmark", [*quick, *overrides])
+
+
+def test_every_part_of_a_picture_is_timed(unbroken):
+    head = ["latency.engines=[torch]", f"latency.run={unbroken}"]
+    speeds = latency.latency_speed(benchmark_config(*head))
+    assert [speed.what for speed in speeds] == [
+        "JPEG 640 × 480 to pixels",
+        "crop of 32 px",
+        "drawing on 640 × 480",
+        "network, torch, 1 thread",
+        "end to end, torch, 1 thread",
+    ]
+    for speed in speeds:
+        assert (speed.unit, speed.single, len(speed.rounds)) == ("ms", True, 2)
+        assert min(speed.rounds) > 0
+
+
+def test_frames_of_a_clip_are_counted(unbroken, monkeypatch):
+    monkeypatch.setattr(clip, "FRAMES", 4)
+    speeds = clip.clip_speed(benchmark_config("latency.engines=[torch]", f"latency.run={unbroken}"))
+    assert [speed.what for speed in speeds] == [
+        "clip of 640 × 480 px, drawn, torch",
+        "clip of 640 × 480 px, drawn and written, torch",
+    ]
+    assert all(speed.unit == "frames/s" and speed.median > 0 for speed in speeds)
+
+
+def test_an_unknown_engine():
+    with pytest.raises(ConfigError, match=r"latency\.engines: tensorrt: type torch, onnx, openvi"):
+        latency.latency_speed(benchmark_config("latency.engines=[tensorrt]"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("what=[date]", r"what=\[date\]: unknown part; type what=\[data,"),
+        ("what=date", r"what=\[date\]: unknown part"),
+        ("rounds=0", "rounds=0: expected whole numbers from 1 up"),
+        ("rounds=2.5", r"rounds=2\.5: expected whole numbers from 1 up"),
+        ("seconds=0", "seconds=0: expected a number from 0.001 up"),
+        ("threads=0", "threads=0: expected whole numbers from 1 up"),
+        ("batch_sizes=[8,0]", r"batch_sizes=\[8, 0\]: expected whole numbers from 1 up"),
+        ("latency.threads=[0]", r"latency\.threads=\[0\]: expected"),
+        (
+            "latency.repetitions=many",
+            r"latency\.repetitions=many: expected whole numbers from 2 up",
+        ),
+        ("what=[]", r"what=\[\]: nothing to measure; type what=\[data,"),
+        ("output=/dev/null/b.json", r"b\.json: cannot be written \(Not a directory\); type output"),
+        ("output=/dev", r"output=/dev: cannot be written \(Is a directory\); type output=FILE"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(override, message):
+    with pytest.raises(ConfigError, match=message):
+        benchmark(benchmark_config(override))

@@ -1,0 +1,67 @@
+"""Mean and deviation over seeds."""
+
+import pytest
+from compare.fake_runs import fake_run
+
+from convpose.compare.comparison import read_comparison, seed_table
+
+
+def study(folder, *runs):
+    for number, (rate, seed, pck) in enumerate(runs):
+        fake_run(folder / f"{number}", f"optimizer.lr={rate}", f"seed={seed}", pck=pck)
+    return read_comparison([folder], folder)
+
+
+def test_a_setting_is_a_row_with_mean_and_deviation(tmp_path):
+    runs = ((0.1, 0, 0.30), (0.1, 1, 0.32), (0.1, 2, 0.34), (0.01, 0, 0.5), (0.01, 1, 0.4))
+    table = seed_table(study(tmp_path, *runs))
+    assert table.header[:3] == ["lr", "seeds", "PCK@0.2 %"]
+    assert [row[:3] for row in table.rows] == [
+        ["0.01", "2", "45.0 ± 7.1"],
+        ["0.1", "3", "32.0 ± 2.0"],
+    ]
+
+
+def test_the_least_loss_comes_first(tmp_path):
+    for number, loss_of in enumerate((0.2, 0.6, 0.3, 0.5)):
+        fake_run(
+            tmp_path / str(number),
+            f"optimizer.lr={number % 2 + 1}",
+            f"seed={number // 2}",
+            pck=loss_of,
+        )
+    for path in tmp_path.glob("*/config.yaml"):
+        text = path.read_text().replace("val/pck@0.2", "val/loss").replace("max\n", "min\n")
+        path.write_text(text)
+    comparison = read_comparison([tmp_path], tmp_path)
+    means = [float(row[2].split()[0]) for row in seed_table(comparison).rows]
+    assert seed_table(comparison).header[2] == "val/loss"
+    assert means == sorted(means)
+
+
+def test_a_seventh_key_is_listed_where_settings_look_alike_without_it(tmp_path):
+    """As ImageNet weights against none, in a study in which six other keys differ before it."""
+    six = ("data.crop", "data.batch_size", "model.depth", "model.width", "model.dropout")
+    for number in range(8):
+        varied = number // 2
+        others = [f"{key}={1 + (varied == 2)}" for key in six]  # differ in one setting only
+        seventh = f"trainer.precision={'abcc'[varied]}"
+        keys = ("seed=0", "optimizer.lr=1", *others, seventh, f"trainer.accelerator=c{varied == 3}")
+        fake_run(tmp_path / f"{number}", *keys, f"seed={number % 2}", pck=0.1 + number / 20)
+    table = seed_table(read_comparison([tmp_path], tmp_path))
+    settings = [tuple(row[: table.header.index("seeds")]) for row in table.rows]
+    assert len(set(settings)) == len(settings) == 4
+    assert "precision" in table.header
+
+
+@pytest.mark.parametrize("runs", [((0.1, 0, 0.3),), ((0.1, 0, 0.3), (0.01, 1, 0.4))])
+def test_without_repeats_there_is_no_table(tmp_path, runs):
+    comparison = study(tmp_path, *runs)
+    assert seed_table(comparison) is None
+    assert "by setting" not in comparison.to_markdown()
+
+
+def test_it_stands_in_the_markdown(tmp_path):
+    text = study(tmp_path, (0.1, 0, 0.3), (0.1, 1, 0.5)).to_markdown()
+    assert "40.0 ± 14.1" in text
+    assert "by setting**" in text

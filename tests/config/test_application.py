@@ -1,0 +1,248 @@
+"""The command line in this process: messages, exit codes, folders, multirun."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from tiny import TINY, tiny_config
+
+from convpose.config.application import FailedJobs, choice, explain, write_error
+from convpose.errors import ConfigError, DataError
+
+REFUSED = {
+    "data.batch_siz=4": "unknown key data.batch_siz; did you mean batch_size?\nkeys there: batch_",
+    "+model.foo=1": "unknown key model.foo; keys there: depth, width, dropout, batch_norm",
+    "data.batch_size=ten": "data.batch_size=ten: expected a whole number or auto, got str",
+    "trainer.max_epochs=abc": "trainer.max_epochs=abc: expected a whole number or null, got str",
+    "model=vgg": "model=vgg: no such option; did you mean vgg_bn?\noptions there: ",
+    "model=null": "GROUP=null: a group is left out by ~GROUP",
+    "data.input_size_px=16": "data.input_size_px=16: expected at least 32",
+    "data.split=lsp": "data.split=lsp: the val and test part is empty for 40 images of synthetic",
+    "optimizer.lr=-1": "optimizer: Invalid learning rate: -1; it was given lr=-1 momentum=0.9",
+    "ckpt_path=nope.ckpt": "ckpt_path=nope.ckpt: no such file; type ckpt_path=last or a .ckpt",
+    "model.weights=nope.pt": "nope.pt: no such file",
+    "data.batch_size=100": "is larger than the training part with its 28 images",
+    "monitor=val/pkc": "monitor=val/pkc: no such metric\nmetrics there are: val/loss, val/pck@0.2",
+    "monitor=val/loss": "would choose the worst epoch; type monitor_mode=min",
+    "monitor_mode=up": "monitor_mode=up: expected max or min",
+    "trainer.devices=0": "it was given accelerator=cpu devices=0",
+    "ckpt_path=last": "ckpt_path=last: no run of these overrides to continue",
+    "foo": "foo: not KEY=VALUE as Hydra reads it; a value with other letters than a-z",
+    "study=me & you": "study=me & you: not KEY=VALUE as Hydra reads it",
+    "+trainr.sync_batchnorm=true": "unknown key trainr; did you mean trainer?\nkeys there: aug",
+    "+model=vgg_narrow": "model: chosen twice; type model=… once, without +",
+    "trainer.accumulate_grad_batches=0": "accumulate_grad_batches=0: expected more than 0",
+    "trainer.check_val_every_n_epoch=0": "check_val_every_n_epoch=0: expected more than 0",
+    "trainer.gradient_clip_val=-1": "gradient_clip_val=-1: expected more than 0",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_refused_in_one_message_and_nothing_left(override, command):
+    ended = command(*TINY, override)
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert REFUSED[override] in ended.err
+    assert "Traceback" not in ended.err
+    assert len(ended.err.splitlines()) <= 4, ended.err
+    assert ended.out == ""
+    assert not list(Path.cwd().rglob("*.*")), "no run folder and no file is left"
+
+
+def test_a_key_that_another_reads_may_be_added(command, monkeypatch):
+    monkeypatch.setattr("convpose.train.command.train", lambda cfg, folder: cfg.model.width)
+    added = ("+half=0.5", "model.width=${half}", "+trainer.sync_batchnorm=true")
+    assert command(*added).code == 0
+    assert "unknown key half" in command("+half=0.5", "+halves=1", "model.width=${halves}").err
+    mine = Path("mine/model/half.yaml")  # or a yaml of the user's own
+    mine.parent.mkdir(parents=True)
+    mine.write_text("_target_: convpose.models.backbones.vgg.VggBn\ndepth: 11\nwidth: ${half}\n")
+    assert command("--config-dir", "mine", "model=half", "+half=0.5").code == 0
+
+
+def test_an_archive_that_is_not_there(command):
+    ended = command("data=lspet", "data.source=/nope.zip", "model.width=0.0625", "trainer=cpu")
+    assert ended.code == 2
+    assert ended.err.startswith("error: data.source=/nope.zip: no such file or folder")
+    assert not list(Path.cwd().glob("runs/*"))
+
+
+def test_the_spread_can_be_monitored_only_if_it_is_measured(command):
+    known = command(*TINY, "monitor=val/pkc").err
+    assert "val/spread" in known
+    without = command(*TINY, "monitor=val/spread", "~callbacks.collapse_alarm")
+    assert without.code == 2
+    assert "no such metric" in without.err
+
+
+def test_a_defect_keeps_its_traceback(command, monkeypatch):
+    def broken(cfg, folder):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("convpose.train.command.train", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        command(*TINY)
+    assert not list(Path.cwd().glob("runs/*"))
+
+
+def test_what_was_written_stays_when_a_run_fails(command, monkeypatch):
+    def broken(cfg, folder):
+        (folder / "metrics.csv").write_text("epoch")
+        raise DataError("im00001.jpg: cannot be read")
+
+    monkeypatch.setattr("convpose.train.command.train", broken)
+    ended = command(*TINY)
+    assert (ended.code, ended.err) == (2, "error: im00001.jpg: cannot be read\n")
+    assert list(Path.cwd().glob("runs/single/*/metrics.csv"))
+
+
+def test_ctrl_c_before_the_training(command, monkeypatch):
+    def interrupted(cfg, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convpose.train.command.train", interrupted)
+    ended = command(*TINY)
+    assert (ended.code, ended.err) == (130, "interrupted\n")
+    assert not list(Path.cwd().glob("runs/*"))
+
+
+def test_a_failed_job_stops_no_other_and_is_named(command, monkeypatch):
+    def some(cfg, folder):
+        if cfg.seed == 1:
+            raise ConfigError("seed=1: unlucky\nsecond line")
+        if cfg.seed == 2:
+            raise RuntimeError("a defect")
+        (folder / "done").touch()
+        return 1.0
+
+    monkeypatch.setattr("convpose.train.command.train", some)
+    ended = command("-m", "seed=0,1,2,3", "study=luck")
+    assert ended.code == 1
+    names = sorted(path.name for path in Path("runs/luck").iterdir() if path.is_dir())
+    assert [re.search(r"_(\d{3})_", name)[1] for name in names] == ["000", "001", "002", "003"]
+    done = [(Path("runs/luck") / name / "done").exists() for name in names]
+    assert done == [True, False, False, True]
+    assert ended.err.splitlines()[-3:] == [
+        "2 jobs failed:",
+        f"  runs/luck/{names[1]}: seed=1: unlucky",
+        f"  runs/luck/{names[2]}: a defect",
+    ]
+    text = (Path("runs/luck") / names[2] / "error.txt").read_text()
+    assert text.startswith("a defect\n\nTraceback")
+
+    for old in Path("runs/luck").glob("*/error.txt"):
+        os.utime(old, (0, 0))
+    again = command("-m", "seed=0,3", "study=luck")
+    assert again.code == 0, "errors of an older multirun in the same study are known"
+
+
+def test_a_sweep_gets_the_monitored_value(command, monkeypatch):
+    monkeypatch.setattr("convpose.train.command.train", lambda cfg, folder: cfg.optimizer.lr * 10)
+    values = []
+    monkeypatch.setattr(
+        FailedJobs,
+        "on_job_end",
+        lambda self, config, job_return: values.append(job_return.return_value),
+        raising=False,
+    )
+    assert command("-m", "optimizer.lr=0.1,0.2").code == 0
+    assert values == [1.0, 2.0]
+
+
+def test_a_multirun_goes_on_where_it_was_interrupted(command, monkeypatch):
+    ran = []
+
+    def some(cfg, folder):
+        ran.append((cfg.seed, folder.name))
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        if cfg.seed < 2:
+            (folder / "checkpoints" / "last.ckpt").touch()
+        return 1.0
+
+    monkeypatch.setattr("convpose.train.command.train", some)
+    assert command("-m", "seed=0,1,2", "study=luck").code == 0
+    first, ran[:] = dict(ran), []
+    monkeypatch.setattr("hydra.core.utils.now", lambda *_: "later", raising=False)
+    ended = command("-m", "seed=0,1,2", "study=luck", "ckpt_path=last")
+    assert ended.code == 0, ended.err
+    again = dict(ran)
+    assert [again[seed] == first[seed] for seed in (0, 1)] == [True, True]
+
+    unnamed = command("-m", "seed=0,1", "ckpt_path=last")
+    assert unnamed.code == 2
+    assert unnamed.err.startswith("error: ckpt_path=last: which multirun is to be continued? Type")
+    assert not list(Path("runs").glob("sweep_*"))
+
+
+def test_explain_finds_our_own_error_below_others():
+    try:
+        try:
+            raise DataError("the file is HTML")
+        except DataError as error:
+            raise RuntimeError("instantiation failed") from error
+    except RuntimeError as error:
+        message = explain(error)
+    assert message == "the file is HTML"
+
+
+def test_explain_knows_better_than_hydra():
+    words = "Could not override 'model'.\nNo match in the defaults list."
+    assert explain(ConfigCompositionException(words)) == (
+        "unknown group model: this application has none; leave model=… out"
+    )
+
+
+def test_explain_leaves_out_the_traceback_of_a_loading_process():
+    class Dataset(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise DataError("images/im1.jpg has vanished: put it back")
+
+    with pytest.raises(DataError, match=r"^Caught DataError in DataLoader worker") as caught:
+        next(iter(torch.utils.data.DataLoader(Dataset(), num_workers=1)))
+    assert explain(caught.value) == "images/im1.jpg has vanished: put it back"
+
+
+@pytest.mark.parametrize("multirun", [False, True])
+def test_a_full_disk_is_no_defect(multirun, command, monkeypatch):
+    def full(cfg, folder):
+        (folder / "config.yaml").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("convpose.train.command.train", full)
+    ended = command(*(["-m", "study=full"] if multirun else []))
+    assert ended.code == (1 if multirun else 2)
+    assert "no space left; free some, or type paths.runs=FOLDER on another disk" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_failed_job_on_a_full_disk_is_not_noted(tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    write_error(tmp_path, ConfigError("seed=1: unlucky"))
+    assert "failed: seed=1: unlucky" in caplog.text
+
+
+def test_explain_lists_the_keys():
+    cfg = tiny_config()
+    with pytest.raises(Exception, match="optimzer") as caught:
+        OmegaConf.select(cfg, "model").optimzer  # noqa: B018
+    assert explain(caught.value) == (
+        "unknown key model.optimzer\nkeys there: batch_norm, depth, dropout, weights, width"
+    )
+
+
+def test_choice():
+    assert choice("keys", "widht", ["depth", "width"]) == (
+        "; did you mean width?\nkeys there: depth, width"
+    )
+    assert choice("keys", "xyz", ["depth"]) == "\nkeys there: depth"

@@ -1,0 +1,180 @@
+"""The signature is the schema: what `build` refuses, and the words it finds for it."""
+
+from typing import Literal
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny import tiny_config
+from torch import nn
+
+from convpose.benchmark.training import half_is_worth_it
+from convpose.config.instantiate import build, check
+from convpose.config.schema import fits
+from convpose.data.build import build_datamodule
+from convpose.errors import ConfigError, ModelError
+from convpose.hardware import resolve_precision
+from convpose.models.build import build_model
+from convpose.train.build import build_module, build_trainer, check_top_level
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        (1, int, True),
+        (1.0, int, False),
+        (True, int, False),
+        ("1", int, False),
+        (1, float, True),
+        (True, float, False),
+        (True, bool, True),
+        (1, bool, False),
+        (None, int | None, True),
+        (None, int, False),
+        ("max", Literal["max", "min"], True),
+        ("up", Literal["max", "min"], False),
+        ([1, 2], tuple[int, ...], True),
+        (3, tuple[int, ...], False),
+        ("x", float | torch.Tensor, False),
+    ],
+)
+def test_fits(value, hint, expected):
+    assert fits(value, hint) is expected
+
+
+def test_an_unknown_key_names_the_keys_there_are():
+    node = OmegaConf.create({"_target_": "convpose.models.backbones.vgg.VggBn", "depht": 11})
+    with pytest.raises(ConfigError, match=r"unknown key model\.depht; keys there: depth, width"):
+        check(node, "model")
+
+
+def test_a_key_that_is_given_in_python_is_not_offered():
+    node = OmegaConf.create(
+        {"_target_": "convpose.models.keypoints.regression.RegressionHead", "hiden": 8}
+    )
+    given = {"out_channels": (8,), "strides": (32,), "input_size_px": 32, "num_keypoints": 14}
+    with pytest.raises(ConfigError) as error:
+        check(node, "head", given)
+    assert str(error.value) == "unknown key head.hiden; keys there: hidden, standardize"
+
+
+def test_a_missing_key_is_named():
+    node = OmegaConf.create({"_target_": "convpose.train.checkpoints.BestAndLast", "mode": "max"})
+    with pytest.raises(ConfigError, match=r"callbacks\.checkpoint\.monitor is missing"):
+        check(node, "callbacks.checkpoint")
+
+
+def test_nested_nodes_are_checked_with_their_place():
+    node = OmegaConf.create(
+        {
+            "_target_": "convpose.data.augment.Augment",
+            "transforms": {"light": {"_target_": "albumentations.ToGray", "q": 1}},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"unknown key augment\.transforms\.light\.q"):
+        check(node, "augment")
+
+
+def test_what_a_constructor_refuses_keeps_the_keys_that_it_was_given():
+    node = OmegaConf.create(
+        {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "a", "mode": "up"}
+    )
+    with pytest.raises(ConfigError, match=r"^callbacks\.e: .*; it was given monitor=a mode=up"):
+        build(node, "callbacks.e")
+
+
+def test_our_own_errors_pass_through():
+    cfg = tiny_config("model.weights=nope.pt")
+    with pytest.raises(ModelError, match=r"^nope\.pt: no such file"):
+        build_model(cfg)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1; it was given lr=-1"),
+        ("optimizer.momentum=0", "optimizer: Nesterov momentum requires"),
+        ("scheduler.warmup=3", "scheduler.warmup=3"),
+    ],
+)
+def test_a_rate_that_no_optimizer_takes(override, message):
+    cfg = tiny_config(override)
+    with pytest.raises(ConfigError, match=message):
+        build_module(cfg, nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=abc", "seed=abc: expected a whole number, got str"),
+        ("seed=-1", "seed=-1: expected a whole number from 0"),
+        ("lr_find=2", "lr_find=2: expected true or false, got int"),
+        ("monitor_mode=up", "monitor_mode=up: expected max or min, got str"),
+        ("ckpt_path=3", "ckpt_path=3: expected a text or null, got int"),
+    ],
+)
+def test_top_level_keys_have_types_too(override, message):
+    with pytest.raises(ConfigError, match=message):
+        check_top_level(tiny_config(override))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected a whole number or null"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0: expected more than 0"),
+        ("trainer.max_epochs=-1", "trainer.max_epochs=-1: expected more than 0"),
+        ("trainer.max_epochs=null", "trainer.max_epochs=None: expected a whole number"),
+        ("trainer.check_val_every_n_epoch=3", "at least trainer.check_val_every_n_epoch=3"),
+        ("trainer.limit_val_batches=0", "trainer.limit_val_batches=0: expected more than 0"),
+        ("trainer.devices=0", r"trainer: .*devices=0.*; it was given accelerator=cpu devices=0"),
+        ("trainer.precision=foo", "trainer.precision=foo: expected 64 or 32 or 16"),
+        ("trainer.accelerator=foo", "trainer: .*foo.*; it was given accelerator=foo"),
+    ],
+)
+def test_the_trainer_refuses(override, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        build_trainer(tiny_config(override), [], False, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"gpu.*; it was given accelerator=gpu"):
+        build_trainer(tiny_config("trainer=gpu"), [], False, tmp_path)
+
+
+def test_a_data_set_without_a_source_names_the_key():
+    cfg = tiny_config()
+    del cfg.data.sources
+    with pytest.raises(ConfigError, match=r"^data\.sources is missing; keys there: sources, split"):
+        build_datamodule(cfg)
+
+
+def test_precision_auto_asks_the_hardware(monkeypatch):
+    cfg = tiny_config("trainer.precision=auto")
+    for amx, avx512, expected in ((1, 0, "bf16-mixed"), (0, 1, "bf16-mixed"), (0, 0, "32-true")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: bool(amx))
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda a=avx512: bool(a))
+        assert resolve_precision(cfg) == expected
+    assert resolve_precision(tiny_config("trainer.precision=64-true")) == "64-true"
+
+
+def test_precision_auto_wants_no_emulated_bf16(monkeypatch):
+    """Torch says that an old GPU supports it, which it does one number after the other."""
+    cfg = tiny_config("trainer.precision=auto", "trainer.accelerator=auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert resolve_precision(cfg) == "16-mixed"
+    assert not half_is_worth_it(torch.device("cuda"))
+
+
+def test_a_source_that_nothing_reads_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.source=some\.zip: .* is not read from a file"):
+        build_datamodule(tiny_config("data.source=some.zip"))
+
+
+def test_a_network_that_no_memory_holds():
+    with pytest.raises(ModelError, match=r"^head: wants more memory than there is; it was "):
+        build_model(tiny_config("data.input_size_px=1000000"))

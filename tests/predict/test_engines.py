@@ -1,0 +1,188 @@
+"""The same network in every engine, and what cannot be opened."""
+
+import json
+import shutil
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from fake_network import dot
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from convpose.config.application import conf_folder
+from convpose.errors import ConfigError, ModelError
+from convpose.export import files as on_demand
+from convpose.predict.command import predict
+from convpose.predict.engines import open_network
+from convpose.predict.predictor import PosePredictor
+from convpose.runtime.exported import KEY, VERSION
+
+
+def needing(*packages):
+    missing = [name for name in packages if find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+needs_onnx = needing("onnx", "onnxscript", "onnxruntime")
+needs_openvino = needing("openvino", "onnx", "onnxscript", "onnxruntime")
+ENGINES = [pytest.param("onnx", marks=needs_onnx), pytest.param("openvino", marks=needs_openvino)]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, (width, height) in enumerate([(64, 48), (200, 300), (32, 32)]):
+        image = dot(width, height, (width / 3 + 5 * i, height / 2))
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def predicted(run, pictures, *overrides):
+    """Keypoints (N, 14, 2) and scores (N, 14) that `convpose.predict` writes."""
+    output = pictures.parent / "out"
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        how = [f"source={pictures}", f"run={run}", f"output={output}", "draw=false", "threads=1"]
+        summary = predict(compose("predict", [*how, *overrides]))
+    assert (summary.people, summary.failures) == (3, [])
+    frames = json.loads((output / "keypoints.json").read_text())["frames"]
+    people = [person for frame in frames for person in frame["people"]]
+    return tuple(np.array([person[key] for person in people]) for key in ("keypoints_px", "scores"))
+
+
+@pytest.mark.parametrize("looks", [[], ["mirror_test=true", "quarter_turns=true"]])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predict_finds_the_same_people(engine, looks, box_run, pictures):
+    expected, expected_scores = predicted(box_run, pictures, "engine=torch", *looks)
+    found, scores = predicted(box_run, pictures, f"engine={engine}", *looks)
+    scale = np.array([64, 300, 32]) / 32  # pixels of the picture in one of the crop
+    assert (np.abs(found - expected).max(axis=(1, 2)) < 1e-3 * scale).all()
+    assert np.abs(scores - expected_scores).max() < 1e-4
+
+
+@needs_onnx
+def test_an_export_is_made_once(box_run, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(box_run, tmp_path / "run", ignore=shutil.ignore_patterns("exported"))
+    first = open_network(run=run, engine="onnx")
+    assert first.path.parent == run / "exported"
+    assert "exported to " in capsys.readouterr().out
+    monkeypatch.setattr(on_demand, "write", lambda *_: pytest.fail("again"))
+    assert open_network(run=run, engine="onnx").path == first.path
+    assert not capsys.readouterr().out
+    with pytest.raises(pytest.fail.Exception, match="again"):
+        open_network(run=run, engine="onnx", checkpoint="last")
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({"state_dict": content["state_dict"]}, checkpoint)
+    with pytest.raises(pytest.fail.Exception, match="again"):
+        open_network(run=run, engine="onnx")
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
+
+
+@needs_onnx
+def test_packaged_weights_are_exported_to_the_cache(box_run, tmp_path, monkeypatch):
+    from convpose.runtime.packaged import pack
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = pack(box_run, tmp_path / "tiny.safetensors")
+    found = open_network(weights=weights, engine="onnx")
+    assert found.path.parent == tmp_path / "cache" / "convpose"
+    with pytest.raises(ModelError, match=r"none\.safetensors: no such file"):
+        open_network(weights=tmp_path / "none.safetensors", engine="onnx")
+
+
+@needs_onnx
+def test_a_predictor_opens_an_exported_file(box_run):
+    file = open_network(run=box_run, engine="onnx").path
+    image = dot(48, 48, (20, 25))
+    expected = PosePredictor.from_run(box_run)(image)[0]
+    found = PosePredictor.from_weights(file)(image)[0]
+    assert np.abs(found.keypoints_px - expected.keypoints_px).max() < 2e-3
+    with pytest.raises(ConfigError, match=r"engine=torch: that file is for engine=onnx; type eng"):
+        open_network(weights=file, engine="torch")
+    with pytest.raises(ConfigError, match="precision=16-mixed: an exported network has the prec"):
+        open_network(weights=file, precision="16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"engine": "tensorrt"}, "engine=tensorrt: type auto, torch, onnx, openvino"),
+        ({"weights": "a.onnx"}, "two networks; type one of them"),
+        ({"engine": "onnx", "precision": "bf16-mixed"}, "type precision=auto here, and precision"),
+    ],
+)
+def test_what_cannot_be_opened_so(how, message, box_run):
+    with pytest.raises(ConfigError, match=message):
+        open_network(run=box_run, **how)
+
+
+@pytest.mark.parametrize(
+    ("engine", "package", "suffix"),
+    [("onnx", "onnxruntime", ".onnx"), ("openvino", "openvino", ".xml")],
+)
+def test_an_engine_that_is_not_installed_is_named_with_its_extra(
+    engine, package, suffix, box_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("convpose.errors.find_spec", lambda name: None if name == package else name)
+    message = rf"{package} is not installed; type pip install 'convpose\[{engine}\]'"
+    with pytest.raises(ConfigError, match=message):
+        open_network(weights=tmp_path / f"pose{suffix}")
+    with pytest.raises(ConfigError, match=message):
+        open_network(run=box_run, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        pytest.param(".onnx", "ONNX", marks=needs_onnx),
+        pytest.param(".xml", "OpenVINO", marks=needs_openvino),
+        (".torchscript", "TorchScript"),
+    ],
+)
+def test_a_broken_file_and_none(suffix, kind, tmp_path):
+    file = tmp_path / f"pose{suffix}"
+    with pytest.raises(ModelError, match=r"no such file; python -m convpose\.export writes one"):
+        open_network(weights=file)
+    file.write_bytes(b"hello")
+    file.with_suffix(".bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=rf"pose{suffix}: not a readable {kind} file"):
+        open_network(weights=file)
+
+
+@needs_onnx
+def test_a_file_of_others_and_of_another_version(box_run, tmp_path):
+    import onnx
+
+    graph = onnx.load(open_network(run=box_run, engine="onnx").path)
+    for facts, message in (
+        ({}, "does not say what crops it wants"),
+        ({KEY: "hello"}, "does not say what crops it wants"),
+        ({KEY: json.dumps({"version": VERSION + 1, "spec": {}})}, "format version 2, this convpo"),
+        ({KEY: json.dumps({"version": VERSION, "spec": {}})}, "description of the network is inc"),
+    ):
+        onnx.helper.set_model_props(graph, facts)
+        onnx.save(graph, tmp_path / "other.onnx")
+        with pytest.raises(ModelError, match=message):
+            open_network(weights=tmp_path / "other.onnx")
+
+
+@needs_onnx
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_for_the_engine(box_run):
+    file = open_network(run=box_run, engine="onnx").path
+    with pytest.raises(ConfigError, match="accelerator=gpu: ONNX Runtime sees none"):
+        open_network(weights=file, accelerator="gpu")
+    with pytest.raises(ConfigError, match="accelerator=tpu: type auto, cpu or gpu"):
+        open_network(weights=file, accelerator="tpu")
+
+
+def test_threads_are_those_of_torch(box_run):
+    before = torch.get_num_threads()
+    try:
+        open_network(run=box_run, threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

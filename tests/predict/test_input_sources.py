@@ -1,0 +1,274 @@
+"""What source= names: files, folders, globs, clips, cameras, addresses, standard input."""
+
+import io
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from fake_network import dot
+from PIL import Image
+
+from convpose.errors import ConfigError, DataError
+from convpose.predict import sources
+from convpose.predict.overlay import VideoFile
+from convpose.predict.sources import Failure, Frame, base_name, frames, open_sources, read_clip
+
+
+def png(colour=(9, 8, 7)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_clip(path: Path, times=(0.0, 0.1, 0.4), size=(64, 48)) -> Path:
+    """A clip whose dot moves 10 px to the right from frame to frame."""
+    video = VideoFile(path, *size)
+    for i, time_s in enumerate(times):
+        video.write(dot(*size, (10 + 10 * i, 20)), time_s)
+    video.close()
+    return path
+
+
+def names(found) -> list[str]:
+    return [Path(source.name).name for source in found]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "a.JPG.png", ".hidden.png", "deep/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png())
+    (tmp_path / "notes.txt").write_text("no picture")
+    write_clip(tmp_path / "clip.MP4")
+    return tmp_path
+
+
+def test_a_folder_gives_its_pictures_and_clips_in_order(folder):
+    found = open_sources(folder)
+    assert names(found) == ["a.JPG.png", "b.png", "clip.MP4"]
+    assert [source.clip for source in found] == [False, False, True]
+    assert [source.length for source in found] == [1, 1, 3]
+
+
+def test_a_glob(folder):
+    assert names(open_sources(f"{folder}/*.png")) == ["a.JPG.png", "b.png"]
+    assert names(open_sources(f"{folder}/**/*.png")) == ["a.JPG.png", "b.png", "c.png"]
+
+
+def test_one_file(folder):
+    (source,) = open_sources(str(folder / "b.png"))
+    (frame,) = frames([source])
+    assert (frame.index, frame.time_s, frame.picture.size_px) == (0, None, (6, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("none.jpg", r"source=none\.jpg: no such file; type a file, a folder, a pattern"),
+        ("*.jpg", r"source=\*\.jpg: no such file"),
+        (".", r"source=\.: the folder holds no picture and no clip; type source='\./\*\*/\*\.jpg'"),
+    ],
+)
+def test_nothing_there_is_said_before_anything_starts(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        open_sources(text)
+
+
+def test_one_broken_file_among_many_is_a_failure_in_its_place(folder):
+    (folder / "az.jpg").write_bytes(b"no picture")
+    found = list(frames(open_sources(f"{folder}/*.[pj]*g")))
+    assert [type(item) for item in found] == [Frame, Failure, Frame]
+    assert found[1].name == str(folder / "az.jpg")
+    assert found[1].message.startswith(f"{folder / 'az.jpg'}: not an image")
+
+
+def test_frames_are_read_when_they_are_asked_for(folder):
+    found = frames(open_sources(f"{folder}/*.png"))
+    next(found)
+    (folder / "b.png").unlink()
+    assert "no such file" in next(found).message
+
+
+def test_a_clip_keeps_its_times(tmp_path):
+    found = list(frames(open_sources(write_clip(tmp_path / "clip.mp4"))))
+    assert [frame.index for frame in found] == [0, 1, 2]
+    assert [frame.time_s for frame in found] == pytest.approx([0.0, 0.1, 0.4], abs=1e-3)
+    for i, frame in enumerate(found):
+        _, x = np.nonzero(frame.picture.image[..., 0] > 128)
+        assert abs(x.mean() - (10 + 10 * i)) < 1
+
+
+def test_a_clip_that_was_filmed_upright_comes_upright(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4")
+    content = path.read_bytes()
+    straight = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
+    quarter = bytes(4) + b"\0\1\0\0" + bytes(4) + b"\xff\xff\0\0" + bytes(16) + b"\x40\0\0\0"
+    start = content.index(straight, content.index(b"tkhd"))
+    path.write_bytes(content[:start] + quarter + content[start + len(straight) :])
+    first = next(frames(open_sources(path))).picture
+    assert first.size_px == (48, 64)
+    y, x = np.nonzero(first.image[..., 0] > 128)
+    assert abs(x.mean() - (47 - 20)) < 1, "the camera was turned; the picture turns clockwise"
+    assert abs(y.mean() - 10) < 1
+
+
+def test_a_clip_that_breaks_off_gives_what_there_is(tmp_path):
+    path = tmp_path / "long.mp4"
+    rng = np.random.default_rng(0)
+    video = VideoFile(path, 64, 48)
+    for i in range(30):
+        video.write(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), i / 30)
+    video.close()
+    content = bytearray(path.read_bytes())
+    data = content.index(b"mdat") + len(content) // 3
+    content[data : data + len(content) // 3] = bytes(len(content) // 3)
+    path.write_bytes(content)
+    *good, last = frames(open_sources(path))
+    assert 0 < len(good) < 30
+    assert all(isinstance(frame, Frame) for frame in good)
+    assert last.message.startswith(f"{path}: broken after {len(good)} frames (")
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 99])
+def test_what_is_no_clip(content, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    (source,) = open_sources(path)
+    assert source.length is None
+    (failure,) = frames([source])
+    assert failure.message.startswith(f"{path}: not a video that can be read (")
+    assert failure.message.endswith("get it again or save it as .mp4")
+
+
+def test_a_sound_is_no_clip(tmp_path):
+    import wave
+
+    path = tmp_path / "song.ts"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(16000))
+    with pytest.raises(DataError, match=r"song\.ts: holds no video; expected a clip"):
+        next(read_clip(path, "song.ts"))
+
+
+class FakeStdin:
+    def __init__(self, content: bytes) -> None:
+        self.buffer = io.BytesIO(content)
+
+
+def from_stdin(content: bytes, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", FakeStdin(content))
+    return list(frames(open_sources("-")))
+
+
+def test_a_picture_from_standard_input(monkeypatch):
+    (frame,) = from_stdin(png((1, 2, 3)), monkeypatch)
+    assert (frame.name, frame.time_s) == ("stdin", None)
+    assert tuple(frame.picture.image[0, 0]) == (1, 2, 3)
+
+
+def test_a_clip_from_standard_input(tmp_path, monkeypatch):
+    content = write_clip(tmp_path / "clip.mp4").read_bytes()
+    assert [frame.index for frame in from_stdin(content, monkeypatch)] == [0, 1, 2]
+
+
+def test_something_else_from_standard_input(monkeypatch):
+    (failure,) = from_stdin(b"hello", monkeypatch)
+    assert failure.message.startswith("stdin: not an image that can be read")
+    monkeypatch.setattr(sources, "LARGEST_BYTES", 1 << 20)
+    (failure,) = from_stdin(bytes((1 << 20) + 1), monkeypatch)
+    assert failure.message == "stdin: more than 1 MiB; save it as a file first"
+
+
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self):
+        content = {"/a%20b.png": png((4, 5, 6)), "/page": b"<html>"}.get(self.path)
+        self.send_response(404 if content is None and self.path != "/short.png" else 200)
+        content = content or b"\x89PNG"
+        self.send_header("Content-Length", str(len(content) + 99 * (self.path == "/short.png")))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def address(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_picture_from_an_address(address):
+    (frame,) = frames(open_sources(f"{address}/a%20b.png"))
+    assert tuple(frame.picture.image[0, 0]) == (4, 5, 6)
+    assert base_name(frame.name) == "a b.png"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("page", "page: not an image that can be read"),
+        ("none.png", "none.png: could not be fetched (404"),
+        ("short.png", "short.png: broke off ("),
+    ],
+)
+def test_an_address_without_a_picture(page, message, address):
+    (failure,) = frames(open_sources(f"{address}/{page}"))
+    assert failure.message.startswith(f"{address}/{message}")
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (failure,) = frames(open_sources("http://127.0.0.1:9/a.png"))
+    assert failure.message.startswith("http://127.0.0.1:9/a.png: could not be fetched (")
+
+
+class FakeCamera:
+    """cv2.VideoCapture of a camera that sends two pictures and is unplugged."""
+
+    opened: ClassVar[list["FakeCamera"]] = []
+
+    def __init__(self, index):
+        self.index, self.sent, self.released = index, 0, False
+        FakeCamera.opened.append(self)
+
+    def isOpened(self):  # noqa: N802, OpenCV's name
+        return self.index < 2
+
+    def read(self):
+        self.sent += 1
+        return self.sent <= 2, np.full((4, 6, 3), (255, 10, 0), np.uint8)  # BGR
+
+    def release(self):
+        self.released = True
+
+
+def test_a_webcam(monkeypatch):
+    monkeypatch.setattr("cv2.VideoCapture", FakeCamera)
+    (source,) = open_sources("1")
+    assert (source.live, source.clip, source.length) == (True, True, None)
+    first, second, failure = frames([source])
+    assert (first.name, first.index, second.index) == ("webcam 1", 0, 1)
+    assert tuple(first.picture.image[0, 0]) == (0, 10, 255)
+    assert 0 <= first.time_s <= second.time_s
+    assert failure.message == "webcam 1: sends no pictures any more; plug it in again"
+    assert FakeCamera.opened[-1].released
+
+
+def test_a_webcam_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("cv2.VideoCapture", FakeCamera)
+    with pytest.raises(ConfigError, match="source=2: no camera with that number; type source=1"):
+        next(frames(open_sources(2)))
+    assert FakeCamera.opened[-1].released

@@ -1,0 +1,193 @@
+"""Frames in, files out: in batches, with failures aside, and with a good end when interrupted."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from fake_network import RedDot, dot
+from some_people import person
+
+from convpose.errors import DataError
+from convpose.predict.clips import Clips, OneEuro
+from convpose.predict.images import Picture
+from convpose.predict.overlay import Overlays
+from convpose.predict.pipeline import HELD_PX, Outputs, batches, run
+from convpose.predict.predictor import PosePredictor
+from convpose.predict.sources import Failure, Frame, Source
+from convpose.predict.writers import open_keypoints
+from convpose.skeleton import LSP14
+
+
+def still(name, image=None):
+    return Source(name, lambda: iter([Frame(name, Picture.of(dot() if image is None else image))]))
+
+
+def broken(name):
+    def read():
+        raise DataError(f"{name}: a broken image")
+        yield
+
+    return Source(name, read)
+
+
+def clip(name, count=6, live=False, end=None):
+    def read():
+        for i in range(count):
+            picture = Picture.of(dot(at_px=(60 + 4 * i, 40)))
+            yield Frame(name, picture, i, i / 30)
+        if end is not None:
+            raise end
+
+    return Source(name, read, count, clip=True, live=live)
+
+
+def outputs(folder, window=None, draw=True):
+    overlays = Overlays(folder) if draw else None
+    return Outputs(LSP14, open_keypoints("json", folder, LSP14), overlays, window)
+
+
+def content(folder):
+    return json.loads((folder / "keypoints.json").read_text())["frames"]
+
+
+def test_one_broken_file_among_many(tmp_path):
+    sources = [still("a.png"), broken("b.png"), still("c.png"), still("d.png")]
+    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), Clips())
+    assert (summary.inputs, summary.frames, summary.people) == (4, 3, 3)
+    assert summary.failures == [Failure("b.png", "b.png: a broken image")]
+    assert [frame["image"] for frame in content(tmp_path)] == ["a.png", "c.png", "d.png"]
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"a_pose.png", "c_pose.png", "d_pose.png"}
+
+
+def test_nothing_but_broken_files_leaves_nothing(tmp_path):
+    summary = run([broken("a"), broken("b")], PosePredictor(RedDot()), outputs(tmp_path), Clips())
+    assert (summary.frames, len(summary.failures)) == (0, 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clip_that_breaks_off_keeps_its_beginning(tmp_path):
+    sources = [clip("a.mp4", 3, end=DataError("a.mp4: broken after 3 frames")), still("b.png")]
+    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), Clips())
+    assert [f.message for f in summary.failures] == ["a.mp4: broken after 3 frames"]
+    assert [frame["frame"] for frame in content(tmp_path)] == [0, 1, 2, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("keypoints.json", "a_pose.mp4", "b_pose.png"),
+    }
+
+
+def test_without_drawings(tmp_path):
+    run([still("a.png")], PosePredictor(RedDot()), outputs(tmp_path, draw=False), Clips())
+    assert [path.name for path in tmp_path.iterdir()] == ["keypoints.json"]
+
+
+def test_max_frames(tmp_path):
+    sources = [clip("a.mp4"), clip("b.mp4")]
+    done = run(sources, PosePredictor(RedDot()), outputs(tmp_path), Clips(), max_frames=8)
+    assert done.frames == 8
+    assert [frame["frame"] for frame in content(tmp_path)] == [*range(6), 0, 1]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_ctrl_c_keeps_what_is_done(live, tmp_path):
+    source = clip("webcam 0", 5, live, KeyboardInterrupt())
+    predict = partial(run, [source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path))
+    if live:
+        assert predict(Clips()).frames == 5, "it is how a webcam is ended"
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            predict(Clips())
+    assert [frame["frame"] for frame in content(tmp_path)] == list(range(5 if live else 4))
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_defect_leaves_nothing_half_written(tmp_path):
+    source = clip("a.mp4", 5, end=RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        run([source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path), Clips())
+    assert not list(tmp_path.iterdir())
+
+
+def test_closing_the_window_ends_it(tmp_path):
+    class FakeWindow:
+        seen = 0
+
+        def show(self, image, still):
+            assert image.shape == (120, 160, 3)
+            self.seen += 1
+            return self.seen < 3
+
+        def close(self):
+            self.closed = True
+
+    window = FakeWindow()
+    sources = [clip("webcam 0", 99, live=True)]
+    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path, window), Clips())
+    assert (summary.frames, window.closed) == (3, True)
+    assert len(content(tmp_path)) == 3
+
+
+def test_the_one_person_of_a_clip_has_a_number_and_is_smoothed(tmp_path):
+    raw, smooth = tmp_path / "raw", tmp_path / "smooth"
+    for folder, clips in ((raw, Clips()), (smooth, Clips(None, partial(OneEuro, beta=0.0)))):
+        run([clip("a.mp4"), clip("b.mp4")], PosePredictor(RedDot()), outputs(folder), clips)
+    first = [frame["people"][0] for frame in content(smooth)]
+    assert {found["id"] for found in first} == {1}
+    x = np.array([found["keypoints_px"][0][0] for found in first])
+    x_raw = np.array([frame["people"][0]["keypoints_px"][0][0] for frame in content(raw)])
+    assert (x[1:6] < x_raw[1:6] - 1).all(), "a filter lags"
+    assert x[6] == x_raw[6], "another clip starts anew"
+
+
+def test_a_still_is_neither_numbered_nor_smoothed():
+    clips = Clips(None, OneEuro)
+    frame = next(still("a.png").read())
+    (found,) = clips(frame, [person(box_px=None)])
+    assert found.track is None
+
+
+def test_each_clip_gets_a_tracker_of_its_own_and_numbers_of_a_file_stay():
+    made = []
+
+    def new_tracker():
+        made.append(0)
+        return lambda people, time_s: people
+
+    clips = Clips(new_tracker)
+    for name in ("a.mp4", "b.mp4"):
+        for frame in clip(name).read():
+            clips(frame, [person()])
+    assert len(made) == 2
+    frame = next(clip("c.mp4").read())
+    assert [p.track for p in clips(frame, [person(track=7)])] == [7]
+    assert len(made) == 2
+
+
+def test_batches_are_bounded_by_pixels_as_well():
+    small = [next(still(str(i)).read()) for i in range(5)]
+    assert [len(batch) for batch in batches(iter(small), 2)] == [2, 2, 1]
+    huge = Frame("h", Picture.of(np.zeros((10_000, HELD_PX // 10_000, 3), np.uint8)))
+    mixed = [small[0], huge, Failure("x", "x"), small[1], small[2]]
+    assert [len(batch) for batch in batches(iter(mixed), 3)] == [2, 3]
+
+
+def test_frames_are_not_read_ahead_of_the_batch(tmp_path):
+    read = []
+
+    def slow(name):
+        def frames():
+            read.append(name)
+            yield Frame(name, Picture.of(dot()))
+
+        return Source(name, frames)
+
+    found = batches(frames_of([slow(str(i)) for i in range(6)]), 2)
+    next(found)
+    assert read == ["0", "1"]
+
+
+def frames_of(sources):
+    from convpose.predict.sources import frames
+
+    return frames(sources)

@@ -1,0 +1,272 @@
+"""python -m convpose.predict, as a user has it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
+from tiny import Ended
+from torch import nn
+
+from convpose.data.synthetic import SyntheticSource
+from convpose.predict.__main__ import main, quoted
+from convpose.predict.overlay import VideoFile
+from convpose.runtime import packaged
+
+
+@pytest.fixture
+def predict(unbroken, tmp_path, monkeypatch, capsys):
+    """Runs the application in this process, in an empty folder with some pictures in photos/."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    source = SyntheticSource(4, 64, seed=5)
+    for i in range(4):
+        Image.fromarray(source.read_image(i)[0]).save(f"photos/{i}.png")
+
+    def call(*arguments, using=f"run={unbroken}"):
+        given = [*map(quoted, arguments), "accelerator=cpu"]
+        monkeypatch.setattr(sys, "argv", ["predict", *given, *([using] if using else [])])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return Ended(code, *capsys.readouterr())
+
+    return call
+
+
+def files(folder="runs/predict"):
+    return sorted(path.name for path in Path(folder).glob("*"))
+
+
+def test_a_folder(predict):
+    ended = predict("source=photos")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "4 people in 4 frames; written to runs/predict\n"
+    assert files() == [*(f"{i}_pose.png" for i in range(4)), "keypoints.json"]
+    frames = json.loads(Path("runs/predict/keypoints.json").read_text())["frames"]
+    assert [frame["image"] for frame in frames] == [f"photos/{i}.png" for i in range(4)]
+    assert all(len(frame["people"]) == 1 for frame in frames)
+    before, after = (np.asarray(Image.open(p)) for p in ("photos/0.png", "runs/predict/0_pose.png"))
+    assert before.shape == after.shape
+    assert (before != after).any()
+
+
+def test_one_bad_file_is_reported_and_the_rest_is_done(predict):
+    Path("photos/2 b.jpg").write_bytes(b"no picture")
+    ended = predict("source=photos", "draw=false", "format=csv")
+    assert ended.code == 1
+    assert ended.err == (
+        "1 of 5 failed:\n  photos/2 b.jpg: not an image that can be read; save it as JPEG, PNG, "
+        "WebP or 8-bit TIFF\n"
+    )
+    assert "4 people in 4 frames" in ended.out
+    with Path("runs/predict/keypoints.csv").open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [
+            f"photos/{i}.png" for i in range(4)
+        ]
+
+
+def test_nothing_readable_leaves_nothing(predict):
+    Path("a.jpg").write_bytes(b"no picture")
+    ended = predict("source=a.jpg")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("1 of 1 failed:\n  a.jpg: not an image")
+    assert not Path("runs/predict").exists()
+
+
+def test_a_list_a_name_with_everything_and_an_own_folder(predict):
+    name = "photo (1), it's = new & {ok}.png"
+    Path("photos/0.png").rename(name)
+    ended = predict(f"source={name}", "output=own place", "format=coco")
+    assert ended.code == 0, ended.err
+    assert files("own place") == ["keypoints_coco.json", f"{Path(name).stem}_pose.png"]
+    ended = predict("source=[photos/1.png,photos/2.png]")
+    assert "2 people in 2 frames" in ended.out
+
+
+def test_boxes_of_a_file(predict):
+    Path("boxes.csv").write_text(
+        "image,x0,y0,x1,y1\n1.png,5,5,50,60\n1.png,20,10,60,60\n3.png,0,0,63,63\n"
+    )
+    ended = predict("source=photos", "boxes=boxes.csv")
+    assert ended.code == 0, ended.err
+    assert "3 people in 4 frames" in ended.out
+    frames = json.loads(Path("runs/predict/keypoints.json").read_text())["frames"]
+    assert [len(frame["people"]) for frame in frames] == [0, 2, 0, 1]
+    assert frames[1]["people"][0]["box_px"] == [5, 5, 50, 60]
+
+
+def test_a_clip_of_several_people(predict):
+    pytest.importorskip("trackers")
+    rng = np.random.default_rng(0)
+    video = VideoFile(Path("clip.mp4"), 96, 64)
+    rows = ["image,frame,x0,y0,x1,y1"]
+    for i in range(8):
+        video.write(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8), i / 30)
+        rows += [f"clip.mp4,{i},{2 + i},4,{40 + i},60", f"clip.mp4,{i},{50 - i},4,{90 - i},60"]
+    video.close()
+    Path("boxes.csv").write_text("\n".join(rows) + "\n")
+    ended = predict("source=clip.mp4", "boxes=boxes.csv", "format=csv", "batch_size=3")
+    assert ended.code == 0, ended.err
+    assert files() == ["clip_pose.mp4", "keypoints.csv"]
+    with av.open("runs/predict/clip_pose.mp4") as file:
+        assert sum(1 for _ in file.decode(video=0)) == 8
+    with Path("runs/predict/keypoints.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["", "", *["1", "2"] * 7]
+
+
+def test_people_none(predict, monkeypatch):
+    class Nobody(nn.Module):
+        def forward(self, images):
+            return [
+                {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}
+            ]
+
+    monkeypatch.setattr("torchvision.models.get_model", lambda *a, **k: Nobody())
+    ended = predict("source=photos", "detector=torchvision")
+    assert (ended.code, ended.out) == (0, "0 people in 4 frames; written to runs/predict\n")
+    frames = json.loads(Path("runs/predict/keypoints.json").read_text())["frames"]
+    assert [frame["people"] for frame in frames] == [[]] * 4
+
+
+def test_a_note_is_printed(predict):
+    image = Image.new("RGB", (40, 40))
+    image.save("dance.gif", save_all=True, append_images=[Image.new("RGB", (40, 40), "red")])
+    ended = predict("source=dance.gif")
+    assert ended.out.startswith("note: dance.gif: only the first of its 2 frames is used\n")
+    assert ended.code == 0
+
+
+def test_packaged_weights(predict, unbroken, monkeypatch):
+    packaged.pack(unbroken, "own.safetensors")
+    assert predict("source=photos/0.png", using="weights=own.safetensors").code == 0
+    monkeypatch.setattr(packaged, "DEFAULT", Path("own.safetensors").resolve())
+    assert predict("source=photos/0.png", using=None).code == 0
+
+
+REFUSED = {
+    (): "what to look at? type source=FILE",
+    ("source=",): "what to look at? type source=FILE",
+    ("source=none.jpg",): "source=none.jpg: no such file; type a file, a folder",
+    ("source=photos", "weights=a.safetensors"): "weights=a.safetensors: two networks; type one",
+    ("source=photos", "run=nowhere"): "run=nowhere: the folder does not exist; type run=FOLDER",
+    ("source=photos", "boxes=b.csv"): "boxes=b.csv: no such file; expected a CSV",
+    ("source=photos", "boxes=b.csv", "detector=yolox"): "type detector=none",
+    ("source=photos", "detector=yolox"): "detector=yolox needs a file; type detector.weights=",
+    ("source=photos", "detector=yolo"): "detector=yolo: no such option; did you mean yolox?",
+    ("source=photos", "format=xml"): "format=xml: expected json, coco, csv or parquet",
+    ("source=photos", "batch_size=0"): "batch_size=0: expected a whole number above 0",
+    (
+        "source=photos",
+        "max_frames=many",
+    ): "max_frames=many: expected a whole number above 0, or null",
+    ("source=photos", "draw=maybe"): "draw=maybe: expected true, false or null",
+    ("source=photos", "box_scale=-1"): "box_scale=-1: expected a number above 0, or null",
+    ("source=photos", "tracker.sur=1"): "unknown key tracker.sur; did you mean sure?",
+    ("source=photos", "smoothing.beta=fast"): "smoothing.beta=fast: expected a number",
+    ("source=photos", "smoothing.beta=-1"): "smoothing.beta=-1",
+    (
+        "source=photos",
+        "output=ok.csv",
+    ): "output=ok.csv: cannot be written (Not a directory); type out",
+    ("source=photos", "show=true"): "show=true: no window can be opened here",
+    ("source=clip.mp4", "boxes=ok.csv"): "trackers is not installed; type pip install",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_refused_in_one_message_and_nothing_written(arguments, predict, monkeypatch):
+    monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
+    monkeypatch.setattr("matplotlib.pyplot.get_backend", lambda: "agg")
+    Path("ok.csv").write_text("image,x0,y0,x1,y1\nclip.mp4,1,1,9,9\n")
+    Path("clip.mp4").write_bytes(b"")
+    before = sorted(Path.cwd().rglob("*"))
+    options = {} if not any(a.startswith("run=") for a in arguments) else {"using": None}
+    ended = predict(*arguments, **options)
+    assert ended.code == 2, ended
+    assert ended.err.startswith("error: ")
+    assert REFUSED[arguments] in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_no_network_says_what_to_type(predict, monkeypatch, tmp_path):
+    monkeypatch.setattr(packaged, "DEFAULT", tmp_path / "default.safetensors")
+    ended = predict("source=photos", using=None)
+    assert ended.code == 2
+    assert "no weights are packaged with this version of convpose; type run=RUN" in ended.err
+    ended = predict("source=photos", "checkpoint=last", using=None)
+    assert ended.err == "error: checkpoint=last: of which run? type run=FOLDER\n"
+
+
+NAMES = [
+    *("photo.jpg", "photo (1).jpg", "it's mine.png", 'say "hi".png', "a,b=c.jpg", "C:\\new\\a.jpg"),
+    *(
+        "[2024] me.jpg",
+        "trailing\\",
+        "{a}.png",
+        "#1 & 2.png",
+        "~/photos/*.jpg",
+        "https://a.b/c.jpg?d=1&e=(2)",
+    ),
+    *(
+        "Müller 体操.jpg",
+        "0",
+        "-",
+        "true.png",
+        "key: value.png",
+        " spaced .png",
+        "back\\'slash.png",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_reaches_the_application_as_it_is(name):
+    override = OverridesParser.create().parse_override(quoted(f"source={name}"))
+    assert override.value() == name
+    assert isinstance(override.value(), str)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("source=null", "source='photo.jpg'", 'source="photo.jpg"', "source=[a.jpg,b.jpg]"),
+        *("run=", "--help", "detector=yolox", "batch_size=3", "source=${paths.data}"),
+    ],
+)
+def test_what_is_no_plain_path_is_left_to_hydra(argument):
+    assert quoted(argument) == argument
+
+
+def test_help_without_importing_torch(tmp_path):
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['predict', '--help']\n"
+        "try: runpy.run_module('convpose.predict', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('imported:', sorted({'torch', 'cv2', 'av', 'numpy'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("imported: []\n")
+    assert "detector: none, torchvision, yolox" in result.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,156 @@
+"""Packaged weights: small, checked, enough to rebuild the network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from fake_network import dot
+from safetensors.torch import load_file, save_file
+
+from convpose.errors import ConfigError, ModelError
+from convpose.predict.predictor import PosePredictor
+from convpose.runtime import packaged
+from convpose.runtime.packaged import load_packaged, pack
+
+
+@pytest.fixture(scope="module")
+def weights(box_run, tmp_path_factory):
+    folder = box_run / "evaluate_test"
+    folder.mkdir(exist_ok=True)
+    measures = {"pck@0.2": 0.5, "protocol": "synthetic", "baseline": {"pck@0.2": 0.1}}
+    (folder / "metrics.json").write_text(json.dumps(measures))
+    return pack(box_run, tmp_path_factory.mktemp("packaged") / "tiny.safetensors")
+
+
+@pytest.fixture
+def copy(weights, tmp_path):
+    for suffix in (".safetensors", ".json"):
+        path = weights.with_suffix(suffix)
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path / weights.name
+
+
+def rewrite(path, metadata):
+    """Replace the file's metadata, with a card that matches."""
+    import hashlib
+
+    save_file(load_file(path), path, metadata)
+    card = path.with_suffix(".json")
+    facts = json.loads(card.read_text())
+    facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    card.write_text(json.dumps(facts))
+
+
+def facts_of(path):
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["convpose"])
+
+
+def test_it_predicts_what_the_run_predicts(weights, box_run):
+    image = dot(48, 48, (20, 25))
+    run = PosePredictor.from_run(box_run)
+    other = PosePredictor.from_weights(weights)
+    assert other.spec == run.spec
+    difference = np.abs(run(image)[0].keypoints_px - other(image)[0].keypoints_px).max()
+    assert 0 < difference < 0.05, "half precision of the parameters"
+
+
+def test_parameters_are_halved_and_statistics_are_not(weights):
+    state = load_file(weights)
+    kinds = {name: tensor.dtype for name, tensor in state.items()}
+    assert {v for k, v in kinds.items() if k.endswith("weight")} == {torch.float16}
+    assert {v for k, v in kinds.items() if "running" in k} == {torch.float32}
+    parameters = sum(t.numel() for t in state.values() if t.dtype == torch.float16)
+    assert weights.stat().st_size < 2 * parameters + 60_000
+
+
+def test_a_parameter_beyond_half_precision_stays_whole():
+    large = torch.tensor([1.0, 1e6])
+    assert torch.equal(packaged._half(large), large)
+    assert packaged._half(large[:1]).dtype == torch.float16
+
+
+def test_the_card_says_what_it_is(weights):
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert card["file"] == "tiny.safetensors"
+    assert card["bytes"] == weights.stat().st_size
+    assert card["spec"]["keypoints"][0] == "right_ankle"
+    assert card["metrics"]["best_epoch"]["val/pck@0.2"] >= 0
+    assert card["metrics"]["evaluate_test"] == {"pck@0.2": 0.5, "protocol": "synthetic"}
+    assert card["config"]["model"]["weights"] is None
+    assert str(weights.parent.parent) not in json.dumps(card), "no path of this machine"
+    assert not list(weights.parent.glob("*.part"))
+
+
+def test_a_changed_byte_is_noticed(copy):
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(ModelError, match=r"tiny\.safetensors: SHA-256 .* its card says .* damaged"):
+        load_packaged(copy)
+
+
+def test_what_is_missing_is_named(copy):
+    with pytest.raises(ModelError, match=r"none\.safetensors: no such file; packaged weights are"):
+        load_packaged(copy.with_name("none.safetensors"))
+    copy.with_suffix(".json").write_text("{}")
+    with pytest.raises(ModelError, match=r"tiny\.json: not the card of packaged weights"):
+        load_packaged(copy)
+    copy.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match=r"tiny\.json: no such file"):
+        load_packaged(copy)
+
+
+def test_a_folder_is_proposed_as_a_run(tmp_path):
+    with pytest.raises(ModelError, match=f"weights={tmp_path}: a folder; type run={tmp_path} for"):
+        load_packaged(tmp_path)
+
+
+def test_other_tensors_are_no_packaged_weights(copy):
+    rewrite(copy, {"what": "else"})
+    with pytest.raises(ModelError, match=r"not packaged weights of convpose; .* run=RUN_FOLDER"):
+        load_packaged(copy)
+
+
+def test_a_later_format_is_said(copy):
+    rewrite(copy, {"convpose": json.dumps(facts_of(copy) | {"version": 2})})
+    with pytest.raises(ModelError, match="format version 2, this convpose reads 1; update convpo"):
+        load_packaged(copy)
+
+
+def test_another_network_is_said(copy):
+    facts = facts_of(copy)
+    facts["config"]["model"]["width"] = 0.125
+    rewrite(copy, {"convpose": json.dumps(facts)})
+    with pytest.raises(ModelError, match=r"tiny\.safetensors: does not fit its own description"):
+        load_packaged(copy)
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "subprocess.run"])
+def test_a_file_builds_networks_and_nothing_else(target, copy):
+    facts = facts_of(copy)
+    facts["config"]["model"] = {"_target_": target}
+    rewrite(copy, {"convpose": json.dumps(facts)})
+    with pytest.raises(ConfigError, match=target.replace(".", r"\.")):
+        load_packaged(copy)
+
+
+def test_the_name_of_the_target(box_run, tmp_path):
+    with pytest.raises(ModelError, match=r"tiny\.bin: packaged weights are a \.safetensors file"):
+        pack(box_run, tmp_path / "tiny.bin")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_is_loaded_by_nothing_more_than_its_name(weights, monkeypatch):
+    monkeypatch.setattr(packaged, "DEFAULT", weights)
+    (person,) = PosePredictor()(dot(48, 48, (20, 25)))
+    assert person.keypoints_px.shape == (14, 2)
+
+
+def test_no_default_says_what_to_type(monkeypatch, tmp_path):
+    monkeypatch.setattr(packaged, "DEFAULT", tmp_path / "default.safetensors")
+    with pytest.raises(ModelError, match=r"no weights are packaged .* type run=RUN_FOLDER"):
+        PosePredictor()

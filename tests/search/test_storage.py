@@ -1,0 +1,118 @@
+"""Storages: opened, refused, and what happens to a trial without a worker."""
+
+import time
+
+import optuna
+import pytest
+from optuna.storages import fail_stale_trials
+from optuna.storages._heartbeat import get_heartbeat_thread, is_heartbeat_enabled
+from optuna.trial import TrialState
+
+from convpose.errors import ConfigError
+from convpose.search.storage import open_storage
+from convpose.search.trial_queue import repeats
+
+URLS = ["sqlite:///{}/study.db", "journal:///{}/study.journal"]
+
+
+@pytest.fixture(params=URLS, ids=["sqlite", "journal"])
+def storage(request, tmp_path):
+    return open_storage(request.param.format(tmp_path / "new"), heartbeat_s=1, retries=1)
+
+
+def test_a_trial_without_a_worker_is_tried_again_with_what_it_reported(storage):
+    study = optuna.create_study(storage=storage)
+    lost, held = (optuna.Trial(study, storage.create_new_trial(study._study_id)) for _ in range(2))
+    lost.suggest_float("x", 0, 1)
+    lost.report(0.5, 1)
+    lost.set_user_attr("run", "000_x")
+    assert is_heartbeat_enabled(storage)
+    storage.record_heartbeat(lost._trial_id)
+    with get_heartbeat_thread(held._trial_id, storage):
+        deadline = time.monotonic() + 60
+        while study.trials[0].state == TrialState.RUNNING and time.monotonic() < deadline:
+            fail_stale_trials(study)
+            time.sleep(0.2)
+    first, second, again = study.trials
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.RUNNING)
+    assert again.state == TrialState.WAITING
+    assert repeats(again)
+    assert not repeats(first)
+    assert again.params == first.params
+    assert again.intermediate_values == {1: 0.5}
+    assert again.user_attrs["run"] == "000_x"
+
+    callback = storage.get_heartbeat_stale_trial_callback()
+    callback(study, again)  # retries=1: it has been tried again once
+    assert len(study.trials) == 3
+
+
+def test_a_trial_that_ends_while_its_heart_beats(storage):
+    study = optuna.create_study(storage=storage)
+    trial = study._storage.create_new_trial(study._study_id)
+    storage.record_heartbeat(trial)
+    study.tell(0, 1.0)
+    storage.record_heartbeat(trial)
+    assert study.trials[0].value == 1.0
+
+
+def test_two_processes_see_the_same_journal(tmp_path):
+    url = f"journal:///{tmp_path}/study.journal"
+    optuna.create_study(storage=open_storage(url, 1, 1), study_name="s")
+    study = optuna.load_study(storage=open_storage(url, 1, 1), study_name="s")
+    study.enqueue_trial({"x": 1})
+    again = optuna.load_study(storage=open_storage(url, 1, 1), study_name="s")
+    assert again.trials[0].state == TrialState.WAITING
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "mysql://host/db",
+        "study.db",
+        "journal://",
+        "journal://study.log",
+        "s3://x/y",
+    ],
+)
+def test_unknown_storages_are_refused(url):
+    with pytest.raises(ConfigError) as error:
+        open_storage(url, 30, 2)
+    assert str(error.value) == (
+        f"storage={url}: unknown storage; type sqlite:///FILE, journal:///FILE or "
+        "postgresql://USER@HOST/DATABASE"
+    )
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_memory_is_shared_with_nobody(url):
+    with pytest.raises(ConfigError, match=r": no file; type sqlite:///FILE"):
+        open_storage(url, 30, 2)
+
+
+def test_what_cannot_be_opened_says_why(tmp_path):
+    (tmp_path / "file").write_text("neither of the two\n" * 99)
+    for url, reason in (
+        (f"sqlite:///{tmp_path}/file", "file is not a database"),
+        (f"sqlite:///{tmp_path}/file/study.db", "File exists"),
+        (f"journal:///{tmp_path}/file/study.log", "File exists"),
+        (f"journal:///{tmp_path}/file", "Expecting value"),
+    ):
+        with pytest.raises(ConfigError, match="cannot be opened") as error:
+            open_storage(url, 30, 2)
+        assert reason in str(error.value)
+
+
+def test_a_server_that_is_not_there_and_no_password_in_the_message():
+    with pytest.raises(ConfigError, match="cannot be opened") as error:
+        open_storage("postgresql://me:secret@127.0.0.1:1/studies", 30, 2)
+    assert "refused" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_the_driver_of_postgresql_is_an_extra(monkeypatch):
+    monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as error:
+        open_storage("postgresql://me@host/studies", 30, 2)
+    assert str(error.value) == "psycopg is not installed; type pip install 'convpose[search]'"

@@ -1,0 +1,148 @@
+"""Workers as processes that share a study and are killed: PostgreSQL, sqlite, a journal."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+from postgresql import server
+from tiny import TINY, history, start
+
+from convpose.search.storage import close_storage, open_storage
+
+SEARCH = (
+    *(o for o in TINY if not o.startswith("data.batch_size")),
+    *("search.parameters.data.batch_size.choices=[4,8]", "study=s", "heartbeat_s=1"),
+    *("logger=none", "callbacks.preview=null", "callbacks.early_stopping=null", "pruner=none"),
+)
+pytestmark = pytest.mark.slow
+
+
+def begin(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return start(folder, *SEARCH, *options, module="convpose.search")
+
+
+@contextmanager
+def looking(url: str) -> Iterator[BaseStorage]:
+    """A storage as another program has it open."""
+    storage = open_storage(url, 1, 0)
+    yield storage
+    close_storage(storage)
+
+
+def wait_for(what: Callable[[], bool], search: subprocess.Popen[str]) -> None:
+    """Wait until something has happened in a search that goes on."""
+    deadline = time.monotonic() + 300
+    while not what():
+        assert time.monotonic() < deadline
+        assert search.poll() is None, search.communicate()
+        time.sleep(0.2)
+
+
+def study(storage: BaseStorage, search: subprocess.Popen[str]) -> optuna.Study:
+    """The study, as soon as the search has begun it."""
+    wait_for(lambda: "s" in optuna.get_all_study_names(storage), search)
+    return optuna.load_study(study_name="s", storage=storage)
+
+
+def in_mid_trial(study: optuna.Study) -> list[FrozenTrial]:
+    """The running trials that have reported an epoch, and have some more to go."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in trials if 1 <= len(trial.intermediate_values) <= 3]
+
+
+def completed(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def check_that_nothing_is_lost_or_doubled(study: optuna.Study, runs: Path, epochs: int) -> None:
+    """Every completed trial is one whole run, and every run is one trial's."""
+    complete = [t for t in study.trials if t.state == TrialState.COMPLETE]
+    folders = Counter(t.user_attrs["run"] for t in complete)
+    assert set(folders.values()) == {1}
+    assert set(folders) == {path.name for path in runs.iterdir() if path.is_dir()}
+    for trial in complete:
+        rows = history(runs / trial.user_attrs["run"])
+        assert [row["epoch"] for row in rows] == list(range(epochs))
+        assert trial.value == max(row["val/pck@0.2"] for row in rows)
+        assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
+        facts = json.loads((runs / trial.user_attrs["run"] / "run.json").read_text())
+        assert (facts["trial"], facts["state"]) == (trial.number, "complete")
+
+
+def test_four_workers_share_postgresql_and_one_is_killed(tmp_path):
+    with server() as url, looking(url) as storage:
+        options = (f"storage={url}", "trials=8", "workers=4", "retries=1", "trainer.max_epochs=8")
+        search = begin(tmp_path, *options)
+        shared = study(storage, search)
+        wait_for(lambda: completed(shared) > 0 and bool(in_mid_trial(shared)), search)
+        lost = in_mid_trial(shared)[0]
+        os.kill(int(lost.user_attrs["worker"].rpartition(":")[2]), signal.SIGKILL)
+        out, err = search.communicate(timeout=600)
+        assert search.returncode == 0, (out, err)
+
+        assert Counter(t.state.name for t in shared.trials) == {"COMPLETE": 8, "FAIL": 1}
+        assert shared.trials[lost.number].state == TrialState.FAIL
+        (again,) = (t for t in shared.trials if t.system_attrs.get("retry_history"))
+        assert again.system_attrs["retry_history"] == [lost.number]
+        assert again.params == lost.params
+        assert again.user_attrs["run"] == lost.user_attrs["run"]
+        check_that_nothing_is_lost_or_doubled(shared, tmp_path / "runs/s", epochs=8)
+
+        logs = "".join(path.read_text() for path in (tmp_path / "runs/s").glob("worker-*.log"))
+        begun = Counter(re.findall(r"^run folder \S*/(\S+)$", logs, re.MULTILINE))
+        assert begun.pop(lost.user_attrs["run"]) == 2
+        assert set(begun.values()) == {1}
+        assert len({t.user_attrs["worker"] for t in shared.trials}) >= 4
+        assert re.search(r"worker \d was killed by SIGKILL, see \S+; started again", out)
+        assert "study s: 8 complete; interrupted or lost, and taken up again: 1" in out
+        assert "Traceback" not in out + err + logs
+
+
+@pytest.mark.parametrize("url", ["sqlite:///runs/s/study.db", "journal:///runs/s/study.journal"])
+def test_the_same_command_continues_after_a_kill(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = (f"storage={url}", "trials=3", "trainer.max_epochs=6")
+    with looking(url) as storage:
+        search = begin(tmp_path, *options)
+        begun = study(storage, search)
+        wait_for(lambda: completed(begun) > 0 and bool(in_mid_trial(begun)), search)
+        search.kill()
+        search.communicate()
+        (lost,) = in_mid_trial(begun)
+
+        again = begin(tmp_path, *options)
+        out, err = again.communicate(timeout=600)
+        assert (again.returncode, err) == (0, ""), out
+        assert "trial 0 " not in out, "a finished trial is skipped"
+        assert [t.state.name for t in begun.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+        assert begun.trials[3].params == lost.params
+        check_that_nothing_is_lost_or_doubled(begun, tmp_path / "runs/s", epochs=6)
+        assert "study s: 3 complete; interrupted or lost, and taken up again: 1" in out
+
+
+def test_sigterm_stops_all_workers_and_the_trials_wait(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = "journal:///runs/s/study.journal"
+    with looking(url) as storage:
+        search = begin(
+            tmp_path, f"storage={url}", "trials=2", "workers=2", "trainer.max_epochs=999"
+        )
+        begun = study(storage, search)
+        wait_for(lambda: [bool(t.intermediate_values) for t in begun.trials] == [True] * 2, search)
+        search.terminate()
+        out, err = search.communicate(timeout=300)
+        assert search.returncode == 128 + signal.SIGTERM, (out, err)
+        assert Counter(t.state.name for t in begun.trials) == {"FAIL": 2, "WAITING": 2}
+        for path in (tmp_path / "runs/s").glob("worker-*.log"):
+            assert "stopped by SIGTERM in epoch" in path.read_text()

@@ -1,0 +1,74 @@
+"""The plan of the house: rooms in order, and imports that only go down."""
+
+import ast
+from pathlib import Path
+
+import convpose
+
+ROOT = Path(convpose.__file__).parent
+# lowest first: a room imports from the rooms before it
+ROOMS = (
+    *("errors", "skeleton", "geometry", "progress", "files", "hardware", "config", "run"),
+    *("history", "metrics", "plot", "data", "models", "evaluate", "runtime", "train", "compare"),
+    *("search", "export", "predict", "app", "benchmark", "__init__", "__main__"),
+)
+COMMANDS = (
+    *("train", "evaluate", "compare", "search", "predict", "export", "app", "benchmark", "data"),
+)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Lines and rooms of all imports of convpose in a file, those inside functions as well."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "convpose":
+            found += [(node.lineno, alias.name) for alias in node.names if alias.name in ROOMS]
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("convpose."):
+            found.append((node.lineno, str(node.module).split(".")[1]))
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("convpose.")]
+            found += [(node.lineno, name.split(".")[1]) for name in names]
+    return found
+
+
+def test_every_room_has_its_place():
+    assert {room(path) for path in ROOT.rglob("*.py")} == set(ROOMS)
+
+
+def test_imports_go_down():
+    up = [
+        f"{path.relative_to(ROOT)}:{line} imports {other}"
+        for path in sorted(ROOT.rglob("*.py"))
+        for line, other in imported(path)
+        if other != room(path) and ROOMS.index(other) > ROOMS.index(room(path))
+    ]
+    assert not up
+
+
+def test_no_circle_between_files_of_a_room():
+    """Files of one room may use each other, in one direction."""
+    graph: dict[str, set[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(("convpose", *path.relative_to(ROOT).with_suffix("").parts))
+        name = name.removesuffix(".__init__")
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        needs: set[str] = set()
+        for node in (n for n in nodes if isinstance(n, ast.ImportFrom)):
+            inside = node.module == "convpose"
+            needs |= {f"convpose.{a.name}" for a in node.names} if inside else {str(node.module)}
+        graph[name] = needs - {name, "convpose"}
+    left = dict(graph)
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
+def test_a_command_is_a_room():
+    for command in COMMANDS:
+        assert (ROOT / command / "__main__.py").is_file()
+        assert (ROOT / command / "command.py").is_file()

@@ -1,0 +1,148 @@
+"""Several processes: what is refused before they start, and who gets which images."""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
+from tiny import TINY, tiny_config
+
+from convpose.errors import ConfigError
+from convpose.train import failures as endings
+from convpose.train.distributed import StopTogether, check_processes, gather
+
+DDP = ("trainer.strategy=ddp", "trainer.devices=2")
+
+
+def trainer(processes=2, started_by=LightningEnvironment):
+    strategy = SimpleNamespace(cluster_environment=started_by())
+    return SimpleNamespace(world_size=processes, strategy=strategy)
+
+
+@pytest.fixture
+def hydra(monkeypatch):
+    """As if Hydra had started this process."""
+
+    def started(mode=RunMode.RUN, name="train", overrides=()):
+        known = {"mode": mode, "job": {"config_name": name}, "overrides": {"hydra": overrides}}
+        monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+        monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(known))
+
+    return started
+
+
+def test_several_processes_of_one_training(hydra):
+    check_processes(trainer(), tiny_config(*DDP))  # as a library
+    hydra()
+    check_processes(trainer(), tiny_config(*DDP))
+    hydra(overrides=["hydra.run.dir=runs/wide"])
+    check_processes(trainer(started_by=TorchElasticEnvironment), tiny_config(*DDP))
+
+
+@pytest.mark.parametrize("how", [{"mode": RunMode.MULTIRUN}, {"name": "search"}], ids=str)
+def test_a_job_of_many_has_one_process(how, hydra):
+    hydra(**how)
+    with pytest.raises(
+        ConfigError,
+        match=r"^trainer\.devices=2 \(trainer\.strategy=ddp\): 2 processes in a job of a multirun "
+        r"or search, where each job has one; type trainer\.devices=1, or .* without -m$",
+    ):
+        check_processes(trainer(), tiny_config(*DDP))
+    check_processes(trainer(processes=1), tiny_config())
+
+
+def test_processes_that_others_start_share_a_folder(hydra):
+    hydra()
+    with pytest.raises(ConfigError, match=r"run folder of its own; type hydra\.run\.dir=FOLDER$"):
+        check_processes(trainer(started_by=TorchElasticEnvironment), tiny_config(*DDP))
+
+
+@pytest.mark.parametrize("key", ["data.batch_size=auto", "lr_find=true"])
+def test_each_would_choose_for_itself(key):
+    with pytest.raises(ConfigError, match=rf"{key}: each process would choose for itself; find it"):
+        check_processes(trainer(), tiny_config(*DDP, key))
+
+
+def test_a_multirun_refuses_before_it_starts_processes(command):
+    ended = command("-m", *TINY, *DDP, "study=wide", "seed=0,1")
+    assert ended.code == 1
+    assert ended.err.count("2 processes in a job of a multirun or search") >= 2
+    assert "Traceback" not in ended.err
+
+
+def test_a_batch_larger_than_a_share(command):
+    ended = command(*TINY, *DDP, "data.batch_size=15")
+    assert (ended.code, ended.err) == (
+        2,
+        "error: data.batch_size=15 is larger than the training part of each of 2 processes with "
+        "its 14 images; type data.batch_size=2\n",
+    )
+
+
+def test_more_processes_than_validation_images(command):
+    ended = command(*TINY, "trainer.strategy=ddp", "trainer.devices=7", "data.batch_size=2")
+    assert (ended.code, ended.err) == (
+        2,
+        "error: 7 processes for 6 validation images; type trainer.devices=6\n",
+    )
+
+
+def test_one_process_gathers_its_own():
+    assert gather({"a": 1}) == [{"a": 1}]
+
+
+def test_a_scheduler_ends_all_processes_at_once(monkeypatch):
+    told, handlers = [], {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    StopTogether().on_train_start(trainer(processes=1), None)
+    assert not handlers, "one process stops at the end of its batch"
+    several = trainer()
+    several.strategy.launcher = SimpleNamespace(kill=told.append)
+    StopTogether().on_train_start(several, None)
+    with pytest.raises(SIGTERMException):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert told == [signal.SIGTERM]
+    assert handlers[signal.SIGTERM] == signal.SIG_IGN, "a second one does not disturb the end"
+
+
+def test_processes_that_wait_for_gradients_that_no_step_has():
+    def unused(*_, **__):
+        raise RuntimeError("It looks like … parameters that were not used in producing the loss")
+
+    beside, datamodule = trainer(), SimpleNamespace(batch_size=8)
+    beside.fit = unused
+    with pytest.raises(
+        ConfigError, match=r"ddp: the head leaves out.*type trainer\.strategy=ddp_f"
+    ):
+        endings.fit(beside, None, datamodule, None)
+
+
+@pytest.mark.parametrize(
+    ("started_by", "first", "code"),
+    [
+        (LightningEnvironment, True, 143),
+        (LightningEnvironment, False, 0),
+        (TorchElasticEnvironment, False, 143),
+    ],
+)
+def test_exit_codes_of_several_processes(started_by, first, code, monkeypatch, tmp_path, capsys):
+    """Lightning kills the process that has started another one which failed."""
+    monkeypatch.setenv("LOCAL_RANK", "0" if first else "1")
+
+    def stopped(*_, **__):
+        raise SIGTERMException
+
+    beside = trainer(started_by=started_by)
+    beside.is_global_zero, beside.interrupted, beside.fit = first, True, stopped
+    beside.current_epoch, beside.default_root_dir = 3, tmp_path
+    with pytest.raises(SystemExit) as end:
+        endings.fit(beside, None, None, None)
+    assert end.value.code == code
+    said = (
+        f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {tmp_path}"
+    )
+    assert capsys.readouterr().err == (f"{said}\n" if first else "")

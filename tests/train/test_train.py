@@ -1,0 +1,180 @@
+"""Whole trainings in this process: options, alarms, the console."""
+
+import json
+import logging
+import warnings
+
+import pytest
+import torch
+from lightning import Trainer
+from omegaconf import open_dict
+from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
+
+from convpose.config.application import conf_folder
+from convpose.errors import ConfigError, ModelError
+from convpose.models.build import build_model
+from convpose.train import command as fit
+from convpose.train.callbacks.alarms import NanGuard
+from convpose.train.command import train
+
+HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
+
+
+def test_workers_change_nothing(unbroken, tmp_path):
+    tiny_run(tmp_path, *RANDOM, "data.num_workers=1")
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_another_seed_is_another_run(unbroken, tmp_path):
+    tiny_run(tmp_path, *RANDOM, "seed=1")
+    assert history(tmp_path) != history(unbroken)
+
+
+def test_last_follows_every_epoch_also_when_none_is_better(tmp_path):
+    tiny_run(tmp_path, "monitor=val/auc", "trainer.max_epochs=3", "optimizer.lr=1e-9")
+    assert saved(tmp_path)["epoch"] == 2
+    best = json.loads((tmp_path / "metrics.json").read_text())
+    assert saved(tmp_path, "best")["epoch"] == best["epoch"]
+
+
+def test_weights_of_a_run_start_another(unbroken, tmp_path):
+    weights = unbroken / "checkpoints" / "best.ckpt"
+    assert tiny_run(tmp_path, f"model.weights={weights}", "debug=fast", "logger=none") >= 0
+
+
+def test_validation_every_second_epoch(tmp_path):
+    tiny_run(tmp_path, "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4")
+    assert [("val/loss" in row, "train/loss" in row) for row in history(tmp_path)] == [
+        *((False, True), (True, True)) * 2
+    ]
+    assert saved(tmp_path)["epoch"] == 3
+
+
+def test_without_logger_and_callbacks(tmp_path):
+    overrides = ("~callbacks.preview", "callbacks.early_stopping=null", "logger=none")
+    tiny_run(tmp_path / "few", *overrides, "trainer.limit_train_batches=2")
+    names = {path.name for path in (tmp_path / "few").iterdir()}
+    assert not any("tfevents" in name for name in names)
+    assert {"checkpoints", "metrics.csv", "metrics.json", "layers.md"} <= names
+    assert saved(tmp_path / "few")["global_step"] == 4
+    cfg = tiny_config("~logger", "debug=fast")
+    with open_dict(cfg):
+        del cfg["callbacks"]
+    train(cfg, tmp_path / "none")
+    assert not (tmp_path / "none" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_eight_images_by_heart(head, tmp_path, monkeypatch):
+    seen = []
+    guard = NanGuard.on_train_batch_end
+
+    def look(self, trainer, module, outputs, batch, batch_idx):
+        seen.append(tuple(batch["image_id"]))
+        guard(self, trainer, module, outputs, batch, batch_idx)
+
+    monkeypatch.setattr(NanGuard, "on_train_batch_end", look)
+    pck = tiny_run(
+        tmp_path,
+        *("debug=overfit", f"head={head}", "trainer.max_epochs=100", "data.input_size_px=64"),
+        *("data.sources.synthetic.image_size_px=64", "logger=none", "~callbacks.checkpoint"),
+        *("trainer.check_val_every_n_epoch=100", "callbacks.preview=null"),
+    )
+    assert pck > 0.95
+    assert len(set(seen)) == 1
+    assert len(set(seen[0])) == 8
+    assert len(seen) == 100
+
+
+def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
+    search = (
+        *("data.batch_size=4", "trainer.max_epochs=15", "trainer.check_val_every_n_epoch=5"),
+        *("scheduler=constant", "logger=none", "callbacks.preview=null"),
+    )
+    tiny_run(tmp_path / "found", *search, "lr_find=true")
+    assert "lr_find: optimizer.lr=" in capsys.readouterr().out
+    assert (tmp_path / "found" / "lr_find.png").stat().st_size > 10_000
+    rate = history(tmp_path / "found")[0]["lr"]
+    assert 1e-4 < rate <= 0.1
+    tiny_run(tmp_path / "given", *search, f"optimizer.lr={rate}")
+    assert_same_run(tmp_path / "found", tmp_path / "given")
+    assert not list((tmp_path / "found").glob(".lr_find*"))
+
+
+def test_a_search_over_too_few_steps(tmp_path):
+    with pytest.raises(ConfigError, match=r"no valley; choose optimizer\.lr yourself"):
+        tiny_run(tmp_path, "lr_find=true", "trainer.max_epochs=1", "logger=none")
+    assert not list(tmp_path.iterdir())
+
+
+def broken_model(change):
+    def build(cfg):
+        model = build_model(cfg)
+        with torch.no_grad():
+            change(model.head.output)
+        return model
+
+    return build
+
+
+def test_a_poisoned_weight_stops_the_training(tmp_path, monkeypatch):
+    poison = broken_model(lambda layer: layer.weight[0, 0].fill_(float("nan")))
+    monkeypatch.setattr(fit, "build_model", poison)
+    with pytest.raises(ModelError, match="the loss is nan in epoch 0, batch 0"):
+        tiny_run(tmp_path)
+    (batch,) = json.loads((tmp_path / "nan_batch.json").read_text())
+    assert len(batch["image_ids"]) == 8
+
+
+def test_a_collapsed_network_is_noticed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(fit, "build_model", broken_model(lambda layer: layer.weight.zero_()))
+    with caplog.at_level(logging.WARNING):
+        tiny_run(tmp_path, "optimizer.lr=1e-12", "callbacks.collapse_alarm.patience=2")
+    assert caplog.text.count("the network gives one mean pose") == 1
+    assert [row["val/spread"] for row in history(tmp_path)] == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_a_living_network_is_left_alone(unbroken):
+    assert all(row["val/spread"] > 0.001 for row in history(unbroken))
+
+
+def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "fit", full)
+    with pytest.raises(ModelError, match=r"data\.batch_size=8 at data\.input_size_px=32; halve"):
+        tiny_run(tmp_path)
+
+
+def test_the_console_is_clean(tmp_path, monkeypatch, capsys):
+    """Also on a machine with many cores, and in a run that is continued."""
+    connector = "lightning.pytorch.trainer.connectors.data_connector"
+    monkeypatch.setattr(f"{connector}.suggested_max_num_workers", lambda devices: 16)
+    with warnings.catch_warnings(record=True) as shown:
+        train(tiny_config("debug=fast"), tmp_path)
+        train(tiny_config("debug=fast", "ckpt_path=last", "trainer.max_epochs=3"), tmp_path)
+    out, err = capsys.readouterr()
+    assert [str(w.message) for w in shown] == []
+    assert err == ""
+    lines = [line.split()[0] for line in out.splitlines()]
+    end = ["best", "python", "tensorboard"]
+    assert lines == ["run", "epoch", "epoch", *end, "run", "epoch", *end]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains(tmp_path, monkeypatch):
+    tiny_run(tmp_path, "compile=true", "debug=fast", "logger=none")
+    assert_same(
+        sorted(saved(tmp_path)["state_dict"]),
+        sorted(f"model.{name}" for name in build_model(tiny_config()).state_dict()),
+    )
+
+
+def test_a_network_that_cannot_be_compiled(tmp_path, monkeypatch):
+    def no_compiler(*_, **__):
+        raise torch._dynamo.exc.TorchDynamoException("InvalidCxxCompiler: no compiler\nmore")
+
+    monkeypatch.setattr(Trainer, "fit", no_compiler)
+    with pytest.raises(ConfigError, match=r"^compile=true: Invalid.*r; type compile=false$"):
+        tiny_run(tmp_path)
