@@ -11,20 +11,33 @@ from typing import BinaryIO
 from convpose.errors import ConfigError
 
 
+def partial(path: Path) -> Path:
+    """Make the folder of a file, and name the path at which the file grows until it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f"{path.name}.part")
+
+
+def finish(path: Path, complete: bool = True) -> None:
+    """Move the file that grew at `partial` to its place, or remove it if it is not complete."""
+    if complete:
+        partial(path).replace(path)
+    else:
+        partial(path).unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, open for writing beside `path`, that takes its place when all has gone well.
+    """Open a new file for writing that takes the place of `path` when all has gone well.
 
     Raises:
         OSError: the disk is full or not writable; what was there stays, the attempt is removed.
     """
-    partial = path.with_name(f"{path.name}.part")
     try:
-        with partial.open("wb") as file:
+        with partial(path).open("wb") as file:
             yield file
-        partial.replace(path)
+        finish(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        finish(path, complete=False)
         raise
 
 
@@ -36,11 +49,10 @@ def write(path: Path, text: str) -> None:
 
 def duplicate(source: Path, path: Path) -> None:
     """Give a file a second name, or copy it where the file system has no hard links."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.unlink(missing_ok=True)
+    finish(path, complete=False)  # a process that was killed may have left one
     try:
-        os.link(source, partial)
-        partial.replace(path)
+        os.link(source, partial(path))
+        finish(path)
     except OSError:
         with source.open("rb") as old, replacing(path) as new:
             shutil.copyfileobj(old, new)

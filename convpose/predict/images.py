@@ -8,6 +8,7 @@ is decoded at a half, a third, … of its size, so that memory stays bounded; ab
 megapixels, which Pillow takes for an attack, it is refused.
 """
 
+import contextlib
 import io
 import math
 import warnings
@@ -16,23 +17,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError
 
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 DECODED_PX = 25_000_000  # a 24-megapixel photograph is decoded as it is
-ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {
-    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
-    3: PillowImage.Transpose.ROTATE_180,
-    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
-    5: PillowImage.Transpose.TRANSPOSE,
-    6: PillowImage.Transpose.ROTATE_270,
-    7: PillowImage.Transpose.TRANSVERSE,
-    8: PillowImage.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,21 +100,21 @@ def _picture(file: PillowImage.Image, name: str) -> Picture:
     too_large = width * height / DECODED_PX
     if too_large > 1:  # JPEG only: decoded at 1/2, 1/4 or 1/8
         file.draft(None, (int(width / too_large**0.5), int(height / too_large**0.5)))
-    orientation = _orientation(file)
+    lying = file.size
+    _turn_upright(file)
+    if file.size == lying[::-1] != lying:
+        width, height = height, width
     image = _on_white(_shrunk(_eight_bit(file, name)))
-    if orientation in UPRIGHT:
-        image = image.transpose(UPRIGHT[orientation])
-        width, height = (height, width) if orientation >= 5 else (width, height)
     x, y = width / image.width, height / image.height
     to_px = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5]])
     return Picture(np.array(image, dtype=np.uint8), to_px, (width, height), note)
 
 
-def _orientation(file: PillowImage.Image) -> int:
-    try:
-        return int(file.getexif().get(ORIENTATION, 1))
-    except Exception:  # the pixels of a picture with garbage for EXIF are fine
-        return 1
+def _turn_upright(file: PillowImage.Image) -> None:
+    """Load the pixels and turn them as EXIF says."""
+    file.load()
+    with contextlib.suppress(Exception):  # the pixels of a picture with garbage for EXIF are fine
+        ImageOps.exif_transpose(file, in_place=True)
 
 
 def _eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
@@ -141,7 +132,6 @@ def _eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
 
 def _shrunk(image: PillowImage.Image) -> PillowImage.Image:
     """The image, or its averages over squares so large that `DECODED_PX` holds."""
-    image.load()
     factor = math.ceil(math.sqrt(image.width * image.height / DECODED_PX))
     return image.reduce(factor) if factor > 1 else image
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from convpose.errors import ConfigError
+from convpose.files import finish, partial
 from convpose.geometry import Image, invert, transform
 from convpose.plot.skeletons import COLOURED, WHITE, Colour, Style, draw_pose
 from convpose.predict.person import Person
 from convpose.predict.sources import Frame, base_name
-from convpose.predict.writers import finish, partial
 from convpose.skeleton import Skeleton
 
 FONT = cv2.FONT_HERSHEY_DUPLEX

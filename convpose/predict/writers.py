@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from convpose.errors import ConfigError, require_extra
+from convpose.files import finish, partial
 from convpose.predict.person import Person
 from convpose.predict.sources import Frame, base_name
 from convpose.skeleton import Skeleton
@@ -150,20 +151,6 @@ class ParquetFile:
     def _write_group(self) -> None:
         self._writer.write_table(self._table.from_pylist(self._waiting, self._schema))
         self._waiting.clear()
-
-
-def partial(path: Path) -> Path:
-    """Where a file grows until it is complete; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(path.name + ".part")
-
-
-def finish(path: Path, complete: bool = True) -> None:
-    """Give a complete file its name, or remove the part."""
-    if complete:
-        partial(path).replace(path)
-    else:
-        partial(path).unlink(missing_ok=True)
 
 
 PERSON_CATEGORY = 1  # COCO's
