@@ -13,11 +13,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image as PillowImage
+from test_layers import ROOMS
 
+from convpose.__main__ import COMMANDS
 from convpose.config.application import conf_folder
 from convpose.evaluate.__main__ import main as evaluate
+from convpose.predict.__main__ import as_overrides
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "convpose"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 TEXTS = {page: BLOCK.findall(page.read_text("utf-8")) for page in PAGES}
@@ -32,35 +36,47 @@ TINY = (
 def commands(blocks, application: str) -> list[list[str]]:
     """The arguments of each command of an application in shell blocks, comments left out."""
     shell = "".join(text for kind, _, text in blocks if kind == "bash").replace("\\\n", " ")
-    words = [shlex.split(line, comments=True) for line in shell.splitlines()]
-    start = ["-m", f"convpose.{application}"]
-    at = [next((i for i in range(len(w)) if w[i : i + 2] == start), None) for w in words]
-    return [line[i + 2 :] for line, i in zip(words, at, strict=True) if i is not None]
+    lines = [shlex.split(line, comments=True) for line in shell.splitlines()]
+    starts = ["-m", f"convpose.{application}"], ["convpose", application]
+    return [
+        words[i + 2 :] for words in lines for i in range(len(words)) if words[i : i + 2] in starts
+    ]
 
 
-APPLICATIONS = ("train", "evaluate", "predict", "search", "compare", "export", "app", "data")
+SHOWN = [(p, a) for p, blocks in TEXTS.items() for a in COMMANDS if commands(blocks, a)]
 
 
-SHOWN = [(p, a) for p, blocks in TEXTS.items() for a in APPLICATIONS if commands(blocks, a)]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("page", "application"), SHOWN, ids=lambda x: getattr(x, "stem", x))
 def test_the_commands_of_the_documents_compose(page, application):
-    for arguments in commands(TEXTS[page], application):
-        words = [word for word in arguments if word not in ("-m", "…")]
-        if {"--config-dir", "--help"} & set(words):
-            continue  # the former are run below
-        parsed = OverridesParser.create().parse_overrides(words)
-        firsts = [
-            f"{p.get_key_element()}={next(iter(p.sweep_string_iterator()))}"
-            if p.is_sweep_override()
-            else w
-            for p, w in zip(parsed, words, strict=True)
-        ]
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            cfg = compose(application, firsts)
-        assert cfg.paths.runs == "runs"
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        for words in commands(TEXTS[page], application):
+            if {"--config-dir", "--help"} & set(words):
+                continue  # the former are run below
+            words = [word for word in words if word not in ("-m", "…")]
+            if application == "predict":
+                words = as_overrides(words)
+            parsed = OverridesParser.create().parse_overrides(words)
+            firsts = [
+                f"{p.get_key_element()}={next(iter(p.sweep_string_iterator()))}"
+                if p.is_sweep_override()
+                else w
+                for p, w in zip(parsed, words, strict=True)
+            ]
+            assert compose(application, firsts).paths.runs == "runs"
+
+
+def test_the_tree_of_the_readme_is_that_of_the_package():
+    """Every room in one line, each above those that it imports."""
+    tree = (ROOT / "README.md").read_text("utf-8").partition("\nconvpose/\n")[2]
+    shown = re.findall(r"^  ([\w.]+)/? ", tree.partition("\nexperiments/")[0], re.MULTILINE)
+    rooms = [f"{room}.py" if (PACKAGE / f"{room}.py").is_file() else room for room in ROOMS[::-1]]
+    assert shown == [*(room for room in rooms if room != "__init__.py"), "weights"]
+
+
+def test_links_to_files_are_right():
+    for page in [*PAGES, *ROOT.glob("experiments/**/*.md"), ROOT / "CHANGELOG.md"]:
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +172,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     studies = [path.parent.name for path in ROOT.glob("experiments/[0-9]*/README.md")]
     assert {f"experiments/{study}/index.html" for study in studies} < set(pages)
     assert "<math" in pages["metrics/index.html"]
-    assert 'id="convpose.predict.predictor.PosePredictor"' in pages["api/inference/index.html"]
+    assert 'id="convpose.predict.predictor.PosePredictor"' in pages["api/predict/index.html"]
     loaded = re.compile(
         r"<(?:script|img|iframe|source)[^>]*src=\"?(?:https?:)?//|<link[^>]*https?://"
     )

@@ -1,5 +1,6 @@
 """The lab book's scripts type commands that exist, and its pages say what a study has to say."""
 
+import importlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from convpose.config.application import conf_folder
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SCRIPTS = sorted(EXPERIMENTS.glob("*/*.sh"))
 STUDIES = sorted(EXPERIMENTS.glob("[0-9]*/"))
+IMPORT = re.compile(r"from (convpose[\w.]*) import (\([^)]*\)|[\w, ]+)")
 RECORDER = "import json, sys; print('COMMAND ' + json.dumps(sys.argv[1:]))"
 
 
@@ -59,6 +61,28 @@ def test_every_command_of_a_script_composes(script, tmp_path):
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         for (application, _), keys in distinct.items():
             compose(application, keys)
+
+
+def code(path: Path) -> str:
+    """The Python of a script; of a notebook that of all its cells."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+
+
+def test_what_scripts_and_notebooks_import_is_there():
+    folders = (EXPERIMENTS, EXPERIMENTS.parent / "notebooks", EXPERIMENTS.parent / "docs")
+    paths = [p for f in folders for p in f.rglob("*") if p.suffix in (".py", ".sh", ".ipynb")]
+    found = {
+        (module, name.split()[0])
+        for path in paths
+        for module, names in IMPORT.findall(code(path))
+        for name in names.strip("( \n,)").split(",")
+    }
+    assert ("convpose.models.weights", "read_weights") in found  # in kit.sh
+    lost = {(m, n) for m, n in found if not hasattr(importlib.import_module(m), n)}
+    assert not lost
 
 
 def test_no_training_starts_when_the_time_is_over(tmp_path, monkeypatch):
