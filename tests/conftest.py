@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
+import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from absl import logging as absl_logging  # comes with TensorBoard
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
-from tiny import RANDOM, Command, tiny_run
+from tiny import RANDOM, Command, composed, tiny_run
 
 # A busy machine is no failure, and the same examples every time make a failure repeatable.
 settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
@@ -33,6 +35,39 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
     tiny_run(folder, *RANDOM)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that run to use its network; files may be added to it."""
+    return Path(shutil.copytree(unbroken, tmp_path_factory.mktemp("trained") / "run"))
+
+
+@pytest.fixture(scope="session")
+def onnx_file(trained: Path) -> Path:
+    """Its ONNX file, where `convpose.export` puts it, with a report in ``made``."""
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"ONNX needs {package}")
+    from convpose.export.command import export
+
+    report = f"report={trained / 'made' / 'report.json'}"
+    return export(composed("export", f"run={trained}", report))
+
+
+@pytest.fixture
+def one_graph(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy the one graph of the tiny run instead of tracing another, which takes seconds."""
+    import onnx
+
+    from convpose.export import network
+    from convpose.runtime.exported import KEY
+
+    def copy(deployed: object, input_size_px: int, facts: dict[str, object], path: Path) -> None:
+        graph = onnx.load(onnx_file)
+        onnx.helper.set_model_props(graph, {KEY: json.dumps(facts)})
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(network, "write_onnx", copy)
 
 
 @pytest.fixture

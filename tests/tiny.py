@@ -28,10 +28,15 @@ RANDOM = ("augment=default", "model.dropout=0.5", "trainer.max_epochs=4")  # all
 CLOCKS = ("seconds", "images_per_s")
 
 
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The configuration of an application, as its command line makes it."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
 def tiny_config(*overrides: str, name: str = "train") -> DictConfig:
     """The composed configuration of a tiny run, as `convpose.train` gets it."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose(name, [*TINY, *overrides])
+    return composed(name, *TINY, *overrides)
 
 
 def tiny_run(folder: Path, *overrides: str) -> float:

@@ -12,9 +12,9 @@ from PIL import Image as PillowImage
 from convpose.errors import DataError
 from convpose.geometry import Image
 from convpose.predict import pipeline
-from convpose.predict.clips import Clips, OneEuro
+from convpose.predict.clips import ClipSmoother, OneEuro
+from convpose.predict.drawing import Drawings, draw_people
 from convpose.predict.images import decode
-from convpose.predict.overlay import Overlays, draw_people
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Frame, Source, open_sources
 from convpose.predict.writers import frame_record, open_keypoints
@@ -60,7 +60,7 @@ def of_picture(
     check_size(path, name, max_megapixels)
     picture = decode(path.read_bytes(), name)
     start = time.perf_counter()
-    people = predictor.look([picture], [None])[0]
+    people = predictor.predict_pictures([picture], [None])[0]
     ms = 1000 * (time.perf_counter() - start)
     frame = Frame(name, picture)
     rows: list[Row] = [
@@ -93,10 +93,10 @@ def of_clip(
     outputs = pipeline.Outputs(
         predictor.skeleton,
         open_keypoints("json", folder, predictor.skeleton),
-        Overlays(folder),
+        Drawings(folder),
     )
     start = time.perf_counter()
-    clips = Clips(None, OneEuro)
+    clips = ClipSmoother(None, OneEuro)
     summary = pipeline.run([source], predictor, outputs, clips, max_frames=max_frames)
     drawn = list(folder.glob("*.mp4"))
     if not drawn or summary.failures:

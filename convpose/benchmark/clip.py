@@ -11,8 +11,8 @@ from convpose.benchmark.latency import networks, picture
 from convpose.benchmark.measure import Speed
 from convpose.geometry import Image
 from convpose.predict import pipeline
-from convpose.predict.clips import Clips, OneEuro
-from convpose.predict.overlay import Overlays, VideoFile, Window
+from convpose.predict.clips import ClipSmoother, OneEuro
+from convpose.predict.drawing import Drawings, ScreenWindow, VideoFile
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import open_sources
 from convpose.predict.writers import open_keypoints
@@ -49,7 +49,7 @@ def write_clip(path: Path) -> Path:
     return path
 
 
-class _Unseen(Window):
+class _Unseen(ScreenWindow):
     """A window that nobody looks at."""
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ def _pass(path: Path, predictor: PosePredictor, folder: Path, written: bool) -> 
     """Frames a second of one pass through a clip."""
     skeleton = predictor.skeleton
     keypoints = open_keypoints("json", folder / "out", skeleton)
-    overlays = Overlays(folder / "out") if written else None
-    outputs = pipeline.Outputs(skeleton, keypoints, overlays, None if written else _Unseen())
+    drawings = Drawings(folder / "out") if written else None
+    outputs = pipeline.Outputs(skeleton, keypoints, drawings, None if written else _Unseen())
     start = time.perf_counter()
-    summary = pipeline.run(open_sources(str(path)), predictor, outputs, Clips(None, OneEuro))
+    summary = pipeline.run(open_sources(str(path)), predictor, outputs, ClipSmoother(None, OneEuro))
     return summary.frames / (time.perf_counter() - start)

@@ -15,9 +15,9 @@ from convpose.benchmark.measure import Speed, repeat
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
 from convpose.geometry import Image, warp
+from convpose.predict.drawing import draw_people
 from convpose.predict.engines import open_network
 from convpose.predict.images import decode
-from convpose.predict.overlay import draw_people
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Frame
 from convpose.runtime.formats import AnyRuntime
@@ -42,7 +42,7 @@ def latency_speed(cfg: DictConfig) -> list[Speed]:
             spec = predictor.spec
             if not speeds:  # what is the same for all networks
                 to_px = spec.unit_to_px(SIZE_PX, None)
-                people = predictor.look([opened], [None])[0]
+                people = predictor.predict_pictures([opened], [None])[0]
                 cut = partial(warp, opened.image, to_px, spec.input_size_px)
                 draw = partial(draw_people, Frame("", opened), people, spec.skeleton)
                 speeds = [
@@ -53,7 +53,7 @@ def latency_speed(cfg: DictConfig) -> list[Speed]:
                 crop = cut().transpose(2, 0, 1)[None]
 
             def whole(predictor: PosePredictor = predictor) -> None:
-                predictor.look([decode(content)], [None])
+                predictor.predict_pictures([decode(content)], [None])
 
             how = f"{name}, {threads} thread{'s' * (threads > 1)}"
             network = partial(predictor.runtime, crop)

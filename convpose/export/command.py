@@ -19,8 +19,7 @@ from convpose.export.checks import (
     synthetic_crops,
     validate,
 )
-from convpose.export.files import SUFFIXES, check_format, staged, write
-from convpose.export.network import Network
+from convpose.export.network import SUFFIXES, Network, check_format, staged, write
 from convpose.files import check_output
 from convpose.plot.tables import Measures, Table, percent, pixels
 from convpose.runtime.formats import ENGINE_OF, OPENERS

@@ -1,21 +1,36 @@
-"""Network: what is exported, and the facts that go with it."""
+"""Find the network that is exported, write its file, and keep it only if it is good."""
 
-import copy
 import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+import numpy as np
+from numpy.typing import NDArray
 
 import convpose
+from convpose.errors import ConfigError, require_extra
+from convpose.export.writers import (
+    Deployed,
+    quantize,
+    write_onnx,
+    write_openvino,
+    write_torchscript,
+)
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
 from convpose.runtime.exported import VERSION
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import DEFAULT, load_packaged
 from convpose.runtime.runtime import TorchRuntime
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +94,120 @@ class Network:
         }
 
 
-class Deployed(nn.Module):
-    """A network with nothing but what use needs: crops to keypoints and scores.
+def check_format(form: str, precision: str, target: Path | None = None) -> None:
+    """Refuse what no writer can make.
+
+    Raises:
+        ConfigError: an unknown format or precision, a pair that does not go together, a file with
+            the suffix of another format, or a package that is not installed.
+    """
+    if form not in SUFFIXES:
+        raise ConfigError(f"format={form}: type {', '.join(SUFFIXES)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision}: type {', '.join(PRECISIONS)}")
+    if (form, precision) == ("torchscript", "int8"):
+        raise ConfigError(
+            "format=torchscript precision=int8: there is no engine for it; type format=onnx or "
+            "format=openvino"
+        )
+    if target is not None and target.suffix != SUFFIXES[form]:
+        raise ConfigError(f"output={target}: a file of format={form} ends in {SUFFIXES[form]}")
+    if form != "torchscript":
+        require_extra("onnx", "onnx", "onnxscript", "onnxruntime")
+    if form == "openvino":
+        require_extra("openvino", "openvino")
+
+
+def write(
+    network: Network,
+    runtime: TorchRuntime,
+    form: str,
+    precision: str,
+    path: Path,
+    calibration: NDArray[np.uint8] | None = None,
+) -> None:
+    """Write a network to a `staged` path.
 
     Args:
-        model: the network; a copy is taken.
-        half: whether backbone and head compute in fp16. Keypoints are decoded in fp32 all the same.
+        network: to write.
+        runtime: it in PyTorch.
+        form: a key of `SUFFIXES`.
+        precision: one of `PRECISIONS`.
+        path: of the file.
+        calibration: crops (N, 3, S, S), of int8 only.
     """
+    facts, size = network.facts(runtime, precision), runtime.spec.input_size_px
+    half = precision == "fp16"
+    if form == "torchscript":
+        write_torchscript(Deployed(runtime.model, half), size, facts, path)
+        return
+    between = path.parent / "between"
+    between.mkdir()
+    graph = path if form == "onnx" else between / "graph.onnx"
+    if calibration is None:  # OpenVINO halves weights by itself, and decodes them as it computes
+        write_onnx(Deployed(runtime.model, half and form == "onnx"), size, facts, graph)
+    else:
+        write_onnx(Deployed(runtime.model), size, facts, between / "fp32.onnx")
+        quantize(between / "fp32.onnx", calibration, graph)
+    if form == "openvino":
+        write_openvino(graph, facts, path, half)
 
-    def __init__(self, model: nn.Module, half: bool = False) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model)
-        if half:
-            for part in self.model.modules():
-                if isinstance(part, PoseModel):  # the network, and those that it starts from
-                    part.backbone.half().register_forward_pre_hook(_to_half)
-                    part.head.half()
-        self.eval()
 
-    def forward(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 3, S, S) uint8 to keypoints (B, K, 2) and scores (B, K)."""
-        output = self.model(crops)
-        return {"keypoints": output["keypoints"].float(), "scores": output["scores"].float()}
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A path of the same name in a folder of its own, whose file takes the place of `target`.
+
+    If the block raises, nothing has happened. What else it leaves in the folder goes with it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+        path = Path(folder) / target.name
+        yield path
+        for file in (path.with_suffix(".bin"), path):  # OpenVINO's weights before what needs them
+            if file.is_file():
+                file.replace(target.parent / file.name)
 
 
-def _to_half(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return tuple(tensor.half() for tensor in inputs)
+def exported(
+    form: str, run: str | Path | None, weights: str | Path | None, checkpoint: str = "best"
+) -> Path:
+    """The fp32 file of a network, made if there is none.
+
+    It lies in the run's folder ``exported``, or for packaged weights in the user's cache. Its name
+    tells the weights and the code that made it, so that neither can go stale.
+
+    Args:
+        form: ``onnx`` or ``openvino``.
+        run: see `Network.find`.
+        weights: likewise.
+        checkpoint: likewise.
+
+    Raises:
+        ConfigError, ModelError: see `Network`; a package that exporting needs is not installed.
+    """
+    check_format(form, "fp32")
+    network = Network.find(run, weights, checkpoint)
+    folder = _cache() if network.run is None else network.run.folder / "exported"
+    if not network.file.is_file():
+        network.load()  # which says what is missing
+    key = hashlib.sha256(f"{VERSION} {_code()} {network.sha256}".encode()).hexdigest()[:12]
+    target = folder / f"{network.name}_{key}{SUFFIXES[form]}"
+    if not target.is_file():
+        runtime = network.load()
+        with staged(target) as path:
+            write(network, runtime, form, "fp32", path)
+        print(f"exported to {target}")
+    return target
+
+
+@cache
+def _code() -> str:
+    """Hash of the code of all networks: the same weights under other code are another network."""
+    total = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].glob("models/**/*.py")):
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convpose"

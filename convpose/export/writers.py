@@ -1,5 +1,6 @@
 """Writers of the three formats. OpenVINO's file is made from the ONNX graph, which is checked."""
 
+import copy
 import importlib
 import json
 import logging
@@ -14,9 +15,38 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from convpose.models.pose_model import PoseModel
 from convpose.runtime.exported import INPUT, KEY, OUTPUTS
 
 OPSET = 20
+
+
+class Deployed(nn.Module):
+    """A network with nothing but what use needs: crops to keypoints and scores.
+
+    Args:
+        model: the network; a copy is taken.
+        half: whether backbone and head compute in fp16. Keypoints are decoded in fp32 all the same.
+    """
+
+    def __init__(self, model: nn.Module, half: bool = False) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        if half:
+            for part in self.model.modules():
+                if isinstance(part, PoseModel):  # the network, and those that it starts from
+                    part.backbone.half().register_forward_pre_hook(_to_half)
+                    part.head.half()
+        self.eval()
+
+    def forward(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, 3, S, S) uint8 to keypoints (B, K, 2) and scores (B, K)."""
+        output = self.model(crops)
+        return {"keypoints": output["keypoints"].float(), "scores": output["scores"].float()}
+
+
+def _to_half(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(tensor.half() for tensor in inputs)
 
 
 def write_onnx(

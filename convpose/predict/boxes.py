@@ -21,13 +21,13 @@ from convpose.errors import DataError
 from convpose.predict.predictor import as_boxes
 from convpose.predict.sources import base_name
 
-FORMS = (
+BOX_FORMATS = (
     "a CSV with the columns image, x0, y0, x1, y1, or a JSON list of "
     '{"image": "a.jpg", "box_px": [x0, y0, x1, y1]} or of COCO\'s {"image_id": …, "bbox": …}'
 )
 
 
-class Given(NamedTuple):
+class FrameBoxes(NamedTuple):
     """The boxes of one frame.
 
     Attributes:
@@ -70,14 +70,14 @@ class Boxes:
                     )
                 )
         except FileNotFoundError as error:
-            raise DataError(f"boxes={path}: no such file; expected {FORMS}") from error
+            raise DataError(f"boxes={path}: no such file; expected {BOX_FORMATS}") from error
         except DataError as error:
             raise DataError(f"boxes={path}: {error}") from error
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise DataError(f"boxes={path}: {reason}; expected {FORMS}") from error
+            raise DataError(f"boxes={path}: {reason}; expected {BOX_FORMATS}") from error
         self._given = {
-            key: Given(
+            key: FrameBoxes(
                 as_boxes([box for box, _, _ in found]),
                 [score for _, score, _ in found],
                 [track for _, _, track in found],
@@ -102,10 +102,10 @@ class Boxes:
                 f"{min(self._names, default='nothing')}. Name them by path, file name or stem"
             )
 
-    def of(self, name: str, frame: int = 0) -> Given:
+    def of(self, name: str, frame: int = 0) -> FrameBoxes:
         """The boxes of an image, or of a frame of a clip; N = 0 where the file has none."""
         key = self.known(name) or "", frame
-        return self._given.get(key, Given(np.zeros((0, 4)), [], []))
+        return self._given.get(key, FrameBoxes(np.zeros((0, 4)), [], []))
 
     def _records(self) -> Iterable[Mapping[str, Any]]:
         if self.path.suffix.lower() == ".csv":

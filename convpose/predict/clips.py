@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.errors import ConfigError, require_extra
-from convpose.predict.person import Person
+from convpose.predict.predictor import Person
 from convpose.predict.sources import Frame
 
 
@@ -153,7 +153,7 @@ def _share(cutoff_hz: float | NDArray[np.float64], step_s: float) -> NDArray[np.
     return weight
 
 
-class Clips:
+class ClipSmoother:
     """Tracks and smooths people from frame to frame, from scratch in every clip.
 
     Args:

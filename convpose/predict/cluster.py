@@ -38,15 +38,15 @@ from convpose.predict.writers import ParquetFile
 from convpose.progress import progress
 from convpose.run import Run, Value, flat
 
-ASKED = "prediction.json"
+REQUEST_FILE = "prediction.json"
 # Ray calls home and explains itself otherwise
-QUIET = {
+RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 # keys that change no result
-FREE = (
+NON_RESULT_KEYS = (
     *("source", "output", "engine", "format", "draw", "show", "max_frames"),
     *("batch_size", "accelerator", "threads", "cluster.workers"),
 )
@@ -103,7 +103,7 @@ class Cluster:
             build_predictor(OmegaConf.create(settings | {"accelerator": "cpu"}))
             with _connected() as ray:
                 folder.mkdir(parents=True, exist_ok=True)
-                files.write(folder / ASKED, json.dumps(asked, indent=1, ensure_ascii=False))
+                files.write(folder / REQUEST_FILE, json.dumps(asked, indent=1, ensure_ascii=False))
                 rows = self._rows(ray, missing, settings)
                 for row in progress(rows, "predicting", len(missing)):
                     if row["error"]:
@@ -122,7 +122,7 @@ class Cluster:
         rows: Iterator[Mapping[str, Any]] = (
             ray.data.from_items(items, override_num_blocks=len(items))
             .map(
-                Worker,
+                ShardWorker,
                 fn_constructor_args=(settings, str(Path.cwd())),
                 num_cpus=threads,
                 num_gpus=1 if gpus else None,
@@ -135,7 +135,7 @@ class Cluster:
         return rows
 
 
-class Worker:
+class ShardWorker:
     """A process of the cluster that looks at shards; Ray starts another one where it dies.
 
     Args:
@@ -151,12 +151,12 @@ class Worker:
         """Look at the shard ``number`` with its ``names``; ``error`` is empty or for the user."""
         error = ""
         try:
-            self.look(int(row["number"]), row["names"])
+            self.predict_shard(int(row["number"]), row["names"])
         except ConvposeError as refused:  # Ray would wrap it in a traceback
             error = str(refused)
         return {"number": row["number"], "error": error}
 
-    def look(self, number: int, names: Sequence[str]) -> None:
+    def predict_shard(self, number: int, names: Sequence[str]) -> None:
         """Write the files of a shard.
 
         Raises:
@@ -200,7 +200,7 @@ def note(folder: Path, number: int) -> Path:
 @contextlib.contextmanager
 def _connected() -> Iterator[Any]:
     """Ray, on the cluster that RAY_ADDRESS names or on one of this machine."""
-    for key, value in QUIET.items():
+    for key, value in RAY_SETTINGS.items():
         os.environ.setdefault(key, value)
     ray: Any = importlib.import_module("ray")  # an extra
     data: Any = importlib.import_module("ray.data")
@@ -224,13 +224,13 @@ def _connected() -> Iterator[Any]:
 def _asked(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Value]:
     """What determines the result: the inputs and the keys that change it."""
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
-    keys = {key: value for key, value in flat(settings, {}).items() if key not in FREE}
+    keys = {key: value for key, value in flat(settings, {}).items() if key not in NON_RESULT_KEYS}
     return {"inputs": f"{len(names)} ({digest})", **keys}
 
 
 def _check_folder(folder: Path, asked: Mapping[str, Value]) -> None:
     """Refuse the folder of another prediction."""
-    path = folder / ASKED
+    path = folder / REQUEST_FILE
     before = json.loads(path.read_text("utf-8")) if path.is_file() else asked
     for key in dict.fromkeys((*asked, *before)):
         if asked.get(key) != before.get(key):

@@ -14,9 +14,9 @@ from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.predict import pipeline
 from convpose.predict.boxes import Boxes
-from convpose.predict.clips import Clips
+from convpose.predict.clips import ClipSmoother
+from convpose.predict.drawing import Drawings, ScreenWindow
 from convpose.predict.engines import open_network
-from convpose.predict.overlay import Overlays, Window
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import open_sources
 from convpose.predict.writers import open_keypoints
@@ -53,7 +53,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     check_keys(cfg)
     texts = cfg.source if isinstance(cfg.source, ListConfig) else [cfg.source]
     sources = [source for text in texts for source in open_sources(text)]
-    window = Window() if cfg.show else None
+    window = ScreenWindow() if cfg.show else None
     boxes = None if cfg.boxes is None else Boxes(cfg.boxes)
     if boxes is not None:
         boxes.check(source.name for source in sources)
@@ -69,7 +69,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     outputs = pipeline.Outputs(
         predictor.skeleton,
         open_keypoints(cfg.format or "json", folder, predictor.skeleton),
-        Overlays(folder) if cfg.draw is not False else None,
+        Drawings(folder) if cfg.draw is not False else None,
         window,
     )
     try:
@@ -90,11 +90,11 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
     return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale)
 
 
-def build_clips(cfg: DictConfig) -> Clips:
+def build_clips(cfg: DictConfig) -> ClipSmoother:
     """What tracks and smooths people in clips."""
     if cfg.smoothing is not None:
         build(cfg.smoothing, "smoothing")  # its numbers are checked now, not in mid-clip
-    return Clips(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
+    return ClipSmoother(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
 
 
 def check_keys(cfg: DictConfig) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from convpose.errors import ConfigError
-from convpose.export.files import exported
+from convpose.export.network import exported
 from convpose.runtime.formats import ENGINE_OF, OPENERS, AnyRuntime
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
@@ -23,7 +23,7 @@ def open_network(
     """The network of a run, of packaged weights or of an exported file, in an engine.
 
     Where the engine needs an export of a run or of packaged weights, it is made first and kept:
-    see `convpose.export.files`.
+    see `convpose.export.network`.
 
     Args:
         run: folder of a run or of a study, whose newest run is taken.

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from convpose.predict.boxes import Boxes
-from convpose.predict.clips import Clips
-from convpose.predict.overlay import Overlays, Window, draw_people
-from convpose.predict.person import Person
-from convpose.predict.predictor import PosePredictor
+from convpose.predict.clips import ClipSmoother
+from convpose.predict.drawing import Drawings, ScreenWindow, draw_people
+from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.sources import Failure, Frame, Source, frames
 from convpose.predict.writers import KeypointFile
 from convpose.progress import progress
@@ -43,30 +42,30 @@ class Outputs:
     Attributes:
         skeleton: of the people.
         keypoints: the file of all keypoints.
-        overlays: writes drawings, or None.
+        drawings: writes drawings, or None.
         window: shows them, or None; when it is closed the prediction ends.
     """
 
     skeleton: Skeleton
     keypoints: KeypointFile
-    overlays: Overlays | None = None
-    window: Window | None = None
+    drawings: Drawings | None = None
+    window: ScreenWindow | None = None
 
     def write(self, frame: Frame, people: Sequence[Person]) -> bool:
         """Add a frame; False once nobody looks any more."""
         self.keypoints.write(frame, people)
-        if self.overlays is None and self.window is None:
+        if self.drawings is None and self.window is None:
             return True
         image = draw_people(frame, people, self.skeleton)
-        if self.overlays is not None:
-            self.overlays.write(frame, image)
+        if self.drawings is not None:
+            self.drawings.write(frame, image)
         return self.window is None or self.window.show(image, still=frame.time_s is None)
 
     def close(self, complete: bool) -> None:
         """End all files; those that are not complete are removed."""
         self.keypoints.close(complete)
-        if self.overlays is not None:
-            self.overlays.close(complete)
+        if self.drawings is not None:
+            self.drawings.close(complete)
         if self.window is not None:
             self.window.close()
 
@@ -75,7 +74,7 @@ def run(
     sources: Sequence[Source],
     predictor: PosePredictor,
     outputs: Outputs,
-    clips: Clips,
+    clips: ClipSmoother,
     boxes: Boxes | None = None,
     max_frames: int | None = None,
 ) -> Summary:
@@ -134,7 +133,7 @@ def _process(
     batch: Sequence[Frame | Failure],
     predictor: PosePredictor,
     outputs: Outputs,
-    clips: Clips,
+    clips: ClipSmoother,
     boxes: Boxes | None,
     summary: Summary,
 ) -> bool:
@@ -142,7 +141,9 @@ def _process(
     summary.failures += [item for item in batch if isinstance(item, Failure)]
     given = [None if boxes is None else boxes.of(frame.name, frame.index) for frame in looked]
     pictures = [frame.picture for frame in looked]
-    everybody = predictor.look(pictures, [None if g is None else g.boxes_px for g in given])
+    everybody = predictor.predict_pictures(
+        pictures, [None if g is None else g.boxes_px for g in given]
+    )
     for frame, people, known in zip(looked, everybody, given, strict=True):
         if known is not None:
             facts = zip(people, known.scores, known.tracks, strict=True)

@@ -23,7 +23,7 @@ from convpose.geometry import Image
 from convpose.predict.images import SUFFIXES, Picture, decode
 
 CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
-ADDRESSES = ("http://", "https://")
+URLS = ("http://", "https://")
 LARGEST_BYTES = 512 * 2**20  # of what comes from an address or standard input
 TIMEOUT_S = 20
 
@@ -83,7 +83,7 @@ def open_sources(text: str | int) -> list[Source]:
         return [_webcam(int(text))]
     if text == "-":
         return [Source("stdin", _standard_input, None)]
-    if text.startswith(ADDRESSES):
+    if text.startswith(URLS):
         return [named(text)]
     path = Path(text).expanduser()
     if path.is_file():
@@ -110,7 +110,7 @@ def open_sources(text: str | int) -> list[Source]:
 
 def named(name: str) -> Source:
     """The file or address that `open_sources` gave this name, which may have gone since."""
-    return Source(name, lambda: _address(name)) if name.startswith(ADDRESSES) else _file(Path(name))
+    return Source(name, lambda: _address(name)) if name.startswith(URLS) else _file(Path(name))
 
 
 def frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
@@ -224,7 +224,7 @@ def _read_webcam(index: int) -> Iterator[Frame]:
 
 def base_name(name: str) -> str:
     """The file name of a frame's name: of a path, of an address, or itself."""
-    if name.startswith(ADDRESSES):
+    if name.startswith(URLS):
         parts = urlsplit(name)
         return Path(unquote(parts.path)).name or parts.netloc
     return Path(name).name

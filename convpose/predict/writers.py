@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from convpose.errors import ConfigError, require_extra
 from convpose.files import finish, partial
-from convpose.predict.person import Person
+from convpose.predict.predictor import Person
 from convpose.predict.sources import Frame, base_name
 from convpose.skeleton import Skeleton
 

@@ -18,7 +18,7 @@ from tiny import tiny_run
 from convpose.config.application import conf_folder
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
-from convpose.predict.overlay import VideoFile
+from convpose.predict.drawing import VideoFile
 from convpose.skeleton import LSP14
 
 pytest.importorskip("gradio", reason="convpose[app] is not installed")

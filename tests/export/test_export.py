@@ -7,18 +7,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from exports import export_config
 from omegaconf import OmegaConf
+from tiny import composed
 
 from convpose.errors import ConfigError, ModelError
 from convpose.export import command
 from convpose.export.checks import open_data, synthetic_crops
 from convpose.export.command import export
-from convpose.export.files import SUFFIXES
+from convpose.export.network import SUFFIXES
 from convpose.predict.engines import open_network
 from convpose.run import Run
 from convpose.runtime.exported import KEY
 from convpose.runtime.packaged import pack
+
+
+def export_config(*overrides):
+    return composed("export", *overrides)
 
 
 def difference_px(one, other):
@@ -210,7 +214,7 @@ def test_a_run_that_does_not_exist(tmp_path, monkeypatch):
 
 
 def test_a_graph_is_written_in_evaluation_mode(trained):
-    from convpose.export.network import Deployed
+    from convpose.export.writers import Deployed
 
     model = open_network(run=trained).model.train()
     deployed = Deployed(model, half=True)

@@ -6,8 +6,7 @@ from tiny import tiny_config
 
 from convpose.config.application import conf_folder
 from convpose.export.checks import Difference, synthetic_crops
-from convpose.export.network import Deployed
-from convpose.export.writers import write_onnx
+from convpose.export.writers import Deployed, write_onnx
 from convpose.models.build import build_model
 from convpose.runtime.crop_spec import Spec
 from convpose.runtime.exported import VERSION

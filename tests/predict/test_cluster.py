@@ -17,7 +17,7 @@ from PIL import Image
 from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ConvposeError, ModelError
 from convpose.predict import cluster, command
-from convpose.predict.cluster import Worker
+from convpose.predict.cluster import ShardWorker
 from convpose.predict.predictor import PosePredictor
 
 
@@ -93,21 +93,21 @@ def test_the_same_people_as_in_one_process(ray, predict):
 
 
 def test_the_same_command_does_what_is_missing(ray, predict, monkeypatch):
-    look = Worker.look
+    look = ShardWorker.predict_shard
 
     def dies(worker, number, names):
         if number == 2:
             raise SystemExit(143)
         look(worker, number, names)
 
-    monkeypatch.setattr(Worker, "look", dies)
+    monkeypatch.setattr(ShardWorker, "predict_shard", dies)
     with pytest.raises(SystemExit):
         predict("engine=ray")
     assert sorted(path.name for path in Path("out/done").iterdir()) == [
         "000000.json",
         "000001.json",
     ]
-    monkeypatch.setattr(Worker, "look", look)
+    monkeypatch.setattr(ShardWorker, "predict_shard", look)
     ray.numbers.clear()
     summary = predict("engine=ray", "batch_size=3")
     assert ray.numbers == [2, 3]
@@ -191,7 +191,7 @@ def test_an_error_of_a_worker_is_for_the_user(ray, predict, monkeypatch):
 
 def test_a_machine_without_the_storage():
     with pytest.raises(ConfigError, match="/nowhere: not there on a machine of the cluster"):
-        Worker({"output": "out"}, "/nowhere").look(0, [])
+        ShardWorker({"output": "out"}, "/nowhere").predict_shard(0, [])
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_no_cluster_at_the_address(predict, monkeypatch):
 
 
 class Mortal:
-    """A `Worker` that dies of SIGKILL in the middle of the second shard, once."""
+    """A `ShardWorker` that dies of SIGKILL in the middle of the second shard, once."""
 
     def __init__(self, settings, home):
         self.given = settings, home
@@ -247,7 +247,7 @@ class Mortal:
                 os.kill(os.getpid(), signal.SIGKILL)
 
             pipeline.frames = killed
-        return cluster.Worker(*self.given)(row)
+        return cluster.ShardWorker(*self.given)(row)
 
 
 @pytest.mark.slow
@@ -260,7 +260,7 @@ def test_a_killed_worker_loses_nothing(predict, monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve them
     monkeypatch.setenv("HOME", str(tmp_path))  # for the token of the cluster
-    monkeypatch.setattr(cluster, "Worker", Mortal)
+    monkeypatch.setattr(cluster, "ShardWorker", Mortal)
     many = predict("engine=ray", "cluster.workers=2", "accelerator=cpu")
     one = predict("output=one", "format=parquet", "draw=false", "accelerator=cpu")
     assert Path("died").exists()

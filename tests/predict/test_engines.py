@@ -13,7 +13,7 @@ from PIL import Image
 
 from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ModelError
-from convpose.export import files as on_demand
+from convpose.export import network as on_demand
 from convpose.predict.command import predict
 from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
@@ -54,17 +54,17 @@ def predicted(run, pictures, *overrides):
 
 @pytest.mark.parametrize("looks", [[], ["mirror_test=true", "quarter_turns=true"]])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_predict_finds_the_same_people(engine, looks, box_run, pictures):
-    expected, expected_scores = predicted(box_run, pictures, "engine=torch", *looks)
-    found, scores = predicted(box_run, pictures, f"engine={engine}", *looks)
+def test_predict_finds_the_same_people(engine, looks, trained, pictures):
+    expected, expected_scores = predicted(trained, pictures, "engine=torch", *looks)
+    found, scores = predicted(trained, pictures, f"engine={engine}", *looks)
     scale = np.array([64, 300, 32]) / 32  # pixels of the picture in one of the crop
     assert (np.abs(found - expected).max(axis=(1, 2)) < 1e-3 * scale).all()
     assert np.abs(scores - expected_scores).max() < 1e-4
 
 
 @needs_onnx
-def test_an_export_is_made_once(box_run, tmp_path, monkeypatch, capsys):
-    run = shutil.copytree(box_run, tmp_path / "run", ignore=shutil.ignore_patterns("exported"))
+def test_an_export_is_made_once(trained, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("exported"))
     first = open_network(run=run, engine="onnx")
     assert first.path.parent == run / "exported"
     assert "exported to " in capsys.readouterr().out
@@ -82,11 +82,11 @@ def test_an_export_is_made_once(box_run, tmp_path, monkeypatch, capsys):
 
 
 @needs_onnx
-def test_packaged_weights_are_exported_to_the_cache(box_run, tmp_path, monkeypatch):
+def test_packaged_weights_are_exported_to_the_cache(trained, tmp_path, monkeypatch):
     from convpose.runtime.packaged import pack
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    weights = pack(box_run, tmp_path / "tiny.safetensors")
+    weights = pack(trained, tmp_path / "tiny.safetensors")
     found = open_network(weights=weights, engine="onnx")
     assert found.path.parent == tmp_path / "cache" / "convpose"
     with pytest.raises(ModelError, match=r"none\.safetensors: no such file"):
@@ -94,10 +94,10 @@ def test_packaged_weights_are_exported_to_the_cache(box_run, tmp_path, monkeypat
 
 
 @needs_onnx
-def test_a_predictor_opens_an_exported_file(box_run):
-    file = open_network(run=box_run, engine="onnx").path
+def test_a_predictor_opens_an_exported_file(trained):
+    file = open_network(run=trained, engine="onnx").path
     image = dot(48, 48, (20, 25))
-    expected = PosePredictor.from_run(box_run)(image)[0]
+    expected = PosePredictor.from_run(trained)(image)[0]
     found = PosePredictor.from_weights(file)(image)[0]
     assert np.abs(found.keypoints_px - expected.keypoints_px).max() < 2e-3
     with pytest.raises(ConfigError, match=r"engine=torch: that file is for engine=onnx; type eng"):
@@ -114,9 +114,9 @@ def test_a_predictor_opens_an_exported_file(box_run):
         ({"engine": "onnx", "precision": "bf16-mixed"}, "type precision=auto here, and precision"),
     ],
 )
-def test_what_cannot_be_opened_so(how, message, box_run):
+def test_what_cannot_be_opened_so(how, message, trained):
     with pytest.raises(ConfigError, match=message):
-        open_network(run=box_run, **how)
+        open_network(run=trained, **how)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_what_cannot_be_opened_so(how, message, box_run):
     [("onnx", "onnxruntime", ".onnx"), ("openvino", "openvino", ".xml")],
 )
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(
-    engine, package, suffix, box_run, tmp_path, monkeypatch
+    engine, package, suffix, trained, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("convpose.errors.find_spec", lambda name: None if name == package else name)
     message = rf"{package} is not installed; type pip install 'convpose\[{engine}\]'"
     with pytest.raises(ConfigError, match=message):
         open_network(weights=tmp_path / f"pose{suffix}")
     with pytest.raises(ConfigError, match=message):
-        open_network(run=box_run, engine=engine)
+        open_network(run=trained, engine=engine)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_a_broken_file_and_none(suffix, kind, tmp_path):
 
 
 @needs_onnx
-def test_a_file_of_others_and_of_another_version(box_run, tmp_path):
+def test_a_file_of_others_and_of_another_version(trained, tmp_path):
     import onnx
 
-    graph = onnx.load(open_network(run=box_run, engine="onnx").path)
+    graph = onnx.load(open_network(run=trained, engine="onnx").path)
     for facts, message in (
         ({}, "does not say what crops it wants"),
         ({KEY: "hello"}, "does not say what crops it wants"),
@@ -171,18 +171,18 @@ def test_a_file_of_others_and_of_another_version(box_run, tmp_path):
 
 @needs_onnx
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_for_the_engine(box_run):
-    file = open_network(run=box_run, engine="onnx").path
+def test_without_a_gpu_for_the_engine(trained):
+    file = open_network(run=trained, engine="onnx").path
     with pytest.raises(ConfigError, match="accelerator=gpu: ONNX Runtime sees none"):
         open_network(weights=file, accelerator="gpu")
     with pytest.raises(ConfigError, match="accelerator=tpu: type auto, cpu or gpu"):
         open_network(weights=file, accelerator="tpu")
 
 
-def test_threads_are_those_of_torch(box_run):
+def test_threads_are_those_of_torch(trained):
     before = torch.get_num_threads()
     try:
-        open_network(run=box_run, threads=2)
+        open_network(run=trained, threads=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from convpose.errors import ConfigError, DataError
 from convpose.predict import sources
-from convpose.predict.overlay import VideoFile
+from convpose.predict.drawing import VideoFile
 from convpose.predict.sources import Failure, Frame, base_name, frames, open_sources, read_clip
 
 

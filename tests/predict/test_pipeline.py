@@ -9,9 +9,9 @@ from fake_network import RedDot, dot
 from some_people import person
 
 from convpose.errors import DataError
-from convpose.predict.clips import Clips, OneEuro
+from convpose.predict.clips import ClipSmoother, OneEuro
+from convpose.predict.drawing import Drawings
 from convpose.predict.images import Picture
-from convpose.predict.overlay import Overlays
 from convpose.predict.pipeline import HELD_PX, Outputs, batches, run
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Failure, Frame, Source
@@ -43,8 +43,8 @@ def clip(name, count=6, live=False, end=None):
 
 
 def outputs(folder, window=None, draw=True):
-    overlays = Overlays(folder) if draw else None
-    return Outputs(LSP14, open_keypoints("json", folder, LSP14), overlays, window)
+    drawings = Drawings(folder) if draw else None
+    return Outputs(LSP14, open_keypoints("json", folder, LSP14), drawings, window)
 
 
 def content(folder):
@@ -53,7 +53,7 @@ def content(folder):
 
 def test_one_broken_file_among_many(tmp_path):
     sources = [still("a.png"), broken("b.png"), still("c.png"), still("d.png")]
-    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), Clips())
+    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother())
     assert (summary.inputs, summary.frames, summary.people) == (4, 3, 3)
     assert summary.failures == [Failure("b.png", "b.png: a broken image")]
     assert [frame["image"] for frame in content(tmp_path)] == ["a.png", "c.png", "d.png"]
@@ -62,14 +62,16 @@ def test_one_broken_file_among_many(tmp_path):
 
 
 def test_nothing_but_broken_files_leaves_nothing(tmp_path):
-    summary = run([broken("a"), broken("b")], PosePredictor(RedDot()), outputs(tmp_path), Clips())
+    summary = run(
+        [broken("a"), broken("b")], PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother()
+    )
     assert (summary.frames, len(summary.failures)) == (0, 2)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_clip_that_breaks_off_keeps_its_beginning(tmp_path):
     sources = [clip("a.mp4", 3, end=DataError("a.mp4: broken after 3 frames")), still("b.png")]
-    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), Clips())
+    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother())
     assert [f.message for f in summary.failures] == ["a.mp4: broken after 3 frames"]
     assert [frame["frame"] for frame in content(tmp_path)] == [0, 1, 2, 0]
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -78,13 +80,13 @@ def test_a_clip_that_breaks_off_keeps_its_beginning(tmp_path):
 
 
 def test_without_drawings(tmp_path):
-    run([still("a.png")], PosePredictor(RedDot()), outputs(tmp_path, draw=False), Clips())
+    run([still("a.png")], PosePredictor(RedDot()), outputs(tmp_path, draw=False), ClipSmoother())
     assert [path.name for path in tmp_path.iterdir()] == ["keypoints.json"]
 
 
 def test_max_frames(tmp_path):
     sources = [clip("a.mp4"), clip("b.mp4")]
-    done = run(sources, PosePredictor(RedDot()), outputs(tmp_path), Clips(), max_frames=8)
+    done = run(sources, PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother(), max_frames=8)
     assert done.frames == 8
     assert [frame["frame"] for frame in content(tmp_path)] == [*range(6), 0, 1]
 
@@ -94,10 +96,10 @@ def test_ctrl_c_keeps_what_is_done(live, tmp_path):
     source = clip("webcam 0", 5, live, KeyboardInterrupt())
     predict = partial(run, [source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path))
     if live:
-        assert predict(Clips()).frames == 5, "it is how a webcam is ended"
+        assert predict(ClipSmoother()).frames == 5, "it is how a webcam is ended"
     else:
         with pytest.raises(KeyboardInterrupt):
-            predict(Clips())
+            predict(ClipSmoother())
     assert [frame["frame"] for frame in content(tmp_path)] == list(range(5 if live else 4))
     assert not list(tmp_path.glob("*.part"))
 
@@ -105,7 +107,7 @@ def test_ctrl_c_keeps_what_is_done(live, tmp_path):
 def test_a_defect_leaves_nothing_half_written(tmp_path):
     source = clip("a.mp4", 5, end=RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
-        run([source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path), Clips())
+        run([source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path), ClipSmoother())
     assert not list(tmp_path.iterdir())
 
 
@@ -123,14 +125,15 @@ def test_closing_the_window_ends_it(tmp_path):
 
     window = FakeWindow()
     sources = [clip("webcam 0", 99, live=True)]
-    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path, window), Clips())
+    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path, window), ClipSmoother())
     assert (summary.frames, window.closed) == (3, True)
     assert len(content(tmp_path)) == 3
 
 
 def test_the_one_person_of_a_clip_has_a_number_and_is_smoothed(tmp_path):
     raw, smooth = tmp_path / "raw", tmp_path / "smooth"
-    for folder, clips in ((raw, Clips()), (smooth, Clips(None, partial(OneEuro, beta=0.0)))):
+    filtered = ClipSmoother(None, partial(OneEuro, beta=0.0))
+    for folder, clips in ((raw, ClipSmoother()), (smooth, filtered)):
         run([clip("a.mp4"), clip("b.mp4")], PosePredictor(RedDot()), outputs(folder), clips)
     first = [frame["people"][0] for frame in content(smooth)]
     assert {found["id"] for found in first} == {1}
@@ -141,7 +144,7 @@ def test_the_one_person_of_a_clip_has_a_number_and_is_smoothed(tmp_path):
 
 
 def test_a_still_is_neither_numbered_nor_smoothed():
-    clips = Clips(None, OneEuro)
+    clips = ClipSmoother(None, OneEuro)
     frame = next(still("a.png").read())
     (found,) = clips(frame, [person(box_px=None)])
     assert found.track is None
@@ -154,7 +157,7 @@ def test_each_clip_gets_a_tracker_of_its_own_and_numbers_of_a_file_stay():
         made.append(0)
         return lambda people, time_s: people
 
-    clips = Clips(new_tracker)
+    clips = ClipSmoother(new_tracker)
     for name in ("a.mp4", "b.mp4"):
         for frame in clip(name).read():
             clips(frame, [person()])

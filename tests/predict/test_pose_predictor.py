@@ -23,8 +23,7 @@ from convpose.evaluate.command import evaluate
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import Truth, predict
 from convpose.predict.images import Picture, decode
-from convpose.predict.person import Person
-from convpose.predict.predictor import PosePredictor
+from convpose.predict.predictor import Person, PosePredictor
 from convpose.runtime.crop_spec import Spec
 from convpose.runtime.load import load_run
 from convpose.skeleton import COCO17, LSP14
@@ -108,8 +107,10 @@ def test_a_reduced_picture_is_searched_as_it_is_and_answers_in_its_own_pixels():
     small = dot(160, 120, (100, 40))
     to_px = np.array([[4.0, 0, 1.5], [0, 4.0, 1.5]])
     picture = Picture(small, to_px, (640, 480))
-    whole = PosePredictor(RedDot()).look([picture], [None])[0][0]
-    found = PosePredictor(RedDot(), Finder([80, 20, 120, 60])).look([picture], [None])[0][0]
+    whole, found = (
+        PosePredictor(RedDot(), detector).predict_pictures([picture], [None])[0][0]
+        for detector in (None, Finder([80, 20, 120, 60]))
+    )
     for person in (whole, found):
         assert np.abs(person.keypoints_px - (401.5, 161.5)).max() < 2
     assert found.box_px.tolist() == [321.5, 81.5, 481.5, 241.5]
@@ -217,12 +218,12 @@ def opened(run, cfg):
     return datamodule
 
 
-def test_accuracy_through_this_door_is_what_evaluate_measures(box_run, tmp_path):
-    evaluate(tiny_evaluation(box_run, tmp_path / "evaluation"))
+def test_accuracy_through_this_door_is_what_evaluate_measures(trained, tmp_path):
+    evaluate(tiny_evaluation(trained, tmp_path / "evaluation"))
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     expected = Predictions.load(tmp_path / "evaluation" / "predictions.npz")
-    dataset = opened(box_run, OmegaConf.load(box_run / "config.yaml")).datasets["val"]
-    people = people_of(dataset, box_run, tmp_path)
+    dataset = opened(trained, OmegaConf.load(trained / "config.yaml")).datasets["val"]
+    people = people_of(dataset, trained, tmp_path)
     found_px = np.stack([person.keypoints_px for person in people])
     assert len(people) == len(expected.image_id) == 6
     assert np.abs(found_px - expected.keypoints_px).max() < 1e-4
@@ -233,9 +234,9 @@ def test_accuracy_through_this_door_is_what_evaluate_measures(box_run, tmp_path)
 
 
 @pytest.mark.parametrize("crop", ["letterbox", "image"])
-def test_whole_frames_are_cropped_as_in_training(crop, box_run, tmp_path):
+def test_whole_frames_are_cropped_as_in_training(crop, trained, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(box_run, run)
+    shutil.copytree(trained, run)
     cfg = OmegaConf.load(run / "config.yaml")
     cfg.data.crop = crop
     OmegaConf.save(cfg, run / "config.yaml")
@@ -253,9 +254,9 @@ def tiny_evaluation(run, output):
         return compose("evaluate", [f"run={run}", f"output={output}", *quick])
 
 
-def test_several_looks_are_those_of_evaluate(box_run):
-    once = PosePredictor.from_run(box_run)
-    twice = PosePredictor(load_run(box_run).looking_twice(mirror=True, quarter_turns=False))
+def test_several_looks_are_those_of_evaluate(trained):
+    once = PosePredictor.from_run(trained)
+    twice = PosePredictor(load_run(trained).looking_twice(mirror=True, quarter_turns=False))
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     mirrored = image[:, ::-1].copy()
     a, b = once(image)[0].keypoints_px, once(mirrored)[0].keypoints_px[list(LSP14.mirror)]
@@ -265,10 +266,10 @@ def test_several_looks_are_those_of_evaluate(box_run):
     assert ((both >= np.minimum(a, b) - 1e-3) & (both <= np.maximum(a, b) + 1e-3)).all()
 
 
-def test_the_study_folder_stands_for_its_newest_run(box_run, tmp_path):
+def test_the_study_folder_stands_for_its_newest_run(trained, tmp_path):
     (tmp_path / "study").mkdir()
-    shutil.copytree(box_run, tmp_path / "study" / "one")
-    assert load_run(tmp_path / "study").spec == load_run(box_run).spec
+    shutil.copytree(trained, tmp_path / "study" / "one")
+    assert load_run(tmp_path / "study").spec == load_run(trained).spec
 
 
 @pytest.mark.parametrize(
@@ -279,21 +280,21 @@ def test_the_study_folder_stands_for_its_newest_run(box_run, tmp_path):
         ({"checkpoint": "none.ckpt"}, r"none\.ckpt: no such checkpoint"),
     ],
 )
-def test_a_run_that_cannot_be_loaded_so(how, message, box_run):
+def test_a_run_that_cannot_be_loaded_so(how, message, trained):
     with pytest.raises((ConfigError, ModelError), match=message):
-        load_run(box_run, **how)
+        load_run(trained, **how)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu(box_run):
+def test_without_a_gpu(trained):
     with pytest.raises(ConfigError, match="accelerator=gpu: PyTorch sees no GPU here"):
-        load_run(box_run, accelerator="gpu")
+        load_run(trained, accelerator="gpu")
 
 
-def test_half_precision_is_near(box_run):
+def test_half_precision_is_near(trained):
     image = dot(48, 48, (20, 20))
-    whole = PosePredictor.from_run(box_run)(image)[0].keypoints_px
-    half = PosePredictor.from_run(box_run, precision="bf16-mixed")(image)[0].keypoints_px
+    whole = PosePredictor.from_run(trained)(image)[0].keypoints_px
+    half = PosePredictor.from_run(trained, precision="bf16-mixed")(image)[0].keypoints_px
     assert 0 < np.abs(whole - half).max() < 1.0
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from convpose.data.synthetic import SyntheticSource
 from convpose.predict.__main__ import main, quoted
-from convpose.predict.overlay import VideoFile
+from convpose.predict.drawing import VideoFile
 from convpose.runtime import packaged
 
 

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from convpose.errors import ConfigError
-from convpose.predict import overlay as window
-from convpose.predict.overlay import Window
+from convpose.predict import drawing as window
+from convpose.predict.drawing import ScreenWindow
 
 
 def test_without_a_display(monkeypatch):
     monkeypatch.setattr(plt, "get_backend", lambda: "agg")
     with pytest.raises(ConfigError) as error:
-        Window()
+        ScreenWindow()
     assert str(error.value).startswith("show=true: no window can be opened here")
     assert "leave show out" in str(error.value)
 
@@ -35,7 +35,7 @@ def screen(monkeypatch):
 
 
 def test_images_are_shown_one_after_the_other(screen):
-    display = Window()
+    display = ScreenWindow()
     images = [
         np.full(shape, i * 20, np.uint8) for i, shape in enumerate([(4, 6, 3)] * 2 + [(8, 5, 3)])
     ]
@@ -49,6 +49,6 @@ def test_images_are_shown_one_after_the_other(screen):
 
 
 def test_a_closed_window_ends_it(screen):
-    display = Window()
+    display = ScreenWindow()
     plt.close("all")
     assert not display.show(np.zeros((4, 6, 3), np.uint8), still=False)

@@ -15,12 +15,12 @@ from convpose.runtime.packaged import load_packaged, pack
 
 
 @pytest.fixture(scope="module")
-def weights(box_run, tmp_path_factory):
-    folder = box_run / "evaluate_test"
+def weights(trained, tmp_path_factory):
+    folder = trained / "evaluate_test"
     folder.mkdir(exist_ok=True)
     measures = {"pck@0.2": 0.5, "protocol": "synthetic", "baseline": {"pck@0.2": 0.1}}
     (folder / "metrics.json").write_text(json.dumps(measures))
-    return pack(box_run, tmp_path_factory.mktemp("packaged") / "tiny.safetensors")
+    return pack(trained, tmp_path_factory.mktemp("packaged") / "tiny.safetensors")
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def facts_of(path):
         return json.loads(file.metadata()["convpose"])
 
 
-def test_it_predicts_what_the_run_predicts(weights, box_run):
+def test_it_predicts_what_the_run_predicts(weights, trained):
     image = dot(48, 48, (20, 25))
-    run = PosePredictor.from_run(box_run)
+    run = PosePredictor.from_run(trained)
     other = PosePredictor.from_weights(weights)
     assert other.spec == run.spec
     difference = np.abs(run(image)[0].keypoints_px - other(image)[0].keypoints_px).max()
@@ -138,9 +138,9 @@ def test_a_file_builds_networks_and_nothing_else(target, copy):
         load_packaged(copy)
 
 
-def test_the_name_of_the_target(box_run, tmp_path):
+def test_the_name_of_the_target(trained, tmp_path):
     with pytest.raises(ModelError, match=r"tiny\.bin: packaged weights are a \.safetensors file"):
-        pack(box_run, tmp_path / "tiny.bin")
+        pack(trained, tmp_path / "tiny.bin")
     assert not list(tmp_path.iterdir())
 
 

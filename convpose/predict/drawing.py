@@ -18,7 +18,7 @@ from convpose.errors import ConfigError
 from convpose.files import finish, partial
 from convpose.geometry import Image, invert, transform
 from convpose.plot.skeletons import COLOURED, WHITE, Colour, Style, draw_pose
-from convpose.predict.person import Person
+from convpose.predict.predictor import Person
 from convpose.predict.sources import Frame, base_name
 from convpose.skeleton import Skeleton
 
@@ -132,7 +132,7 @@ class VideoFile:
 STILL_S = 1.5  # how long a still picture stays
 
 
-class Window:
+class ScreenWindow:
     """One window that shows one image after the other.
 
     Raises:
@@ -177,7 +177,7 @@ class Window:
 WRITTEN = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # others become PNG
 
 
-class Overlays:
+class Drawings:
     """Writes into a folder: a picture for a still, an MP4 for a clip.
 
     Files of an earlier call are replaced; two inputs of one call that share a name get a number.

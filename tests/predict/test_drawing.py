@@ -7,8 +7,8 @@ from PIL import Image
 from some_people import frame, person
 
 from convpose.plot.skeletons import COLOURED
+from convpose.predict.drawing import Drawings, VideoFile, draw_people, person_style
 from convpose.predict.images import Picture
-from convpose.predict.overlay import Overlays, VideoFile, draw_people, person_style
 from convpose.predict.sources import Frame
 from convpose.skeleton import LSP14
 
@@ -79,7 +79,7 @@ def test_far_away_people_do_no_harm():
 
 
 def test_stills_keep_their_kind_or_become_png(tmp_path):
-    overlays = Overlays(tmp_path / "new")
+    drawings = Drawings(tmp_path / "new")
     image = np.full((5, 7, 3), 200, np.uint8)
     for name in (
         "x/a (1).jpg",
@@ -89,8 +89,8 @@ def test_stills_keep_their_kind_or_become_png(tmp_path):
         "https://host/c.webp?d=1",
         "stdin",
     ):
-        overlays.write(frame(name), image)
-    overlays.close()
+        drawings.write(frame(name), image)
+    drawings.close()
     found = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert found == [
         *("a (1)_pose.jpg", "a (1)_pose_2.jpg", "b_pose.png", "b_pose_2.png"),
@@ -107,13 +107,13 @@ def read(path):
 
 
 def test_a_clip_becomes_a_clip_and_the_next_one_another(tmp_path):
-    overlays = Overlays(tmp_path)
+    drawings = Drawings(tmp_path)
     for name in ("one.avi", "two.mov"):
         for i, time_s in enumerate((0.0, 0.5, 0.6)):
             image = np.full((48, 64, 3), 60 * i, np.uint8)
-            overlays.write(frame(name, index=i, time_s=time_s), image)
-    overlays.write(frame("three.png"), image)
-    overlays.close()
+            drawings.write(frame(name, index=i, time_s=time_s), image)
+    drawings.write(frame("three.png"), image)
+    drawings.close()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"one_pose.mp4", "two_pose.mp4", "three_pose.png"}
     times, images = zip(*read(tmp_path / "one_pose.mp4"), strict=True)
@@ -122,9 +122,9 @@ def test_a_clip_becomes_a_clip_and_the_next_one_another(tmp_path):
 
 
 def test_a_clip_that_is_not_complete_leaves_nothing(tmp_path):
-    overlays = Overlays(tmp_path)
-    overlays.write(frame("one.avi", time_s=0.0), np.zeros((48, 64, 3), np.uint8))
-    overlays.close(complete=False)
+    drawings = Drawings(tmp_path)
+    drawings.write(frame("one.avi", time_s=0.0), np.zeros((48, 64, 3), np.uint8))
+    drawings.close(complete=False)
     assert not list(tmp_path.iterdir())
 
 
