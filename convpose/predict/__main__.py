@@ -4,10 +4,10 @@ Writes keypoints and drawings to ``output``. Exit code 1 says that some inputs c
 they are listed at the end, the others are done.
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 from convpose.config.application import application
 
 PATHS = ("source", "run", "weights", "boxes", "output", "detector.weights")
+# what Hydra understands: an option, ~key, +key=value, key=value; but ~/photo.jpg is a path
+OVERRIDE = re.compile(r"-.+|~[^/].*|\+.+|[a-z][\w./@]*=.*", re.DOTALL)
 # options of Hydra that are followed by a value
 TAKES_VALUE = (
-    *("--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp"),
-    *("--config-dir", "-cd", "--experimental-rerun"),
+    *("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-name", "-cn"),
+    *("--config-path", "-cp", "--config-dir", "-cd", "--experimental-rerun"),
 )
 
 
@@ -40,42 +42,47 @@ def main(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def quoted(argument: str) -> str:
-    """A path that Hydra's grammar would take apart, as ``photo (1).jpg``, in the quotes it wants.
-
-    Left as it is: what is quoted, null, a list, or plain.
-    """
-    key, equals, value = argument.partition("=")
-    plain = not value or value == "null" or value[0] in "'\"$" or value[0] + value[-1] == "[]"
-    if key not in PATHS or not equals or plain:
-        return argument
-    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
-
-
 def as_overrides(arguments: Sequence[str]) -> list[str]:
-    """Turn a command line into Hydra overrides: a path alone is the source.
+    """Turn a command line into Hydra's overrides: a path alone is the source.
 
     Raises:
-        SystemExit: with 2 for a second path.
+        SystemExit: with 2 for a second source.
     """
     overrides: list[str] = []
     sources: list[str] = []
-    for before, argument in zip(("", *arguments), arguments, strict=False):
-        option = argument.startswith("-") and argument != "-"
-        key = argument.partition("=")[0]
-        named = "=" in argument and re.fullmatch(r"[~+\w./@]+", key) and not Path(argument).exists()
-        if option or named or before in TAKES_VALUE or argument[0] in "~+":
+    before = ""
+    for argument in arguments:
+        there = os.path.exists(argument)  # noqa: PTH110, Path.exists raises for what is too long
+        if before in TAKES_VALUE or (OVERRIDE.fullmatch(argument) and not there):
             overrides.append(quoted(argument))
         else:
-            sources.append(quoted(f"source={argument}"))
-    if len(sources) > 1:
+            sources.append(argument)
+        before = argument
+    named = [o.removeprefix("source=") for o in overrides if o.startswith("source=")]
+    if sources and len(named + sources) > 1:
         print(
-            f"error: {sources[1].partition('=')[2]}: a second source; type one file, folder or "
-            "address, or a pattern in quotes: '*.jpg'",
+            f"error: {(named + sources)[1]}: a second source; type one file, folder or URL, or a "
+            "pattern in quotes: '*.jpg'",
             file=sys.stderr,
         )
         sys.exit(2)
-    return overrides + sources
+    return overrides + [f"source={_in_quotes(source)}" for source in sources]
+
+
+def quoted(override: str) -> str:
+    """Quote a path that Hydra's grammar would take apart, such as ``source=photo (1).jpg``.
+
+    What is quoted already, null, a list, an interpolation or empty stays as it is.
+    """
+    key, _, value = override.partition("=")
+    plain = value in ("", "null") or value[0] in "'\"$" or value[0] + value[-1] == "[]"
+    if key not in PATHS or plain:
+        return override
+    return f"{key}={_in_quotes(value)}"
+
+
+def _in_quotes(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 if __name__ == "__main__":

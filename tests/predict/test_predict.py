@@ -16,7 +16,7 @@ from tiny import Ended
 from torch import nn
 
 from convpose.data.synthetic import SyntheticSource
-from convpose.predict.__main__ import main, quoted
+from convpose.predict.__main__ import as_overrides, main, quoted
 from convpose.predict.drawing import VideoFile
 from convpose.runtime import packaged
 
@@ -31,11 +31,11 @@ def predict(unbroken, tmp_path, monkeypatch, capsys):
         Image.fromarray(source.read_image(i)[0]).save(f"photos/{i}.png")
 
     def call(*arguments, using=f"run={unbroken}"):
-        given = [*map(quoted, arguments), "accelerator=cpu"]
-        monkeypatch.setattr(sys, "argv", ["predict", *given, *([using] if using else [])])
+        given = [*arguments, "accelerator=cpu", *([using] if using else [])]
         capsys.readouterr()
         code = 0
         try:
+            monkeypatch.setattr(sys, "argv", ["predict", *as_overrides(given)])
             main()
         except SystemExit as end:
             code = end.code
@@ -87,7 +87,7 @@ def test_nothing_readable_leaves_nothing(predict):
 def test_a_list_a_name_with_everything_and_an_own_folder(predict):
     name = "photo (1), it's = new & {ok}.png"
     Path("photos/0.png").rename(name)
-    ended = predict(f"source={name}", "output=own place", "format=coco")
+    ended = predict(name, "output=own place", "format=coco")
     assert ended.code == 0, ended.err
     assert files("own place") == ["keypoints_coco.json", f"{Path(name).stem}_pose.png"]
     ended = predict("source=[photos/1.png,photos/2.png]")
@@ -213,42 +213,63 @@ def test_no_network_says_what_to_type(predict, monkeypatch, tmp_path):
 
 NAMES = [
     *("photo.jpg", "photo (1).jpg", "it's mine.png", 'say "hi".png', "a,b=c.jpg", "C:\\new\\a.jpg"),
-    *(
-        "[2024] me.jpg",
-        "trailing\\",
-        "{a}.png",
-        "#1 & 2.png",
-        "~/photos/*.jpg",
-        "https://a.b/c.jpg?d=1&e=(2)",
-    ),
-    *(
-        "Müller 体操.jpg",
-        "0",
-        "-",
-        "true.png",
-        "key: value.png",
-        " spaced .png",
-        "back\\'slash.png",
-    ),
+    *("[2024] me.jpg", "trailing\\", "{a}.png", "#1 & 2.png", "~/photos/*.jpg", "back\\'slash.png"),
+    *("Müller 体操.jpg", "0", "-", "true.png", "key: value.png", " spaced .png", "./a=b.jpg"),
+    *("https://a.b/c.jpg?d=1&e=(2)", "http://a.b/c=d.jpg", "x" * 300 + ".jpg"),
 ]
 
 
+def parsed(override):
+    found = OverridesParser.create().parse_override(override)
+    return found.get_key_element(), found.value()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_reaches_the_application_as_it_is(name):
-    override = OverridesParser.create().parse_override(quoted(f"source={name}"))
-    assert override.value() == name
-    assert isinstance(override.value(), str)
+def test_any_name_reaches_the_application_as_it_is(name, tmp_path, monkeypatch):
+    assert parsed(quoted(f"source={name}")) == ("source", name)
+    monkeypatch.chdir(tmp_path)
+    if "=" in name and ":" not in name:
+        Path(name).touch()  # without the file it could be a key and its value
+    (override,) = as_overrides([name])
+    assert parsed(override) == ("source", name)
+
+
+@pytest.mark.parametrize("name", ["[a,b]", "null", "'a'", "", "+1.jpg", "~mine.jpg", "key=.jpg"])
+def test_a_file_that_is_there_is_never_a_key_or_a_list(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name:
+        Path(name).touch()
+    (override,) = as_overrides([name])
+    assert parsed(override) == ("source", name)
 
 
 @pytest.mark.parametrize(
     "argument",
     [
         *("source=null", "source='photo.jpg'", 'source="photo.jpg"', "source=[a.jpg,b.jpg]"),
-        *("run=", "--help", "detector=yolox", "batch_size=3", "source=${paths.data}"),
+        *("run=", "--help", "detector=yolox", "batch_size=3", "source=${paths.data}", "-m"),
+        *("+trainer.fast=true", "++a=1", "~tracker", "hydra/launcher=joblib", "hydra.run.dir=x"),
+        f"source=[{'photo.jpg,' * 100}b.jpg]",
     ],
 )
 def test_what_is_no_plain_path_is_left_to_hydra(argument):
-    assert quoted(argument) == argument
+    assert as_overrides([argument]) == [argument]
+
+
+def test_a_path_stands_anywhere_and_options_keep_their_values():
+    assert as_overrides(["--cfg", "job", "a b.jpg", "--package=predict", "run=my (run)"]) == [
+        *("--cfg", "job", "--package=predict", "run='my (run)'", "source='a b.jpg'"),
+    ]
+
+
+@pytest.mark.parametrize("typed", [("a.jpg", "b.jpg"), ("source=a.jpg", "b.jpg")])
+def test_a_second_source_is_refused(typed, predict):
+    ended = predict(*typed)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "error: b.jpg: a second source; type one file, folder or URL, or a pattern in quotes: "
+        "'*.jpg'\n"
+    )
 
 
 def test_help_without_importing_torch(tmp_path):

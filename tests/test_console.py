@@ -1,0 +1,83 @@
+"""`convpose COMMAND …` does what `python -m convpose.COMMAND …` does."""
+
+import multiprocessing
+import sys
+from multiprocessing.spawn import get_preparation_data
+
+import pytest
+from lightning.fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
+from tiny import TINY
+
+import convpose
+from convpose import run
+from convpose.__main__ import COMMANDS, main
+
+
+@pytest.fixture
+def console(monkeypatch, capsys):
+    """Runs the command in this process; returns its exit code, output and errors."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["convpose", *arguments])
+        for name in COMMANDS:  # that another test has imported, which runpy would warn of
+            monkeypatch.delitem(sys.modules, f"convpose.{name}.__main__", raising=False)
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_alone_it_lists_the_commands(arguments, console):
+    code, out, err = console(*arguments)
+    assert (code, err) == (0, "")
+    for command, purpose in COMMANDS.items():
+        assert f"  {command:<10} {purpose}\n" in out
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(flag, console):
+    assert console(flag) == (0, f"convpose {convpose.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"), [("trian", "; did you mean convpose train?"), ("xyz", "")]
+)
+def test_an_unknown_command_names_the_nearest(typed, nearest, console):
+    code, out, err = console(typed, "model=vgg_bn")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {typed}: no such command{nearest}\n")
+    assert "train, evaluate, compare, search, predict" in err
+
+
+def test_it_runs_the_module_with_its_name_and_so_do_other_processes(command, console, monkeypatch):
+    told = {}
+
+    def train(cfg, folder):
+        told["run.json"] = run.describe()["command"]
+        told["spawned"] = get_preparation_data("child")["init_main_from_name"]
+        told["ddp"] = _basic_subprocess_cmd()
+        child = multiprocessing.get_context("spawn").Process(target=print, args=("from a child",))
+        child.start()
+        child.join()
+        told["child"] = child.exitcode
+        return 0.5
+
+    monkeypatch.setattr("convpose.train.command.train", train)
+    code, _, err = console("train", *TINY)
+    assert (code, err) == (0, "")
+    typed = " ".join(TINY)
+    assert told["run.json"].endswith(f" -m convpose.train {typed}")
+    assert told["spawned"] == "convpose.train.__main__"
+    assert " ".join(told["ddp"][1:]) == f"-m convpose.train.__main__ {typed}"
+    assert told["child"] == 0
+
+
+def test_predict_takes_a_bare_path(command, console):
+    code, _, err = console("predict", "no such photo (1).jpg")
+    assert code == 2
+    assert err.startswith("error: source=no such photo (1).jpg: no such file")
