@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 # pictures that a notebook shows at least, and what it says
 SHOWN = {
     "01_data": (7, ["images of synthetic", "impossible 0.00 %", "0 of 63 known pairs"]),
-    "02_errors_by_joint": (10, ["Per trunk angle", "Per joint", "worst"]),
+    "02_errors_by_joint": (10, ["Per torso angle", "Per joint", "worst"]),
     "03_sweep": (2, ["tiny: 8 runs", "importance (fANOVA)", "optimizer.lr"]),
 }
 

@@ -27,10 +27,9 @@ from convpose.evaluate.stages import stage_measures
 from convpose.files import check_output
 from convpose.geometry import transform
 from convpose.hardware import resolve_precision, want_gpu
-from convpose.metrics.functional import HIT
-from convpose.metrics.reliability import calibration_error
+from convpose.metrics.functional import HIT, calibration_error
 from convpose.models.build import build_model
-from convpose.models.tta import TestTime
+from convpose.models.tta import TestTimeAugmentation
 from convpose.models.weights import load_checkpoint
 from convpose.plot import tables
 from convpose.plot.curves import (
@@ -106,17 +105,17 @@ def evaluate_run(cfg: DictConfig) -> float:
         log.warning("the run was trained on %d of these %d images; leave data= out", seen, count)
     model = build_model(trained)
     load_checkpoint(model, checkpoint)
-    looks = TestTime(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
+    tta = TestTimeAugmentation(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
     device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)
     start = time.perf_counter()
-    network = looks if looks.passes > 1 else model
+    network = tta if tta.passes > 1 else model
     predictions = predict(network, datamodule.loader(cfg.split), device, precision)
-    if looks.passes > 1:
+    if tta.passes > 1:
         ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
-        print(f"{looks}: {looks.passes} looks at each crop, {ms:.1f} ms an image with loading")
+        print(f"{tta}: {tta.passes} looks at each crop, {ms:.1f} ms an image with loading")
     name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
     name += "" if cfg.checkpoint == "best" else f"_{checkpoint.stem}"
-    name += f"_{str(looks).replace(',', '').replace(' ', '_')}" if str(looks) else ""
+    name += "_mirror_test" * cfg.mirror_test + "_quarter_turns" * cfg.quarter_turns
     folder = Path(cfg.output or run.folder / f"evaluate_{name}")
     truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions.save(folder / "predictions.npz")
@@ -129,7 +128,7 @@ def evaluate_run(cfg: DictConfig) -> float:
             save_figure(figure, folder / "training.png")
         except DataError as error:  # the network can be scored without its history
             log.warning("no training.png: %s", error)
-    split_name = f"{split_name}, {looks}" if str(looks) else split_name
+    split_name = f"{split_name}, {tta}" if str(tta) else split_name
     pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
     if cfg.robustness:
         robustness(network, datamodule, cfg.split, pck, folder, device, precision)
@@ -184,7 +183,7 @@ def write_report(
     mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
     mean_pose_px = transform(truth.unit_to_px, mean_pose)
     measures, baseline = (
-        {**truth.score(px), "per_trunk_angle": truth.score_by_trunk_angle(px)}
+        {**truth.score(px), "per_trunk_angle": truth.score_by_torso_angle(px)}
         for px in (predicted_px, mean_pose_px)
     )
     protocol = (
@@ -204,7 +203,7 @@ def write_report(
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
     report = tables.report(measures, baseline, protocol)
-    leaning = tables.per_trunk_angle(measures["per_trunk_angle"], baseline["per_trunk_angle"])
+    leaning = tables.per_torso_angle(measures["per_trunk_angle"], baseline["per_trunk_angle"])
     report.insert(2, leaning)
     if stages:
         report.insert(1, tables.per_stage(stages))

@@ -16,7 +16,7 @@ from convpose.evaluate.predictions import Predictions
 from convpose.geometry import invert, transform
 from convpose.metrics.functional import keypoint_distance, torso_diameter
 from convpose.metrics.pose_metrics import PoseMetrics
-from convpose.metrics.torso_angle import per_trunk_angle
+from convpose.metrics.torso_angle import per_torso_angle
 from convpose.progress import progress
 from convpose.skeleton import Skeleton
 
@@ -70,9 +70,9 @@ class Truth:
         )
         return metrics.compute()
 
-    def score_by_trunk_angle(self, predicted_px: torch.Tensor) -> dict[str, dict[str, Any]]:
-        """PCK, AUC and EPE of predictions (N, K, 2) in pixels; see `per_trunk_angle`."""
-        return per_trunk_angle(predicted_px, self.keypoints_px, self.visibility, self.skeleton)
+    def score_by_torso_angle(self, predicted_px: torch.Tensor) -> dict[str, dict[str, Any]]:
+        """PCK, AUC and EPE of predictions (N, K, 2) in pixels; see `per_torso_angle`."""
+        return per_torso_angle(predicted_px, self.keypoints_px, self.visibility, self.skeleton)
 
     def errors(self, predicted_px: torch.Tensor) -> NDArray[np.float64]:
         """Error of every keypoint in torso diameters (N, K); NaN unlabelled or without a torso."""

@@ -1,4 +1,4 @@
-"""The measures of single-person 2D pose as pure functions on tensors.
+"""Measures of single-person 2D pose as pure functions on tensors.
 
 Each measure exists twice: as counts or sums per keypoint, which add up over batches and devices,
 and as the ratio of those, which is the number one reports. Shapes: N images, K keypoints, S sticks,
@@ -10,24 +10,29 @@ The definitions of PCK, AUC and PCP are those of bearpaw/eval_pose (``utils/eval
 ``eval_pcp.m``, ``keypoints2sticks.m``), the protocol of the published LSP tables.
 """
 
+import math
 from collections.abc import Sequence
 from enum import IntEnum
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.functional.classification import binary_calibration_error
 
 from convpose.skeleton import Skeleton
 
 THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
 AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
 HIT = 0.2  # torso diameters within which a keypoint counts as found
+SCORE_BINS = 10  # of the calibration error
 
 # A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
 MSE_SCALES = {"mse_unit": 1.0, "mse_pm1": 4.0, "mse_sq": 2.0}
 
 
 class Torso(IntEnum):
-    """Which pair of keypoints gave an image's torso diameter."""
+    """Pair of keypoints that gave an image's torso diameter."""
 
     MAIN = 0
     FALLBACK = 1
@@ -35,7 +40,7 @@ class Torso(IntEnum):
 
 
 def keypoint_distance(predicted: Tensor, keypoints: Tensor) -> Tensor:
-    """Euclidean distances (N, K) in float64 between points (N, K, 2); NaN stays NaN."""
+    """Measure distances (N, K) in float64 between points (N, K, 2); NaN stays NaN."""
     if predicted.shape != keypoints.shape or predicted.shape[-1] != 2:
         raise ValueError(
             "predicted and true keypoints must both be (N, K, 2), "
@@ -48,7 +53,7 @@ def keypoint_distance(predicted: Tensor, keypoints: Tensor) -> Tensor:
 def torso_diameter(
     keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton
 ) -> tuple[Tensor, Tensor]:
-    """Size of each ground-truth torso, by which PCK normalises.
+    """Measure each ground-truth torso, by which PCK normalises.
 
     The distance of ``skeleton.torso`` (LSP: left shoulder – right hip); where an end of it is
     unlabelled, that of ``skeleton.torso_fallback``. However small a torso is, it is kept, as
@@ -83,7 +88,7 @@ def pck_counts(
     skeleton: Skeleton,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> tuple[Tensor, Tensor]:
-    """Keypoints right at each threshold: ‖predicted − truth‖ ≤ threshold · torso diameter.
+    """Count keypoints right at each threshold: ‖predicted − truth‖ ≤ threshold · torso diameter.
 
     Counted are the labelled keypoints, visible or occluded, of images that have a torso.
 
@@ -105,7 +110,7 @@ def pck_curve(
     skeleton: Skeleton,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Tensor:
-    """PCK in [0, 1] at each threshold, (T,), over all counted keypoints of all images at once."""
+    """Compute PCK in [0, 1] at each threshold, (T,), over all counted keypoints of all images."""
     hits, counted = pck_counts(predicted_px, keypoints_px, visibility, skeleton, thresholds)
     return hits.sum(dim=0).double() / counted.sum()
 
@@ -117,12 +122,12 @@ def pck(
     skeleton: Skeleton,
     threshold: float = 0.2,
 ) -> Tensor:
-    """Percentage of correct keypoints, PCK@threshold, as a fraction in [0, 1]; see `pck_counts`."""
+    """Compute the share of correct keypoints, PCK@threshold in [0, 1]; see `pck_counts`."""
     return pck_curve(predicted_px, keypoints_px, visibility, skeleton, (threshold,))[0]
 
 
 def auc(curve: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
-    """Area under PCK curves (…, T): trapezoid rule, divided by the width of the thresholds.
+    """Integrate PCK curves (…, T): trapezoid rule, divided by the width of the thresholds.
 
     With the default thresholds that is the integral over 0 … 0.2 in steps of 0.01, divided by 0.2,
     so that a perfect prediction has 1.
@@ -132,7 +137,7 @@ def auc(curve: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
 
 
 def pck_values(curve: Tensor) -> dict[str, float]:
-    """PCK@0.2, PCK@0.1 and AUC of a curve (T,) at the default thresholds."""
+    """Read PCK@0.2, PCK@0.1 and AUC off a curve (T,) at the default thresholds."""
     return {
         "pck@0.2": float(curve[AT_20]),
         "pck@0.1": float(curve[AT_10]),
@@ -141,7 +146,7 @@ def pck_values(curve: Tensor) -> dict[str, float]:
 
 
 def stick_ends(keypoints_px: Tensor, skeleton: Skeleton) -> Tensor:
-    """Both ends of every PCP stick, (N, S, 2 ends, 2); an end is the mean of its keypoints."""
+    """Locate both ends of every PCP stick, (N, S, 2, 2); an end is the mean of its keypoints."""
 
     def end(names: tuple[str, ...]) -> Tensor:
         points = [keypoints_px[:, skeleton.index(name)].double() for name in names]
@@ -158,7 +163,7 @@ def pcp_counts(
     skeleton: Skeleton,
     fraction: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """Sticks that are strictly right: both ends within `fraction` of the true stick's length.
+    """Count sticks that are strictly right: both ends within `fraction` of the true length.
 
     A stick counts where all of its keypoints are labelled (the torso has four).
 
@@ -187,7 +192,7 @@ def pcp(
     skeleton: Skeleton,
     fraction: float = 0.5,
 ) -> Tensor:
-    """Percentage of correct parts, strict PCP@fraction, as a fraction in [0, 1] of all sticks."""
+    """Compute the share of correct parts, strict PCP@fraction in [0, 1], over all sticks."""
     hits, counted = pcp_counts(predicted_px, keypoints_px, visibility, skeleton, fraction)
     return hits.sum().double() / counted.sum()
 
@@ -195,27 +200,27 @@ def pcp(
 def epe_sums(
     predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sum of distances (K,) float64 in pixels, and labelled keypoints (K,) int64."""
+    """Add up distances, (K,) float64 in pixels, and labelled keypoints, (K,) int64."""
     labelled = visibility > 0
     distance = keypoint_distance(predicted_px, keypoints_px)
     return torch.where(labelled, distance, 0.0).sum(dim=0), labelled.sum(dim=0)
 
 
 def epe(predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor) -> Tensor:
-    """End-point error: mean Euclidean distance in pixels over all labelled keypoints."""
+    """Compute the end-point error: mean distance in pixels over all labelled keypoints."""
     total, counted = epe_sums(predicted_px, keypoints_px, visibility)
     return total.sum() / counted.sum()
 
 
 def squared_sums(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of squared distances (K,) float64 in unit², and labelled keypoints (K,) int64."""
+    """Add up squared distances, (K,) float64 in unit², and labelled keypoints, (K,) int64."""
     labelled = visibility > 0
     squared = keypoint_distance(predicted, keypoints).square()
     return torch.where(labelled, squared, 0.0).sum(dim=0), labelled.sum(dim=0)
 
 
 def mse(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> Tensor:
-    """Mean squared error per coordinate in [0, 1], over all labelled keypoints.
+    """Average the squared error of a coordinate in [0, 1] over all labelled keypoints.
 
     The other two conventions are multiples of it, written out in `MSE_SCALES`: coordinates in
     [−1, 1], and squared distance (x and y added up instead of averaged).
@@ -227,3 +232,20 @@ def mse(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> Tensor:
     """
     total, counted = squared_sums(predicted, keypoints, visibility)
     return total.sum() / (2 * counted.sum())
+
+
+def calibration_error(scores: NDArray[np.floating], hits: NDArray[np.bool_]) -> float:
+    """Compute the expected calibration error of scores (Guo et al., 2017), over ten equal bins.
+
+    Args:
+        scores: (M,) in [0, 1].
+        hits: (M,), true where the keypoint was found.
+
+    Returns:
+        Mean over the keypoints of |hit rate − mean score| of their bin; NaN without scores.
+    """
+    if len(scores) == 0:
+        return math.nan
+    given = torch.from_numpy(np.asarray(scores, np.float64)).clamp(max=1 - 1e-9)  # 1 has no bin
+    found = torch.from_numpy(np.asarray(hits, np.int64))
+    return float(binary_calibration_error(given, found, n_bins=SCORE_BINS, norm="l1"))

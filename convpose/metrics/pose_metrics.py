@@ -1,4 +1,4 @@
-"""All measures of a split at once, accumulated batch by batch.
+"""All measures of a subset at once, accumulated batch by batch.
 
 The same class serves the validation loop and `convpose.evaluate`. Its state is sums and counts per
 keypoint, so that batches may come in any size and order and devices simply add up.
@@ -27,7 +27,7 @@ DEGENERATE_TORSO_PX = 5.0  # below it PCK asks for less than a pixel at 0.2; cou
 
 
 class PoseMetrics(Metric):
-    """PCK, AUC, PCP, EPE and MSE of one split, total, per joint, per part and per stick.
+    """PCK, AUC, PCP, EPE and MSE of one subset, total, per joint, per part and per stick.
 
     Args:
         skeleton: names the keypoints, the torso, the parts and the sticks.
@@ -106,7 +106,7 @@ class PoseMetrics(Metric):
         self.labelled = self.labelled + labelled
 
     def compute(self) -> dict[str, Any]:
-        """The measures as plain numbers, ready for ``metrics.json``; NaN where nothing counted.
+        """Compute the measures as plain numbers for ``metrics.json``; NaN where nothing counted.
 
         Returns:
             The headline, fractions in [0, 1] for PCK, AUC and PCP, then counts, then groups:
@@ -191,11 +191,11 @@ class WeightedMean(Metric):
         self.sums = self.sums + torch.stack([value * weight, weight])
 
     def compute(self) -> Tensor:
-        """The mean, a scalar."""
+        """Compute the mean, a scalar."""
         return (self.sums[0] / self.sums[1]).float()
 
 
-class Spread(Metric):
+class PredictionSpread(Metric):
     """Root mean variance over the images of the predictions, divided by that of the labels.
 
     0 is a constant pose, 1 varies as much as people do. Its state is sums, so that batches may come
@@ -219,7 +219,7 @@ class Spread(Metric):
         self.sums = self.sums + torch.stack(sums)
 
     def compute(self) -> Tensor:
-        """The ratio, a scalar; NaN if nothing is labelled."""
+        """Compute the ratio, a scalar; NaN if nothing is labelled."""
         number, sums, squares = self.sums[0], self.sums[1:3], self.sums[3:5]
         variances = (squares / number - (sums / number).square()).clamp(min=0)
         predicted, labelled = variances.nanmean(dim=(1, 2)).sqrt()

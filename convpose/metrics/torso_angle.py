@@ -1,7 +1,7 @@
-"""How far from upright people are, and the measures of each range of that angle.
+"""Torso angle: how far people are from upright, and the measures of each range of it.
 
 LSPET is gymnastics, parkour and climbing: 43 % of its people lean by more than 60° or are upside
-down (of those whose trunk is labelled). A total does not tell whether a network has learned that,
+down (of those whose torso is labelled). A total does not tell whether a network has learned that,
 or only that heads are above feet.
 """
 
@@ -19,10 +19,10 @@ BINS = tuple(f"{low}-{high}" for low, high in pairwise(EDGES_DEG))
 UNKNOWN = "unknown"  # a hip, or both a shoulder and the neck, is unlabelled
 
 
-def trunk_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) -> Tensor:
-    """Angle between the trunk and the image's upward vertical: 0° upright, 180° upside down.
+def torso_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) -> Tensor:
+    """Measure the angle of each torso to the vertical: 0° upright, 180° upside down.
 
-    The trunk goes from the middle of the hips to the middle of the shoulders, or to the neck where
+    The torso goes from the middle of the hips to the middle of the shoulders, or to the neck where
     a shoulder is unlabelled (and the skeleton has one).
 
     Args:
@@ -31,7 +31,7 @@ def trunk_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) ->
         skeleton: names the joints.
 
     Returns:
-        (N,) float64 degrees in [0, 180]; NaN where a joint is missing or the trunk has no length.
+        (N,) float64 degrees in [0, 180]; NaN where a joint is missing or the torso has no length.
     """
     points = keypoints_px.double().masked_fill((visibility == 0)[..., None], torch.nan)
 
@@ -47,16 +47,16 @@ def trunk_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) ->
     return torch.where(x.hypot(y) > 0, angle, torch.nan)
 
 
-def per_trunk_angle(
+def per_torso_angle(
     predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton
 ) -> dict[str, dict[str, Any]]:
-    """PCK, AUC and EPE of every range of the true trunk angle; arguments as of `pck_counts`.
+    """Compute PCK, AUC and EPE of every range of the true torso angle; see `pck_counts`.
 
     Returns:
         Plain numbers for each of `BINS` (degrees; an edge belongs to the upper one) and
         for the images of `UNKNOWN` angle; ``num_images`` and ``num_keypoints`` say of how many.
     """
-    angle = trunk_angle(keypoints_px, visibility, skeleton)
+    angle = torso_angle(keypoints_px, visibility, skeleton)
     inner = angle.new_tensor(EDGES_DEG[1:-1])
     which = torch.where(angle.isnan(), len(BINS), torch.bucketize(angle, inner, right=True))
     groups: dict[str, dict[str, Any]] = {}

@@ -11,17 +11,15 @@ from torch import nn
 
 from convpose.config.instantiate import build, check, skeleton_of
 from convpose.errors import ConfigError, ModelError
-from convpose.models.cascade import Cascade, Shrunk
+from convpose.models.cascade import Cascade, Resized
 from convpose.models.pose_model import Backbone, PoseModel
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
 
 
 def build_model(cfg: DictConfig) -> PoseModel:
-    """Backbone and head; with ``model.start`` they are a stage over another network."""
+    """Build backbone and head; with ``model.start`` they are a stage over another network."""
     if "start" in cfg.model:
-        from convpose.models.build import build_cascade  # which builds with this module
-
         return build_cascade(cfg)
     backbone = build(cfg.model, "model")
     head = build_head(cfg, backbone, cfg.data.input_size_px)
@@ -29,7 +27,7 @@ def build_model(cfg: DictConfig) -> PoseModel:
 
 
 def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Module:
-    """The head, told the backbone's feature maps and the side of what the backbone sees."""
+    """Build the head for the backbone's feature maps and the side of the backbone's input."""
     head: nn.Module = build(
         cfg.head,
         "head",
@@ -42,11 +40,11 @@ def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Mo
 
 
 def build_cascade(cfg: DictConfig) -> Cascade:
-    """The network of a run with one more stage.
+    """Build the network of a run with one more stage.
 
-    In a training, ``model.run`` names the run. In the run folder of a cascade, ``model.start`` has
-    what is needed of that run's configuration (see `self_contained`): then the cascade is rebuilt,
-    without the run and without weights, for its own checkpoint has those of all stages.
+    In a training, ``model.run`` names the run. In a cascade's own run folder ``model.start`` holds
+    the needed part of that run's configuration (see `self_contained`). The cascade is then rebuilt
+    without the run and without weights: its own checkpoint has those of all stages.
 
     Raises:
         ConfigError: no run, a run of another skeleton, or crops smaller than the run was trained
@@ -72,7 +70,7 @@ def build_cascade(cfg: DictConfig) -> Cascade:
     cascade: Cascade = build(
         stage,
         "model",
-        start=Shrunk(start, own.start.data.input_size_px),
+        start=Resized(start, own.start.data.input_size_px),
         backbone=backbone,
         head=head,
         skeleton=skeleton_of(cfg),
@@ -82,10 +80,10 @@ def build_cascade(cfg: DictConfig) -> Cascade:
 
 
 def self_contained(cfg: DictConfig) -> DictConfig:
-    """The configuration for a run's folder: that of a cascade holds what it starts from.
+    """Complete the configuration for a run's folder: a cascade's holds that of its start.
 
     Raises:
-        ConfigError: it does so already, and the training had a start without weights.
+        ConfigError: it does so already, so the training would have a start without weights.
     """
     if "start" not in cfg.model:
         return cfg
@@ -101,7 +99,7 @@ def self_contained(cfg: DictConfig) -> DictConfig:
 
 @contextlib.contextmanager
 def _renamed(pattern: str, key: str) -> Iterator[None]:
-    """Let the messages of what was made for a plain network name a cascade's key."""
+    """Rename keys in error messages: those of a plain network to those of a cascade."""
     try:
         yield
     except (ConfigError, ModelError) as error:
@@ -119,7 +117,7 @@ def _find(path: Any) -> Run:
 
 
 def _settings(trained: DictConfig) -> dict[str, Any]:
-    """The part of a run's configuration that its network is built from, without weights."""
+    """Take the part of a run's configuration that its network is built from, without weights."""
     settings: Any = OmegaConf.to_container(trained)
     if "weights" in settings["model"]:
         settings["model"]["weights"] = None
@@ -128,7 +126,11 @@ def _settings(trained: DictConfig) -> dict[str, Any]:
 
 
 def check_start(cfg: DictConfig, start: Any) -> None:
-    """Hold the start's skeleton and the size of its crops against the data."""
+    """Compare the start's skeleton and the size of its crops with the data.
+
+    Raises:
+        ConfigError: another skeleton, or crops smaller than those of the start.
+    """
     if not isinstance(start, DictConfig):
         raise ConfigError(
             f"model.start={start}: is written by the training; type model.run=RUN_FOLDER"

@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 from convpose.errors import ConfigError
 from convpose.models.pose_model import Loss, PoseModel, PoseOutput
-from convpose.models.subimage import Windows, pose_diameter
+from convpose.models.subimage import SubImages, pose_diameter
 from convpose.skeleton import Skeleton
 
-SMALLEST_STD = 0.01  # of simulated errors in diameters: start poses must differ to teach anything
+SMALLEST_STD = 0.01  # of simulated errors in diameters: without errors there is nothing to learn
 
 
-class Shrunk(nn.Module):
-    """A trained network, frozen, that is shown larger crops than it was trained on.
+class Resized(nn.Module):
+    """Trained network, frozen, that sees larger crops resized to the size it was trained on.
 
     Args:
         model: the network.
@@ -29,7 +29,7 @@ class Shrunk(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor) -> PoseOutput:
-        """Output for (B, 3, S, S) crops, in unit coordinates, which have no size."""
+        """Estimate the keypoints of (B, 3, S, S) crops; unit coordinates do not depend on S."""
         if image.shape[-1] != self.input_size_px:
             size = (self.input_size_px, self.input_size_px)
             image = F.interpolate(image.float(), size, mode="bilinear", antialias=True)
@@ -40,28 +40,29 @@ class Shrunk(nn.Module):
 class Cascade(PoseModel):
     """One more stage over a trained network (DeepPose; Toshev and Szegedy, CVPR 2014).
 
-    `start` estimates the pose from the crop, made smaller for it. Around each of its joints a
-    sub-image is cut out of the full crop; backbone and head look at all of them in one batch and
-    say where the K joints are in each, of which answer k counts in the sub-image of joint k. So one
-    backbone learns from K sub-images a person, and the output layer alone knows which joint it
-    looks for: with a network for each joint, each would see a fourteenth of what are few images.
+    `start` estimates the pose from the crop, resized for it. Around each of its joints a sub-image
+    is cut out of the full crop. Backbone and head see all of them in one batch and locate the K
+    joints in each; in the sub-image of joint k only joint k counts. So one backbone learns from K
+    sub-images a person, and only the output layer is specific to a joint. With a network for each
+    joint, each would learn from one sub-image a person.
 
-    It trains on the errors of its start, drawn anew in every epoch: ``simulated`` puts a sub-image
-    where the truth plus a Gaussian error is, fitted to the start's errors on the validation part;
-    ``real`` takes the start's own estimate of the augmented crop, whose errors on images that it
-    knows by heart are smaller than those it will make. A joint outside its sub-image does not
-    count: it cannot be seen there.
+    It trains on errors of its start, drawn anew in every epoch. ``simulated`` puts a sub-image at
+    the ground truth plus a Gaussian error, fitted to the start's errors on the validation subset.
+    ``real`` takes the start's estimate of the augmented crop; on images that the start was trained
+    on, its errors are smaller than on new ones. A joint outside its sub-image does not count: it
+    cannot be seen there.
 
-    The score is the head's odds times the start's: a head without an opinion leaves the start's.
+    The odds of the score are the head's times the start's: a head with a constant score of a half
+    leaves the start's.
 
     Args:
-        start: what is refined, perhaps a cascade itself. It stays as it is.
+        start: the network that is refined, perhaps a cascade itself; it is not trained.
         backbone: of the sub-images.
         head: to keypoints, scores and whatever else its loss needs, each (N, K, …).
         skeleton: of the keypoints.
         subimage_px: side of a sub-image as backbone and head see it.
         side: of a sub-image, in diameters of the pose (see `pose_diameter`).
-        starts: whose errors the training repairs, ``simulated`` or ``real``.
+        starts: errors to train on, ``simulated`` or ``real``.
         channels_last: see `PoseModel`.
 
     Raises:
@@ -73,7 +74,7 @@ class Cascade(PoseModel):
 
     def __init__(
         self,
-        start: Shrunk,
+        start: Resized,
         backbone: nn.Module,
         head: nn.Module,
         skeleton: Skeleton,
@@ -96,18 +97,18 @@ class Cascade(PoseModel):
         self.register_buffer("error_std", torch.full((skeleton.num_keypoints, 2), side / 8))
 
     def train(self, mode: bool = True) -> "Cascade":
-        """As ever, but the start keeps its batch-norm statistics."""
+        """Set the mode; the start stays in evaluation and keeps its batch-norm statistics."""
         super().train(mode)
         self.start.eval()
         return self
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Nothing: where they lie in crops says nothing of sub-images, `set_errors` does."""
+        """Do nothing: a cascade is standardised by `set_start_errors`, not by crop statistics."""
 
-    def set_errors(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Tell the start's errors: mean and deviation (K, 2) in diameters of the pose.
+    def set_start_errors(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take the start's errors: mean and deviation (K, 2) in diameters of the pose.
 
-        The head learns in units of what it has to repair.
+        The head then predicts in units of the errors that it has to repair.
         """
         self.error_mean.copy_(mean)
         self.error_std.copy_(std.clamp(min=SMALLEST_STD))
@@ -116,28 +117,30 @@ class Cascade(PoseModel):
     def forward(self, image: torch.Tensor) -> PoseOutput:
         """Estimate the keypoints of (B, 3, S, S) uint8 RGB crops."""
         first = self.start(image)
-        windows = self.windows(first["keypoints"], pose_diameter(first["keypoints"], self.skeleton))
-        return self.calibrate(self._in_crop(self._closer(image, windows), windows, first))
+        sub_images = self.sub_images(
+            first["keypoints"], pose_diameter(first["keypoints"], self.skeleton)
+        )
+        return self.calibrate(self._in_crop(self._refine(image, sub_images), sub_images, first))
 
-    def learn(
+    def forward_with_loss(
         self, image: torch.Tensor, keypoints: torch.Tensor, visibility: torch.Tensor, loss: Loss
     ) -> tuple[PoseOutput, torch.Tensor]:
-        """Output of a batch, and its loss in unit coordinates of the sub-images."""
+        """Compute the output of a batch, and the loss in unit coordinates of the sub-images."""
         first = self.start(image)
         points, size = first["keypoints"], pose_diameter(first["keypoints"], self.skeleton)
         if self.training and self.starts == "simulated":
             points = self.simulate(keypoints, points, size)
-        windows = self.windows(points, size)
-        output = self._closer(image, windows)
-        target = windows.to_unit(keypoints)
+        sub_images = self.sub_images(points, size)
+        output = self._refine(image, sub_images)
+        target = sub_images.to_unit(keypoints)
         inside = ((target >= 0) & (target < 1)).all(dim=-1)  # false for NaN
         value = loss(output, target, torch.where(inside, visibility, 0))
-        return self.calibrate(self._in_crop(output, windows, first)), value
+        return self.calibrate(self._in_crop(output, sub_images, first)), value
 
     def simulate(
         self, keypoints: torch.Tensor, estimate: torch.Tensor, size: torch.Tensor
     ) -> torch.Tensor:
-        """Start points (B, K, 2): truth plus a random error, the estimate where unlabelled.
+        """Draw start points (B, K, 2): truth plus a random error, the estimate where unlabelled.
 
         Args:
             keypoints: (B, K, 2) truth, NaN where unlabelled.
@@ -147,27 +150,28 @@ class Cascade(PoseModel):
         error = self.error_mean + self.error_std * torch.randn_like(keypoints)
         return torch.where(keypoints.isnan(), estimate, keypoints + size[:, None, None] * error)
 
-    def windows(self, points: torch.Tensor, size: torch.Tensor) -> Windows:
-        """The windows around points (B, K, 2) of poses of diameters (B,)."""
-        return Windows.around(points, self.side * size)
+    def sub_images(self, points: torch.Tensor, size: torch.Tensor) -> SubImages:
+        """Place the sub-images around points (B, K, 2) of poses of diameters (B,)."""
+        return SubImages.around(points, self.side * size)
 
     def compile(self, *args: object, **kwargs: object) -> None:
-        """Compile the networks, which `learn` calls as well as `forward`."""
+        """Compile the networks, which `forward_with_loss` calls as well as `forward`."""
         for part in (self.start, self.backbone, self.head):
             part.compile(*args, **kwargs)
 
-    def _closer(self, image: torch.Tensor, windows: Windows) -> PoseOutput:
-        """Look at all windows: the head's output (B, K, …) in their coordinates."""
-        count = windows.corner.shape[1]
+    def _refine(self, image: torch.Tensor, sub_images: SubImages) -> PoseOutput:
+        """Run backbone and head on all sub-images: output (B, K, …) in their coordinates."""
+        count = sub_images.corner.shape[1]
         joint = torch.arange(count, device=image.device)
-        output = cast(dict[str, torch.Tensor], self.look(windows.sample(image, self.subimage_px)))
+        pixels = sub_images.sample(image, self.subimage_px)
+        output = cast(dict[str, torch.Tensor], self.forward_uncalibrated(pixels))
         split = {name: v.view(-1, count, *v.shape[1:]) for name, v in output.items()}
         own = {name: v[:, joint, joint] for name, v in split.items()}
         return cast(PoseOutput, own)
 
-    def _in_crop(self, output: PoseOutput, windows: Windows, first: PoseOutput) -> PoseOutput:
-        """The output with keypoints of the crop, those of all stages, and the joined score."""
-        keypoints = windows.to_crop(output["keypoints"])
+    def _in_crop(self, output: PoseOutput, sub_images: SubImages, first: PoseOutput) -> PoseOutput:
+        """Convert the output to the crop; add the keypoints of all stages and the joined score."""
+        keypoints = sub_images.to_crop(output["keypoints"])
         before = first.get("stage_keypoints", first["keypoints"][None])
         odds = output["scores"].float().logit(eps=1e-4) + first["scores"].logit(eps=1e-4)
         joined: PoseOutput = {
@@ -179,11 +183,11 @@ class Cascade(PoseModel):
         return joined
 
 
-def fit_errors(errors: torch.Tensor, side: float) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """A Gaussian for each joint and coordinate.
+def fit_start_errors(errors: torch.Tensor, side: float) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Fit a Gaussian to the start's errors, for each joint and coordinate.
 
-    Fitted to the errors that leave the joint in its sub-image: the others, such as an exchange of
-    left and right, cannot be repaired there, and a few of them would widen the Gaussian for all.
+    Only errors that leave the joint in its sub-image count. The others, such as an exchange of left
+    and right, cannot be repaired there, and a few of them would widen the Gaussian for all.
 
     Args:
         errors: (N, K, 2) in diameters of the pose, NaN where unlabelled.

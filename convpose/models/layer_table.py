@@ -1,4 +1,4 @@
-"""The layers of a network in the form of the ConvPose paper's Table 1."""
+"""Table of the layers of a network, in the form of the ConvPose paper's Table 1."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ class Layer:
 
 
 def layer_table(model: nn.Module, image: torch.Tensor) -> list[Layer]:
-    """The leaf layers in the order in which `image` passes them.
+    """List the leaf layers in the order in which `image` passes them, without identities.
 
     Args:
         model: network; its mode and parameters are left as they are.
@@ -34,7 +34,7 @@ def layer_table(model: nn.Module, image: torch.Tensor) -> list[Layer]:
         count = sum(p.numel() for p in module.parameters())
         rows.append(Layer(type(module).__name__, _geometry(module), size, count))
 
-    leaves = [m for m in model.modules() if not list(m.children())]
+    leaves = [m for m in model.modules() if not (list(m.children()) or isinstance(m, nn.Identity))]
     handles = [leaf.register_forward_hook(record) for leaf in leaves]
     was_training = model.training
     try:
@@ -48,7 +48,7 @@ def layer_table(model: nn.Module, image: torch.Tensor) -> list[Layer]:
 
 
 def layer_table_markdown(rows: list[Layer]) -> str:
-    """The table as Markdown, with the totals below."""
+    """Write the table as Markdown, with the totals below."""
     columns = "| # | layer | kernel / stride / padding | output size | parameters |"
     head = f"{columns}\n|--:|---|---|---|--:|"
     lines = [

@@ -10,7 +10,7 @@ Features = list[torch.Tensor]
 
 
 class PoseOutput(TypedDict, total=False):
-    """What every head returns.
+    """Output of every head.
 
     Keys:
         keypoints: (B, K, 2) float32 unit coordinates of the crop.
@@ -51,12 +51,12 @@ class Backbone(Protocol):
     pixel_std: Sequence[float]
 
     def __call__(self, image: torch.Tensor) -> Features:
-        """(B, 3, S, S) normalised float images to feature maps (B, C, S / stride, S / stride)."""
+        """Turn normalised float images (B, 3, S, S) into maps (B, C, S / stride, S / stride)."""
         ...
 
 
 class PoseModel(nn.Module):
-    """A network for single-person pose.
+    """Network for single-person pose.
 
     Args:
         backbone: `Backbone` module.
@@ -92,23 +92,30 @@ class PoseModel(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def set_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Tell the head mean and deviation (K, 2) of the training keypoints, if it asks."""
+        """Hand mean and deviation (K, 2) of the training keypoints to a head that wants them."""
         if hasattr(self.head, "set_statistics"):
             self.head.set_statistics(mean, std)
 
     def forward(self, image: torch.Tensor) -> PoseOutput:
         """Estimate the keypoints of (B, 3, S, S) uint8 RGB crops."""
-        return self.calibrate(self.look(image))
+        return self.calibrate(self.forward_uncalibrated(image))
 
-    def learn(
+    def forward_with_loss(
         self, image: torch.Tensor, keypoints: torch.Tensor, visibility: torch.Tensor, loss: Loss
     ) -> tuple[PoseOutput, torch.Tensor]:
-        """Output and loss of a batch whose truth is known; validation asks it, too."""
+        """Compute output and loss of a labelled batch, for training and validation.
+
+        Args:
+            image: (B, 3, S, S) uint8 RGB crops.
+            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
+            visibility: (B, K) of 0, 1, 2.
+            loss: see `Loss`.
+        """
         output = self(image)
         return output, loss(output, keypoints, visibility)
 
-    def look(self, image: torch.Tensor) -> PoseOutput:
-        """Backbone and head; the scores are the head's own."""
+    def forward_uncalibrated(self, image: torch.Tensor) -> PoseOutput:
+        """Run backbone and head; the scores are the head's own."""
         pixels = (image.float() - self.pixel_mean) / self.pixel_std
         output: PoseOutput = self.head(
             self.backbone(pixels.contiguous(memory_format=self.memory_format))
@@ -116,7 +123,7 @@ class PoseModel(nn.Module):
         return output
 
     def calibrate(self, output: PoseOutput) -> PoseOutput:
-        """The output with probabilities as scores."""
+        """Replace the scores of an output by probabilities."""
         logit = output["scores"].float().logit(eps=1e-4)
         output["scores"] = torch.sigmoid(self.score_slope * logit + self.score_offset)
         return output

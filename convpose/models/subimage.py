@@ -1,6 +1,7 @@
-"""Sub-images: square windows around keypoints, sampled from a crop in one batch.
+"""Sub-images: squares around keypoints, sampled from a crop in one batch.
 
-A window is axis-aligned and has unit coordinates of its own, as a crop has: 0 and 1 are its edges.
+A sub-image is axis-aligned and has unit coordinates of its own, as a crop has: 0 and 1 are its
+edges.
 """
 
 from dataclasses import dataclass
@@ -11,41 +12,41 @@ from torch.nn import functional as F
 from convpose.skeleton import Skeleton
 
 GREY = 114.0  # outside the crop, as `convpose.geometry.warp` fills it
-SMALLEST, LARGEST = 1 / 32, 1.0  # side of a window over the crop's, whatever the pose
+SMALLEST, LARGEST = 1 / 32, 1.0  # side of a sub-image over the crop's, whatever the pose
 TORSO_SHARE = 0.25  # torso over the pose's extent; 98 of 100 people of LSP and LSPET have more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Windows:
-    """Windows around the K keypoints of B crops.
+class SubImages:
+    """SubImages around the K keypoints of B crops.
 
     Attributes:
         corner: (B, K, 2) upper left corners in unit coordinates of the crop.
-        side: (B, 1, 1) sides, one for all windows of a crop.
+        side: (B, 1, 1) sides, one for all sub-images of a crop.
     """
 
     corner: torch.Tensor
     side: torch.Tensor
 
     @classmethod
-    def around(cls, keypoints: torch.Tensor, side: torch.Tensor) -> "Windows":
-        """Windows of sides (B,) with the keypoints (B, K, 2) in their middle."""
+    def around(cls, keypoints: torch.Tensor, side: torch.Tensor) -> "SubImages":
+        """SubImages of sides (B,) with the keypoints (B, K, 2) in their middle."""
         side = side.clamp(SMALLEST, LARGEST)[:, None, None]
         return cls(keypoints - side / 2, side)
 
     def to_unit(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (B, K, 2) of the crop in the unit coordinates of their windows."""
+        """Convert points (B, K, 2) of the crop to unit coordinates of their sub-images."""
         return (points - self.corner) / self.side
 
     def to_crop(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (B, K, 2), each in unit coordinates of its window, in those of the crop."""
+        """Convert points (B, K, 2), each in unit coordinates of its sub-image, to the crop."""
         return self.corner + self.side * points
 
     def sample(self, image: torch.Tensor, size_px: int) -> torch.Tensor:
-        """Cut the windows out, bilinear, grey (114) outside the crop.
+        """Cut the sub-images out, bilinear, grey (114) outside the crop.
 
-        Where a window shrinks by two or more, it is sampled from the crop halved by area averaging,
-        as often as needed: `convpose.geometry.warp` for a batch.
+        One that shrinks by two or more is sampled from the crop halved by area averaging, as often
+        as needed: `convpose.geometry.warp` for a batch.
 
         Args:
             image: (B, 3, S, S) crops.
@@ -70,15 +71,15 @@ class Windows:
             coarse = F.grid_sample(pixels, grid, align_corners=False)
             sampled = torch.where(step >= 2**halvings, coarse, sampled)
             halvings += 1
-        windows = (sampled + GREY).view(batch, 3, count, size_px, size_px)
-        return windows.transpose(1, 2).flatten(0, 1)
+        pixels = (sampled + GREY).view(batch, 3, count, size_px, size_px)
+        return pixels.transpose(1, 2).flatten(0, 1)
 
 
 def pose_diameter(keypoints: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
-    """Size (B,) of poses (B, K, 2): the longer torso diagonal.
+    """Measure the size (B,) of poses (B, K, 2): the longer torso diagonal.
 
-    A torso seen from above, or an estimate that has folded up, has none to speak of: the diameter
-    is at least a quarter of the pose's extent.
+    It is at least a quarter of the pose's extent: a torso seen from above, or an estimate that has
+    folded up, has hardly a diagonal.
     """
     diagonals = [
         (keypoints[:, skeleton.index(a)] - keypoints[:, skeleton.index(b)]).norm(dim=-1)

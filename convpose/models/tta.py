@@ -1,4 +1,4 @@
-"""Test-time options: more than one look at a crop, for accuracy that costs time."""
+"""Test-time augmentation: the network sees a crop several times, for accuracy that costs time."""
 
 import torch
 from torch import nn
@@ -6,23 +6,23 @@ from torch import nn
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
 
-APART = 0.05  # unit: further away two looks mean two places
+APART = 0.05  # unit: two estimates further apart than this mean two places
 
 
-class TestTime(nn.Module):
-    """A network that looks at a crop several times and answers as `PoseModel` does.
+class TestTimeAugmentation(nn.Module):
+    """Network that is shown each crop several times and answers as `PoseModel` does.
 
-    - Mirror test: the keypoints of the crop and of its mirror image, left and right exchanged back,
-      are averaged, weighted by score; of two that lie apart the surer one is kept, for between
-      the left and the right foot there is nothing.
-    - Quarter turns: of the crop's four turns the one with the highest mean score is kept; it helps
-      people who stand on their hands where the network was trained upright.
+    - Flip test: keypoints of the crop and of its mirror image, left and right exchanged back, are
+      averaged, weighted by score. Of two that lie apart the one with the higher score is kept:
+      between the left and the right foot there is nothing.
+    - Quarter turns: of the crop's four turns the one with the highest mean score is kept. It helps
+      people who stand on their hands where the network was trained on upright ones.
 
     Args:
         model: the network.
         skeleton: its keypoints, for the exchange of left and right.
-        mirror: whether to average with the mirror image.
-        quarter_turns: whether to try all four turns.
+        mirror: average with the mirror image.
+        quarter_turns: try all four turns.
     """
 
     __test__ = False  # no test case, whatever pytest reads into the name
@@ -38,19 +38,19 @@ class TestTime(nn.Module):
 
     @property
     def passes(self) -> int:
-        """How often the network sees each crop."""
+        """Number of times that the network sees each crop."""
         return self.turns * (2 if self.mirror else 1)
 
     def __str__(self) -> str:
-        """The options as words for a report."""
-        words = ["mirror test"] * self.mirror + ["quarter turns"] * (self.turns > 1)
+        """Name the options for a report."""
+        words = ["flip test"] * self.mirror + ["quarter turns"] * (self.turns > 1)
         return ", ".join(words)
 
     def forward(self, image: torch.Tensor) -> PoseOutput:
-        """Keypoints and scores of (B, 3, S, S) uint8 crops."""
+        """Estimate keypoints and scores of (B, 3, S, S) uint8 crops."""
         keypoints, scores = [], []
         for turn in range(self.turns):
-            points, score = self._look(torch.rot90(image, turn, dims=(2, 3)))
+            points, score = self._estimate(torch.rot90(image, turn, dims=(2, 3)))
             keypoints.append(turn_back(points, turn))
             scores.append(score)
         every, score = torch.stack(keypoints, dim=1), torch.stack(scores, dim=1)  # (B, T, K, …)
@@ -58,7 +58,7 @@ class TestTime(nn.Module):
         rows = torch.arange(len(image), device=image.device)
         return {"keypoints": every[rows, best], "scores": score[rows, best]}
 
-    def _look(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _estimate(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         output = self.model(image)
         keypoints, scores = output["keypoints"], output["scores"]
         if not self.mirror:
@@ -75,7 +75,7 @@ class TestTime(nn.Module):
 
 
 def turn_back(keypoints: torch.Tensor, turns: int) -> torch.Tensor:
-    """Unit keypoints of an image that `torch.rot90` has turned, in the image before."""
+    """Move unit keypoints of an image that `torch.rot90` has turned to the image before."""
     for _ in range(turns % 4):
         keypoints = torch.stack([1 - keypoints[..., 1], keypoints[..., 0]], dim=-1)
     return keypoints

@@ -1,4 +1,4 @@
-"""Weights of networks: read, loaded, and taken over from another network."""
+"""Weights of networks: read from files, loaded, and taken over from another network."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from convpose.errors import ModelError
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, a state dict or a safetensors file, on the CPU.
+    """Read the tensors of a checkpoint, a state dict or a safetensors file, on the CPU.
 
     Loads with ``weights_only=True``: a pickle that would run code is refused.
 
@@ -89,12 +89,12 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
         ) from error
 
 
-KEPT = ("score_", "start.")  # a network's own, whatever it starts from
+NOT_TRANSFERRED = ("score_", "start.")  # prefixes of tensors that belong to one network alone
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What was taken over.
+    """Result of `transfer`.
 
     Attributes:
         source: the file that was read.
@@ -109,7 +109,7 @@ class Transfer:
     unused: dict[str, int]
 
     def __str__(self) -> str:
-        """Two or three lines for the console."""
+        """Write one to three lines for the console."""
         lines = [f"weights={self.source}: {self.taken} tensors taken over"]
         for title, parts in (("start at random", self.fresh), ("have no place", self.unused)):
             if parts:
@@ -121,8 +121,8 @@ class Transfer:
 def transfer(model: nn.Module, path: Path) -> Transfer:
     """Load every tensor of a training's checkpoint whose name and shape the network has.
 
-    The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is what
-    a cascade starts from: in one network it may be a stage earlier than in the other.
+    The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is the
+    start of a cascade: in one network it may be a stage earlier than in the other.
 
     Args:
         model: a `PoseModel`.
@@ -131,10 +131,10 @@ def transfer(model: nn.Module, path: Path) -> Transfer:
     Raises:
         ModelError: nothing fits, or not a file of tensors.
     """
-    own = {k: v for k, v in model.state_dict().items() if not k.startswith(KEPT)}
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith(NOT_TRANSFERRED)}
     prefix = "model."
     given = {k.removeprefix(prefix): v for k, v in read_weights(path).items()}
-    given = {k: v for k, v in given.items() if not k.startswith(KEPT)}
+    given = {k: v for k, v in given.items() if not k.startswith(NOT_TRANSFERRED)}
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     if not any(isinstance(own[k], torch.Tensor) and own[k].ndim > 1 for k in fitting):
         raise ModelError(
@@ -146,5 +146,5 @@ def transfer(model: nn.Module, path: Path) -> Transfer:
 
 
 def _parts(names: dict[str, torch.Tensor], without: dict[str, torch.Tensor]) -> dict[str, int]:
-    """Tensors that are not in `without`, counted by the part of the network that they are in."""
+    """Count the tensors that are not in `without` by the part of the network that has them."""
     return dict(Counter(".".join(n.split(".")[:2]) for n in names if n not in without))

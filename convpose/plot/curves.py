@@ -18,7 +18,6 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from convpose.history import best_row, read_history
-from convpose.metrics.reliability import calibration_error, reliability_bins
 
 INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
 BLUE, ORANGE = "#1f83d6", "#f0801a"
@@ -103,13 +102,21 @@ def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: st
         hits: (M,) whether the keypoint was found.
         title: names the split and protocol.
     """
+    # loads torch, which `convpose.compare` does without
+    from convpose.metrics.functional import calibration_error
+
     figure, (rates, counts) = new_figure(title, columns=2, width=10.4)
-    filled, mean_score, rate, count = reliability_bins(scores, hits)
+    bins, which, count = np.unique(
+        np.clip((np.asarray(scores, np.float64) * 10).astype(int), 0, 9),
+        return_inverse=True,
+        return_counts=True,
+    )
+    mean_score, rate = np.bincount(which, scores) / count, np.bincount(which, hits) / count
     rates.plot([0, 1], [0, 100], color=MUTED, linestyle="--", linewidth=1.4, label="calibrated")
     label = f"found; calibration error {calibration_error(scores, hits):.3f}"
     rates.plot(mean_score, 100 * rate, color=BLUE, marker="o", linewidth=1.9, label=label)
     rates.set(xlim=(0, 1), ylim=(0, 100), xlabel="score", ylabel="found within 0.2 torso %")
-    counts.bar((filled + 0.5) / 10, 100 * count / count.sum(), width=0.09, color=BLUE, alpha=0.85)
+    counts.bar((bins + 0.5) / 10, 100 * count / count.sum(), width=0.09, color=BLUE, alpha=0.85)
     counts.set(xlim=(0, 1), xlabel="score", ylabel="keypoints %")
     _plain(rates.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2))
     return figure

@@ -155,10 +155,10 @@ def per_stick(measures: Measures, baseline: Measures) -> Table:
     return Table("Per stick", ("stick", "PCP@0.5 %", "mean pose", "sticks"), rows)
 
 
-def per_trunk_angle(measures: Measures, baseline: Measures) -> Table:
-    """PCK and EPE by how far people are from upright; input as of `metrics.trunk`."""
+def per_torso_angle(measures: Measures, baseline: Measures) -> Table:
+    """Tabulate PCK and EPE by how far people are from upright, see `metrics.torso_angle`."""
     caption = "0 upright, 180 upside down; unknown: a hip, or shoulder and neck, missing"
-    return _by_name("Per trunk angle", "degrees", measures, baseline, "images", caption)
+    return _by_name("Per torso angle", "degrees", measures, baseline, "images", caption)
 
 
 def report(measures: Measures, baseline: Measures, title: str = "Result") -> list[Table]:

@@ -85,7 +85,7 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
         *(cfg.run, cfg.weights, cfg.checkpoint),
         *(cfg.engine, cfg.accelerator, cfg.precision, cfg.threads),
     )
-    runtime = network.looking_twice(cfg.mirror_test, cfg.quarter_turns)
+    runtime = network.with_tta(cfg.mirror_test, cfg.quarter_turns)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
     return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale)
 

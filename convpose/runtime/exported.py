@@ -41,11 +41,11 @@ class ExportedRuntime(ABC):
     def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `Runtime`."""
 
-    def looking_twice(self, mirror: bool, quarter_turns: bool) -> Runtime:
-        """With several looks at each crop; itself where neither is asked for."""
+    def with_tta(self, mirror: bool, quarter_turns: bool) -> Runtime:
+        """Return a runtime with test-time augmentation; itself where neither is asked for."""
         if not (mirror or quarter_turns):
             return self
-        return TorchRuntime(_Module(self), self.spec).looking_twice(mirror, quarter_turns)
+        return TorchRuntime(_Module(self), self.spec).with_tta(mirror, quarter_turns)
 
 
 class _Module(nn.Module):

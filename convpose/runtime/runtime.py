@@ -5,6 +5,7 @@ A predictor knows no network. It cuts the crops that a `Spec` describes and hand
 """
 
 import contextlib
+import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convpose.models.tta import TestTime
+from convpose.models.tta import TestTimeAugmentation
 from convpose.runtime.crop_spec import Spec
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # else whole precision
@@ -61,8 +62,10 @@ class TorchRuntime:
         keypoints, scores = output["keypoints"].float().cpu(), output["scores"].float().cpu()
         return keypoints.numpy(), scores.numpy()
 
-    def looking_twice(self, mirror: bool, quarter_turns: bool) -> "TorchRuntime":
-        """With several looks at each crop, see `TestTime`; itself where neither is asked for."""
-        if mirror or quarter_turns:
-            self.model = TestTime(self.model, self.spec.skeleton, mirror, quarter_turns)
-        return self
+    def with_tta(self, mirror: bool, quarter_turns: bool) -> "TorchRuntime":
+        """Return a runtime with test-time augmentation; itself where neither is asked for."""
+        if not (mirror or quarter_turns):
+            return self
+        other = copy.copy(self)
+        other.model = TestTimeAugmentation(self.model, self.spec.skeleton, mirror, quarter_turns)
+        return other

@@ -1,5 +1,6 @@
 """From a configuration to module, Trainer, callbacks and logger."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,18 +65,23 @@ def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
 
 
 def check_pair(head: nn.Module, loss: nn.Module) -> None:
-    """Hold what a loss trains against what the head gives it, see `convpose.models.heads`.
+    """Check that a head has the outputs that a loss trains, see `convpose.models.keypoints`.
 
     Raises:
-        ConfigError: a loss of another head.
+        ConfigError: a loss of another head, or one whose settings do not suit the head's.
     """
-    gives = getattr(head, "gives", ("keypoints",))
-    if missing := [key for key in getattr(loss, "needs", ()) if key not in gives]:
-        own = type(head).__module__.rpartition(".")[2]  # a head's file and its loss share the name
+    outputs = getattr(head, "outputs", getattr(head, "gives", ("keypoints",)))  # gives, needs: 0.1
+    required = getattr(loss, "requires", getattr(loss, "needs", ()))
+    if missing := [key for key in required if key not in outputs]:
+        proposal = getattr(head, "default_loss", None)
         raise ConfigError(
             f"loss: {type(loss).__name__} trains {missing[0]}, and {type(head).__name__} has only "
-            f"{' and '.join(gives)} to train; type loss={own}"
+            f"{' and '.join(outputs)} to train; type "
+            + (f"loss={proposal}" if proposal else f"a loss that trains {outputs[0]}")
         )
+    check_loss: Callable[[nn.Module], None] | None = getattr(head, "check_loss", None)
+    if check_loss is not None:
+        check_loss(loss)
 
 
 def build_trainer(

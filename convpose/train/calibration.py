@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from convpose.data.datamodule import PoseDataModule
 from convpose.evaluate.scoring import Truth, predict
 from convpose.metrics.functional import HIT
-from convpose.models.cascade import Cascade, fit_errors
+from convpose.models.cascade import Cascade, fit_start_errors
 from convpose.models.pose_model import PoseModel
 from convpose.models.subimage import pose_diameter
 from convpose.models.weights import load_checkpoint
@@ -76,7 +76,7 @@ def fit_scores(
     return theta[:, 0].float(), theta[:, 1].float()
 
 
-def measure_starts(
+def measure_start_errors(
     model: PoseModel, datamodule: PoseDataModule, device: torch.device, precision: str
 ) -> str:
     """Tell a cascade the errors of its start on the validation part; nothing for another network.
@@ -101,8 +101,8 @@ def measure_starts(
     predicted = truth.to_unit(predicted_px)
     size = pose_diameter(predicted, datamodule.skeleton)[:, None, None]
     errors = (predicted - truth.to_unit(truth.keypoints_px)) / size
-    mean, std, share = fit_errors(errors, model.side)
-    model.set_errors(mean.float(), std.float())
+    mean, std, share = fit_start_errors(errors, model.side)
+    model.set_start_errors(mean.float(), std.float())
     measures = truth.score(predicted_px)
     return (
         f"starts from val/pck@0.2 {measures['pck@0.2']:.4f}, val/pcp@0.5 {measures['pcp@0.5']:.4f};"

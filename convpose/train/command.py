@@ -28,7 +28,7 @@ from convpose.train.build import (
     check_monitor,
     check_top_level,
 )
-from convpose.train.calibration import calibrate, measure_starts
+from convpose.train.calibration import calibrate, measure_start_errors
 from convpose.train.callbacks.epoch_report import EpochReport, tensorboard
 from convpose.train.checkpoints import DirectFiles
 from convpose.train.distributed import StopTogether, check_processes
@@ -100,7 +100,7 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
         cfg.data.batch_size = datamodule.batch_size = choose_batch_size(module, datamodule, trainer)
     if not checkpoint:
         device, precision = trainer.strategy.root_device, resolve_precision(cfg)
-        if line := measure_starts(module.model, datamodule, device, precision):
+        if line := measure_start_errors(module.model, datamodule, device, precision):
             trainer.print(line)
     if cfg.lr_find and not checkpoint:
         find_learning_rate(trainer, module, datamodule, folder)

@@ -63,7 +63,9 @@ class PoseModule(LightningModule):
 
     def step(self, batch: PoseSample) -> tuple[PoseOutput, torch.Tensor]:
         """Output and loss of a batch: the same in training and validation."""
-        return self.model.learn(batch["image"], batch["keypoints"], batch["visibility"], self.loss)
+        return self.model.forward_with_loss(
+            batch["image"], batch["keypoints"], batch["visibility"], self.loss
+        )
 
     def on_train_batch_start(self, batch: PoseSample, batch_idx: int) -> None:
         """Seed dropout by run, epoch, batch and process: loaders draw from the same generator."""

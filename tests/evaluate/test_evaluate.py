@@ -309,9 +309,9 @@ def test_test_time_options_have_their_own_report_and_say_what_they_cost(run, cap
     keys = ("split=val", "accelerator=cpu", "mirror_test=true", "quarter_turns=true")
     evaluate(evaluation(f"run={run}", *keys))
     out = capsys.readouterr().out
-    assert "mirror test, quarter turns: 8 looks at each crop" in out
+    assert "flip test, quarter turns: 8 looks at each crop" in out
     measures = json.loads((run / "evaluate_val_mirror_test_quarter_turns/metrics.json").read_text())
-    assert "mirror test, quarter turns" in measures["protocol"]
+    assert "flip test, quarter turns" in measures["protocol"]
     assert measures["num_images"] == 7
 
 

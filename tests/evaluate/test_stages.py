@@ -5,7 +5,7 @@ from torch import nn
 
 from convpose.evaluate.stages import headline, milliseconds, stage_measures, stages
 from convpose.models.backbones.vgg import VggBn
-from convpose.models.cascade import Cascade, Shrunk
+from convpose.models.cascade import Cascade, Resized
 from convpose.models.keypoints.regression import RegressionHead
 from convpose.models.pose_model import PoseModel
 from convpose.plot.tables import per_stage
@@ -19,8 +19,8 @@ def parts() -> tuple[nn.Module, nn.Module]:
 
 def three_stages() -> Cascade:
     first = PoseModel(*parts(), 14)
-    second = Cascade(Shrunk(first, 32), *parts(), LSP14, subimage_px=32)
-    return Cascade(Shrunk(second, 40), *parts(), LSP14, subimage_px=32)
+    second = Cascade(Resized(first, 32), *parts(), LSP14, subimage_px=32)
+    return Cascade(Resized(second, 40), *parts(), LSP14, subimage_px=32)
 
 
 def test_the_networks_that_end_with_each_stage():

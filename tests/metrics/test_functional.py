@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -306,3 +307,17 @@ def test_arguments_are_not_changed(measure) -> None:
 def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must both be \(N, K, 2\), got \(1, 14, 2\)"):
         F.keypoint_distance(torch.zeros(1, K, 2), torch.zeros(5, K, 2))
+
+
+# --- calibration -------------------------------------------------------------------------------
+
+
+def test_calibration_error_by_hand() -> None:
+    scores = np.array([0.12, 0.18, 0.95, 1.0])
+    hits = np.array([False, True, True, True])
+    # bin 1: mean score 0.15, rate 0.5; bin 9: mean score 0.975, rate 1
+    assert F.calibration_error(scores, hits) == pytest.approx((2 * 0.35 + 2 * 0.025) / 4)
+    assert F.calibration_error(np.array([0.91, 1.0]), np.array([True, False])) == pytest.approx(
+        0.455
+    ), "1 belongs to the last bin"
+    assert math.isnan(F.calibration_error(np.array([]), np.array([], bool)))

@@ -1,4 +1,4 @@
-"""`Spread` against torch's own variance, in any batching."""
+"""`PredictionSpread` against torch's own variance, in any batching."""
 
 import math
 
@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convpose.metrics.pose_metrics import Spread
+from convpose.metrics.pose_metrics import PredictionSpread
 
 LABELS = torch.rand(32, 14, 2, generator=torch.Generator().manual_seed(0))
 
 
 def measure(*batches):
-    metric = Spread()
+    metric = PredictionSpread()
     for predicted, labelled in batches:
         metric.update(predicted, labelled)
     return float(metric.compute())
@@ -43,7 +43,7 @@ def test_batches_and_their_order_do_not_matter(cut, seed):
 
 
 def test_processes_add_up():
-    one, other = Spread(), Spread()
+    one, other = PredictionSpread(), PredictionSpread()
     one.update(LABELS[:10] * 0.5, LABELS[:10])
     other.update(LABELS[10:] * 0.5, LABELS[10:])
     one.sums = one._reductions["sums"](torch.stack([one.sums, other.sums]))
@@ -59,7 +59,7 @@ def test_unlabelled_keypoints_count_on_neither_side():
 
 
 def test_a_second_epoch_forgets_the_first():
-    metric = Spread()
+    metric = PredictionSpread()
     for factor in (0.5, 0.1):
         metric.update(LABELS * factor, LABELS)
         assert float(metric.compute()) == pytest.approx(factor)

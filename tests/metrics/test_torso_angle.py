@@ -1,4 +1,4 @@
-"""The trunk angle by hand, in mirror and scale, and its groups against the total."""
+"""The torso angle by hand, in mirror and scale, and its groups against the total."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convpose.metrics import functional as F
-from convpose.metrics.torso_angle import BINS, UNKNOWN, per_trunk_angle, trunk_angle
+from convpose.metrics.torso_angle import BINS, UNKNOWN, per_torso_angle, torso_angle
 from convpose.skeleton import COCO17, LSP14, Skeleton
 
 
@@ -29,12 +29,12 @@ def people(*angles_deg: float, skeleton: Skeleton = LSP14) -> tuple[Tensor, Tens
 
 
 def test_angles_by_hand() -> None:
-    angles = trunk_angle(*people(0, 30, -45, 90, -150, 180), LSP14)
+    angles = torso_angle(*people(0, 30, -45, 90, -150, 180), LSP14)
     assert angles.tolist() == pytest.approx([0, 30, 45, 90, 150, 180], abs=1e-4)
 
 
 def test_a_skeleton_without_neck_has_angles_too() -> None:
-    angles = trunk_angle(*people(70, skeleton=COCO17), COCO17)
+    angles = torso_angle(*people(70, skeleton=COCO17), COCO17)
     assert angles.tolist() == pytest.approx([70], abs=1e-4)
 
 
@@ -43,7 +43,7 @@ def test_a_skeleton_without_neck_has_angles_too() -> None:
 def test_mirror_place_and_size_change_nothing(degrees: float, scale: float) -> None:
     keypoints_px, visibility = people(degrees)
     mirrored = keypoints_px[:, list(LSP14.mirror)] * torch.tensor([-scale, scale]) + 40
-    angle = trunk_angle(mirrored, visibility, LSP14)
+    angle = torso_angle(mirrored, visibility, LSP14)
     assert angle.item() == pytest.approx(abs(degrees), abs=1e-2)
 
 
@@ -54,7 +54,7 @@ def test_the_neck_stands_in_for_shoulders_and_nothing_for_hips() -> None:
         visibility[person, [LSP14.index(name) for name in names]] = 0
     keypoints_px = keypoints_px.masked_fill(visibility[..., None] == 0, math.nan)
     keypoints_px[3] = 7.0  # all joints in one place point nowhere
-    assert trunk_angle(keypoints_px, visibility, LSP14).tolist() == pytest.approx(
+    assert torso_angle(keypoints_px, visibility, LSP14).tolist() == pytest.approx(
         [80, math.nan, math.nan, math.nan], abs=1e-4, nan_ok=True
     )
 
@@ -64,7 +64,7 @@ def test_groups_share_out_all_images_and_keypoints() -> None:
     visibility[-1, LSP14.index("left_hip")] = 0
     predicted_px = keypoints_px.clone()
     predicted_px[2] += torch.tensor([30.0, 40.0])  # one of the two between 30° and 60° misses all
-    groups = per_trunk_angle(predicted_px, keypoints_px, visibility, LSP14)
+    groups = per_torso_angle(predicted_px, keypoints_px, visibility, LSP14)
 
     assert list(groups) == [*BINS, UNKNOWN] == ["0-30", "30-60", "60-120", "120-180", "unknown"]
     assert [group["num_images"] for group in groups.values()] == [2, 2, 2, 2, 1]
@@ -77,7 +77,7 @@ def test_a_group_is_what_its_images_alone_score() -> None:
     keypoints_px, visibility = people(100, 5, 65)
     draw = torch.Generator().manual_seed(0)
     predicted_px = keypoints_px + 8 * torch.randn(keypoints_px.shape, generator=draw)
-    group = per_trunk_angle(predicted_px, keypoints_px, visibility, LSP14)["60-120"]
+    group = per_torso_angle(predicted_px, keypoints_px, visibility, LSP14)["60-120"]
 
     alone = predicted_px[[0, 2]], keypoints_px[[0, 2]], visibility[[0, 2]]
     curve = F.pck_curve(*alone, LSP14)
@@ -88,7 +88,7 @@ def test_a_group_is_what_its_images_alone_score() -> None:
 
 
 def test_an_empty_range_is_nan_not_zero() -> None:
-    groups = per_trunk_angle(people(90)[0], *people(90), LSP14)
+    groups = per_torso_angle(people(90)[0], *people(90), LSP14)
     assert [group["num_images"] for group in groups.values()] == [0, 0, 1, 0, 0]
     assert math.isnan(groups["120-180"]["pck@0.2"])
     assert math.isnan(groups["120-180"]["epe_px"])

@@ -9,7 +9,7 @@ from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
 from convpose.models.backbones.vgg import VggBn
-from convpose.models.cascade import SMALLEST_STD, Cascade, Shrunk
+from convpose.models.cascade import SMALLEST_STD, Cascade, Resized
 from convpose.models.keypoints.regression import MaskedL1, RegressionHead
 from convpose.models.pose_model import PoseModel
 from convpose.models.subimage import pose_diameter
@@ -76,7 +76,7 @@ def cascade(start: nn.Module, head: nn.Module | None = None, **keys) -> Cascade:
         shape = (backbone.out_channels, backbone.strides, SUBIMAGE_PX, K)
         head = RegressionHead(*shape, hidden=128, standardize=keys.pop("standardize", False))
     return Cascade(
-        Shrunk(start, keys.pop("start_px", CROP_PX)),
+        Resized(start, keys.pop("start_px", CROP_PX)),
         backbone,
         head,
         LSP14,
@@ -100,7 +100,7 @@ def test_answer_k_of_the_window_of_joint_k_counts(batch):
     start = batch["keypoints"] + 0.05
     model = cascade(Told(start), Numbered())
     output = model(batch["image"])
-    windows = model.windows(start, pose_diameter(start, LSP14))
+    windows = model.sub_images(start, pose_diameter(start, LSP14))
     answers = windows.to_unit(output["keypoints"])
     number = torch.arange(3 * K).view(3, K)
     assert torch.allclose(answers[..., 0], number / 1000, atol=1e-5)
@@ -114,7 +114,7 @@ def test_the_head_sees_the_windows_of_the_start(batch):
     model = cascade(Told(batch["keypoints"]), head, side=0.6)
     model(batch["image"])
     side = 0.6 * pose_diameter(batch["keypoints"], LSP14)
-    pixels = model.windows(batch["keypoints"], side / 0.6).sample(batch["image"], SUBIMAGE_PX)
+    pixels = model.sub_images(batch["keypoints"], side / 0.6).sample(batch["image"], SUBIMAGE_PX)
     assert seen[0].shape == (3 * K, 3, SUBIMAGE_PX, SUBIMAGE_PX)
     assert torch.allclose(seen[0] * 255, pixels, atol=1e-2)
 
@@ -123,10 +123,10 @@ def test_the_start_sees_a_smaller_crop_without_aliasing():
     stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     stripes[..., ::2] = 255
     told = Told(torch.rand(1, K, 2))
-    Shrunk(told, 32)(stripes)
+    Resized(told, 32)(stripes)
     assert told.seen[0].shape == (1, 3, 32, 32)
     assert torch.allclose(told.seen[0][..., 2:-2], torch.tensor(127.5), atol=0.5)
-    Shrunk(told, 64)(stripes)
+    Resized(told, 64)(stripes)
     assert told.seen[1] is stripes
 
 
@@ -157,9 +157,9 @@ def test_the_start_learns_nothing(batch):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        model.learn(batch["image"], batch["keypoints"], batch["visibility"], MaskedL1())[
-            1
-        ].backward()
+        model.forward_with_loss(
+            batch["image"], batch["keypoints"], batch["visibility"], MaskedL1()
+        )[1].backward()
         optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
     assert not any(module.training for module in model.start.modules())
@@ -180,7 +180,7 @@ def test_the_loss_counts_the_joints_that_their_windows_show(batch):
         return MaskedL1()(output, keypoints, labels)
 
     model = cascade(Told(start), starts="real").train()
-    _, value = model.learn(batch["image"], truth, visibility, loss)
+    _, value = model.forward_with_loss(batch["image"], truth, visibility, loss)
     assert torch.isfinite(value)
     counted = given[1] > 0
     assert counted.sum(dim=0).tolist() == [0 if joint in (0, 5) else 3 for joint in range(K)]
@@ -193,7 +193,7 @@ def test_simulated_starts_have_the_fitted_errors():
     draw = torch.Generator().manual_seed(0)
     mean, std = torch.randn(2, K, 2, generator=draw) / 10
     model = cascade(Told(torch.zeros(1, K, 2)), standardize=True)
-    model.set_errors(mean, std.abs())
+    model.set_start_errors(mean, std.abs())
     truth, size = torch.rand(4000, K, 2, generator=draw), torch.rand(4000, generator=draw) + 0.1
     truth[:1000, 2] = torch.nan
     estimate = torch.full_like(truth, 7.0)
@@ -211,7 +211,7 @@ def test_simulated_starts_have_the_fitted_errors():
 
 def test_the_head_learns_in_units_of_the_errors():
     model = cascade(Told(torch.zeros(1, K, 2)), standardize=True, side=2.0)
-    model.set_errors(torch.full((K, 2), 0.2), torch.full((K, 2), 0.3))
+    model.set_start_errors(torch.full((K, 2), 0.2), torch.full((K, 2), 0.3))
     model.set_statistics(torch.zeros(K, 2), torch.zeros(K, 2))
     assert model.head.centre.unique().tolist() == pytest.approx([0.4])  # back from the error
     assert model.head.spread.unique().tolist() == pytest.approx([0.15])
@@ -220,7 +220,7 @@ def test_the_head_learns_in_units_of_the_errors():
 def test_validation_starts_where_its_start_says(batch):
     model = cascade(Told(batch["keypoints"] + 0.02)).eval()
     with torch.no_grad():
-        output, loss = model.learn(
+        output, loss = model.forward_with_loss(
             batch["image"], batch["keypoints"], batch["visibility"], MaskedL1()
         )
         again = model(batch["image"])
@@ -239,7 +239,7 @@ def test_it_learns_to_remove_a_fixed_error(starts):
     sign = torch.tensor([1.0, -1.0] * 2)[:, None, None]
     start = batch["keypoints"] + 0.2 * sign * size
     model = cascade(Told(start), starts=starts)
-    model.set_errors(torch.zeros(K, 2), torch.full((K, 2), 0.2))
+    model.set_start_errors(torch.zeros(K, 2), torch.full((K, 2), 0.2))
 
     def error() -> float:
         with torch.no_grad():
@@ -252,7 +252,7 @@ def test_it_learns_to_remove_a_fixed_error(starts):
         optimizer.zero_grad()
         model.train()
         given = (batch["image"], batch["keypoints"], batch["visibility"], MaskedL1())
-        model.learn(*given)[1].backward()
+        model.forward_with_loss(*given)[1].backward()
         optimizer.step()
     assert untrained > 0.25
     assert error() < 0.14, "half of what the start is off, 0.28"

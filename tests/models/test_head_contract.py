@@ -66,12 +66,13 @@ def leaves(output, gives):
 def test_the_output_is_complete(pair):
     head, loss = pair
     output = head(Maps.of(3))
-    assert {"keypoints", "scores", *head.gives} <= set(output)
+    assert {"keypoints", "scores", *head.outputs} <= set(output)
     assert output["keypoints"].shape == (3, 14, 2)
     assert output["scores"].shape == (3, 14)
     assert ((output["scores"] >= 0) & (output["scores"] <= 1)).all()
     assert all(v.shape[:2] == (3, 14) for v in output.values()), "a cascade picks by keypoint"
-    assert set(loss.needs) <= set(head.gives)
+    assert set(loss.requires) <= set(head.outputs)
+    assert build(OmegaConf.load(CONF / f"loss/{head.default_loss}.yaml"), "loss").requires
 
 
 def test_the_output_is_float32_under_autocast(pair):
@@ -107,12 +108,12 @@ def test_people_without_labels_change_nothing(pair):
     keypoints, visibility = truth(3)
     visibility[1:] = 0
     keypoints[1:] = NAN
-    given = leaves(output, head.gives)
+    given = leaves(output, head.outputs)
     value = loss(given, keypoints, visibility)
     alone = loss({k: v[:1] for k, v in output.items()}, keypoints[:1], visibility[:1])
     torch.testing.assert_close(value, alone)
     value.backward()
-    for key in loss.needs:
+    for key in loss.requires:
         assert given[key].grad[0].abs().sum() > 0
         assert given[key].grad[1:].unique().tolist() == [0.0]
 
@@ -124,10 +125,10 @@ def test_unlabelled_keypoints_change_nothing(pair):
     visibility[:, 5:] = 0
     values = []
     for hidden in (NAN, 0.3, -7.0):
-        given, keypoints[:, 5:] = leaves(output, head.gives), hidden
+        given, keypoints[:, 5:] = leaves(output, head.outputs), hidden
         values.append(loss(given, keypoints, visibility))
         values[-1].backward()
-        assert all(given[k].grad[:, 5:].unique().tolist() == [0.0] for k in loss.needs)
+        assert all(given[k].grad[:, 5:].unique().tolist() == [0.0] for k in loss.requires)
     assert len({value.item() for value in values}) == 1
 
 
@@ -192,7 +193,7 @@ class TestPairs:
     def test_a_loss_trains_the_features_or_is_refused(self, name):
         head, trained = head_of(name).train(), []
         for loss in map(loss_of, LOSSES):
-            if set(loss.needs) <= set(head.gives):
+            if set(loss.requires) <= set(head.outputs):
                 check_pair(head, loss)
                 maps = Maps.of(4, requires_grad=True)
                 loss(head(maps), *truth(4)).backward()
@@ -244,5 +245,20 @@ class TestPairs:
         plain = torch.nn.Identity()
         check_pair(plain, plain)
         check_pair(plain, loss_of("l1"))
-        with pytest.raises(ConfigError, match=r"Identity has only keypoints to train"):
+        message = r"Identity has only keypoints to train; type a loss that trains keypoints$"
+        with pytest.raises(ConfigError, match=message):
             check_pair(plain, loss_of("heatmap"))
+
+    def test_the_names_of_version_0_1(self):
+        head, loss = torch.nn.Identity(), torch.nn.Identity()
+        head.gives, loss.needs = ("simcc_logits",), ("simcc_logits",)
+        check_pair(head, loss)
+        head.gives = ("keypoints",)
+        with pytest.raises(ConfigError, match=r"trains simcc_logits, and Identity has only keypo"):
+            check_pair(head, loss)
+
+    def test_a_head_names_the_loss_to_type(self):
+        head = torch.nn.Identity()
+        head.default_loss = "l1"
+        with pytest.raises(ConfigError, match=r"to train; type loss=l1$"):
+            check_pair(head, loss_of("heatmap"))

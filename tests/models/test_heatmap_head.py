@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.keypoints.heatmap import HeatmapHead, check_input, decode, gaussian, summit
+from convpose.models.keypoints import check_input
+from convpose.models.keypoints.heatmap import HeatmapHead, decode, gaussian, summit
 
 SIDE = 16
 

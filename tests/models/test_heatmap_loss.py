@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.keypoints.heatmap import HeatmapCrossEntropy, gaussian, inside_crop
+from convpose.models.keypoints import inside_crop
+from convpose.models.keypoints.heatmap import HeatmapCrossEntropy, gaussian
 
 NAN = math.nan
 

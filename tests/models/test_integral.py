@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
-from convpose.models.keypoints.heatmap import gaussian
-from convpose.models.keypoints.integral import IntegralHead, IntegralLoss, jensen_shannon
+from convpose.models.keypoints.heatmap import IntegralHead, IntegralLoss, gaussian, jensen_shannon
 
 NAN = math.nan
 

@@ -75,6 +75,12 @@ def test_the_model_is_left_as_it_was(training):
     assert not any(m._forward_hooks for m in model.modules())
 
 
+def test_identities_are_no_layers():
+    model = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(48, 2))
+    rows = layer_table(model, torch.zeros(1, 3, 4, 4))
+    assert [row.kind for row in rows] == ["Flatten", "Linear"]
+
+
 def test_hooks_leave_even_when_the_model_fails():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 7))
     with pytest.raises(RuntimeError):

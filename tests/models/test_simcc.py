@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from convpose.errors import ConfigError
 from convpose.models.keypoints.heatmap import gaussian_along
 from convpose.models.keypoints.simcc import SimccCrossEntropy, SimccHead, decode_axes
+from convpose.train.build import check_pair
 
 NAN = math.nan
 
@@ -90,6 +91,19 @@ class TestHead:
         )
         with pytest.raises(ConfigError, match=message):
             head(**keys)
+
+    @pytest.mark.parametrize(("window", "sigma"), [(4, 4.0), (8, 4.0), (8, 8.0)])
+    def test_a_window_of_a_sigma_or_more(self, window, sigma):
+        head(window=window).check_loss(SimccCrossEntropy(sigma))
+        head(window=window).check_loss(torch.nn.Identity())  # another loss has no sigma
+
+    def test_a_window_below_the_sigma(self):
+        message = (
+            r"^head\.window=3 loss\.sigma=4\.0: bins within a sigma .* tell where a peak is; type "
+            r"head\.window=8 or loss\.sigma=1\.5$"
+        )
+        with pytest.raises(ConfigError, match=message):
+            check_pair(head(window=3), SimccCrossEntropy(4.0))
 
 
 class TestLoss:

@@ -1,4 +1,4 @@
-"""Windows around joints: where they lie, and which pixels they show."""
+"""SubImages around joints: where they lie, and which pixels they show."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convpose.geometry import box_to_affine, warp
-from convpose.models.subimage import GREY, LARGEST, SMALLEST, Windows, pose_diameter
+from convpose.models.subimage import GREY, LARGEST, SMALLEST, SubImages, pose_diameter
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints
@@ -21,7 +21,7 @@ def crops(count: int, size_px: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_points_of_a_window_by_hand():
-    windows = Windows.around(torch.tensor([[[0.5, 0.25]]]), torch.tensor([0.5]))
+    windows = SubImages.around(torch.tensor([[[0.5, 0.25]]]), torch.tensor([0.5]))
     assert windows.corner.tolist() == [[[0.25, 0.0]]]
     assert windows.to_unit(torch.tensor([[[0.5, 0.25]]])).tolist() == [[[0.5, 0.5]]]
     assert windows.to_unit(torch.tensor([[[0.25, 0.5]]])).tolist() == [[[0.0, 1.0]]]
@@ -31,14 +31,14 @@ def test_points_of_a_window_by_hand():
 def test_points_there_and_back():
     draw = torch.Generator().manual_seed(0)
     points, centres = torch.rand(2, 3, K, 2, generator=draw)
-    windows = Windows.around(centres, torch.rand(3, generator=draw))
+    windows = SubImages.around(centres, torch.rand(3, generator=draw))
     assert torch.allclose(windows.to_crop(windows.to_unit(points)), points, atol=1e-5)
 
 
 def test_a_window_on_whole_pixels_shows_them():
     image = torch.arange(2 * 3 * 64, dtype=torch.uint8).view(2, 3, 8, 8)
     corner = torch.tensor([[[0.25, 0.5], [0.0, 0.0]], [[0.5, 0.0], [0.375, 0.125]]])
-    seen = Windows(corner, torch.full((2, 1, 1), 0.5)).sample(image, 4)
+    seen = SubImages(corner, torch.full((2, 1, 1), 0.5)).sample(image, 4)
     assert seen.shape == (4, 3, 4, 4)
     wanted = [image[0, :, 4:, 2:6], image[0, :, :4, :4], image[1, :, :4, 4:], image[1, :, 1:5, 3:7]]
     assert torch.allclose(seen, torch.stack(wanted).float(), atol=1e-3)
@@ -46,7 +46,7 @@ def test_a_window_on_whole_pixels_shows_them():
 
 def test_outside_the_crop_is_grey():
     image = torch.full((1, 3, 8, 8), 200, dtype=torch.uint8)
-    seen = Windows(torch.tensor([[[-0.25, 0.75]]]), torch.full((1, 1, 1), 0.5)).sample(image, 4)
+    seen = SubImages(torch.tensor([[[-0.25, 0.75]]]), torch.full((1, 1, 1), 0.5)).sample(image, 4)
     assert seen[0, :, :2, 2:].unique().tolist() == pytest.approx([200])
     for outside in (seen[..., :2], seen[..., 2:, :]):
         assert outside.unique().tolist() == pytest.approx([GREY])
@@ -57,7 +57,7 @@ def test_the_pixels_are_those_of_the_one_warp(size_px):
     """Enlarged, shrunk by up to 9, partly outside: as `warp` cuts them out of the crop."""
     image = crops(4, 96)
     centres = torch.from_numpy(np.random.default_rng(1).uniform(-0.1, 1.1, (4, 5, 2))).float()
-    windows = Windows.around(centres, torch.tensor([0.1, 0.3, 0.6, 1.0]))
+    windows = SubImages.around(centres, torch.tensor([0.1, 0.3, 0.6, 1.0]))
     seen = windows.sample(image, size_px).view(4, 5, 3, size_px, size_px)
     for i in range(4):
         for k in range(5):
@@ -72,30 +72,30 @@ def test_the_pixels_are_those_of_the_one_warp(size_px):
 def test_fine_stripes_do_not_turn_into_coarse_ones():
     stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     stripes[..., ::2] = 255
-    seen = Windows(torch.zeros(1, 1, 2), torch.ones(1, 1, 1)).sample(stripes, 20)
+    seen = SubImages(torch.zeros(1, 1, 2), torch.ones(1, 1, 1)).sample(stripes, 20)
     assert float(seen.std()) < 1
 
 
 def test_a_crop_is_sampled_alike_in_every_batch():
     image, centres, side = crops(3, 64), torch.rand(3, K, 2), torch.tensor([0.9, 0.2, 0.5])
-    together = Windows.around(centres, side).sample(image, 16)
-    alone = Windows.around(centres[1:2], side[1:2]).sample(image[1:2], 16)
+    together = SubImages.around(centres, side).sample(image, 16)
+    alone = SubImages.around(centres[1:2], side[1:2]).sample(image[1:2], 16)
     assert torch.allclose(together[K : 2 * K], alone, atol=1e-3)
 
 
 def test_a_mirrored_crop_has_mirrored_windows():
     image, points, side = crops(2, 64), torch.rand(2, K, 2), torch.tensor([0.8, 0.2])
     mirrored = torch.stack([1 - points[..., 0], points[..., 1]], dim=-1)
-    plain = Windows.around(points, side).sample(image, 24)
-    other = Windows.around(mirrored, side).sample(image.flip(-1), 24)
+    plain = SubImages.around(points, side).sample(image, 24)
+    other = SubImages.around(mirrored, side).sample(image.flip(-1), 24)
     assert torch.allclose(other, plain.flip(-1), atol=0.05)
 
 
 def test_a_turned_crop_has_turned_windows():
     image, points, side = crops(2, 64), torch.rand(2, K, 2), torch.tensor([0.8, 0.2])
     turned = torch.stack([points[..., 1], 1 - points[..., 0]], dim=-1)  # rot90 is anticlockwise
-    plain = Windows.around(points, side).sample(image, 24)
-    other = Windows.around(turned, side).sample(image.rot90(1, (2, 3)), 24)
+    plain = SubImages.around(points, side).sample(image, 24)
+    other = SubImages.around(turned, side).sample(image.rot90(1, (2, 3)), 24)
     assert torch.allclose(other, plain.rot90(1, (2, 3)), atol=0.05)
 
 
@@ -129,7 +129,7 @@ def test_the_diameter_turns_and_mirrors_with_the_pose():
 
 def test_a_degenerate_pose_still_has_a_window():
     sides = pose_diameter(torch.cat([pose(), 50 * pose(neck=(0, 0))]), LSP14)
-    assert Windows.around(torch.zeros(2, K, 2), sides).side.flatten().tolist() == [
+    assert SubImages.around(torch.zeros(2, K, 2), sides).side.flatten().tolist() == [
         SMALLEST,
         LARGEST,
     ]

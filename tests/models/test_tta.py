@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from convpose.models.tta import TestTime, turn_back
+from convpose.models.tta import TestTimeAugmentation, turn_back
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints
@@ -45,7 +45,7 @@ def test_the_best_scored_turn_is_kept_and_turned_back(turn):
     corner[0, 0] = 250
     image[:, 1] = torch.rot90(corner, -turn, dims=(0, 1))  # at the top left after `turn` turns
     network = BrightestPixel(lambda one: 0.9 if one[1, 0, 0] == 250 else 0.1)
-    output = TestTime(network, LSP14, mirror=False, quarter_turns=True)(image)
+    output = TestTimeAugmentation(network, LSP14, mirror=False, quarter_turns=True)(image)
     torch.testing.assert_close(output["keypoints"], upright)
     assert (output["scores"] == 0.9).all()
 
@@ -62,7 +62,7 @@ def test_the_mirror_exchanges_left_and_right():
             mirrored = not torch.equal(crop, image)
             return super().forward(relabel[crop.long()] if mirrored else crop)
 
-    options = TestTime(LeftRightAware(), LSP14, mirror=True, quarter_turns=False)
+    options = TestTimeAugmentation(LeftRightAware(), LSP14, mirror=True, quarter_turns=False)
     torch.testing.assert_close(options(image)["keypoints"], upright)
 
 
@@ -91,7 +91,7 @@ def test_two_looks_at_one_place_are_averaged_and_at_two_places_one_is_kept(
 ):
     image = crops(count=1)
     network = TwoAnswers(image, (0.40, 0.75), (mirrored_x, 0.25))
-    output = TestTime(network, LSP14, mirror=True, quarter_turns=False)(image)
+    output = TestTimeAugmentation(network, LSP14, mirror=True, quarter_turns=False)(image)
     assert output["keypoints"][..., 0].tolist() == [pytest.approx([expected_x] * K)]
     assert output["scores"].tolist() == [pytest.approx([expected_score] * K)]
 
@@ -110,12 +110,12 @@ def test_turning_back(turn, x, y):
     ("mirror", "turns", "passes", "words"),
     [
         (False, False, 1, ""),
-        (True, False, 2, "mirror test"),
+        (True, False, 2, "flip test"),
         (False, True, 4, "quarter turns"),
-        (True, True, 8, "mirror test, quarter turns"),
+        (True, True, 8, "flip test, quarter turns"),
     ],
 )
 def test_cost_and_name(mirror, turns, passes, words):
-    options = TestTime(BrightestPixel(), LSP14, mirror, turns)
+    options = TestTimeAugmentation(BrightestPixel(), LSP14, mirror, turns)
     assert options.passes == passes
     assert str(options) == words

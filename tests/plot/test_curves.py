@@ -11,6 +11,7 @@ from convpose.plot.curves import (
     error_histogram,
     loss_by_rate,
     pck_curve,
+    reliability,
     save_figure,
     training_curves,
 )
@@ -126,6 +127,15 @@ def test_loss_by_rate_marks_the_chosen_rate() -> None:
     assert list(curve.get_ydata()) == [1.0, 0.9, 0.5, 3.0]
     assert list(mark.get_xdata()) == [0.01, 0.01]
     assert mark.get_label() == "0.01"
+
+
+def test_reliability_by_hand() -> None:
+    scores, hits = np.array([0.12, 0.18, 0.95, 1.0]), np.array([False, True, True, True])
+    rates, counts = reliability(scores, hits, "t").axes
+    assert rates.lines[1].get_xdata() == pytest.approx([0.15, 0.975])
+    assert rates.lines[1].get_ydata() == pytest.approx([50, 100])
+    assert rates.lines[1].get_label() == "found; calibration error 0.188"
+    assert [bar.get_height() for bar in counts.patches] == [50, 50]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

@@ -14,7 +14,7 @@ from convpose.plot.tables import (
     per_joint,
     per_part,
     per_stick,
-    per_trunk_angle,
+    per_torso_angle,
     percent,
     report,
 )
@@ -83,10 +83,10 @@ def leaning() -> Table:
     group = {"pck@0.2": 0.8344, "pck@0.1": 0.5, "epe_px": 100.0, "num_images": 1500}
     nobody = {"pck@0.2": math.nan, "pck@0.1": math.nan, "epe_px": math.nan, "num_images": 0}
     groups = {"0-30": group, "unknown": nobody}
-    return per_trunk_angle(groups, groups)
+    return per_torso_angle(groups, groups)
 
 
-def test_trunk_angles_have_images_as_their_count() -> None:
+def test_torso_angles_have_images_as_their_count() -> None:
     assert [tuple(row) for row in leaning().rows] == [
         ("0-30", "83.4", "50.0", "100.00", "83.4", "100.00", "1,500"),
         ("unknown", *["–"] * 5, "0"),

@@ -256,7 +256,7 @@ def tiny_evaluation(run, output):
 
 def test_several_looks_are_those_of_evaluate(trained):
     once = PosePredictor.from_run(trained)
-    twice = PosePredictor(load_run(trained).looking_twice(mirror=True, quarter_turns=False))
+    twice = PosePredictor(load_run(trained).with_tta(mirror=True, quarter_turns=False))
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     mirrored = image[:, ::-1].copy()
     a, b = once(image)[0].keypoints_px, once(mirrored)[0].keypoints_px[list(LSP14.mirror)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import saved, tiny_run
 
-from convpose.metrics.reliability import calibration_error
+from convpose.metrics.functional import calibration_error
 from convpose.train.calibration import fit_scores
 
 

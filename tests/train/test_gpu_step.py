@@ -17,9 +17,9 @@ from torchmetrics import Metric
 
 from convpose.config.application import conf_folder
 from convpose.models.build import build_head
-from convpose.models.cascade import Cascade, Shrunk
+from convpose.models.cascade import Cascade, Resized
 from convpose.models.pose_model import PoseModel
-from convpose.models.tta import TestTime
+from convpose.models.tta import TestTimeAugmentation
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module
 from convpose.train.callbacks.alarms import CollapseAlarm
@@ -149,14 +149,14 @@ def test_a_step_stays_on_the_gpu_and_does_not_wait(cfg, loss):
 
 @pytest.mark.parametrize("starts", ["simulated", "real"])
 def test_a_step_of_a_cascade_stays_on_the_gpu(cfg, starts):
-    start = Shrunk(model_of(cfg, "regression", SIDE_PX // 2), SIDE_PX // 2)
+    start = Resized(model_of(cfg, "regression", SIDE_PX // 2), SIDE_PX // 2)
     stage = model_of(cfg, "regression", 32)
     model = Cascade(start, stage.backbone, stage.head, LSP14, subimage_px=32, starts=starts)
     check_step(module_of(cfg, "l1", model))
 
 
 def test_further_looks_stay_on_the_gpu(cfg):
-    looks = TestTime(model_of(cfg, "heatmap"), LSP14, mirror=True, quarter_turns=True)
+    looks = TestTimeAugmentation(model_of(cfg, "heatmap"), LSP14, mirror=True, quarter_turns=True)
     with gpu(), torch.inference_mode():
         moved(looks.eval())
         output = looks(batch()["image"])

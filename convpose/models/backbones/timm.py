@@ -23,7 +23,7 @@ PACKAGES = {
 
 
 class TimmBackbone(nn.Module):
-    """A network of timm without its classifier.
+    """Network of timm without its classifier.
 
     The input's normalisation is the one that timm records for the network's weights. Keep the
     ``tf_`` names for EfficientNet-Lite: padding and batch-norm constants go with the weights.
@@ -92,7 +92,7 @@ class TimmBackbone(nn.Module):
             load_backbone(self.network, state, weights, name)
 
     def forward(self, image: torch.Tensor) -> Features:
-        """(B, 3, S, S) to maps (B, C, S / stride, S / stride), finest first."""
+        """Turn images (B, 3, S, S) into maps (B, C, S / stride, S / stride), finest first."""
         maps = self.network(image)
         return [self.dropout(maps[i]) for i in self._chosen]
 

@@ -66,7 +66,7 @@ class VggBn(nn.Module):
             self._load(weights, depth, width)
 
     def forward(self, image: torch.Tensor) -> Features:
-        """(B, 3, S, S) to one map (B, C, S // 32, S // 32)."""
+        """Turn images (B, 3, S, S) into one map (B, C, S // 32, S // 32)."""
         return [self.dropout(self.features(image))]
 
     def _load(self, weights: str, depth: int, width: float) -> None:

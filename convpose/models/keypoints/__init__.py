@@ -1,4 +1,15 @@
-"""Heads and losses, a file for each way to say where a keypoint is; here is what they share."""
+"""Heads and losses, a file for each way to say where a keypoint is; here is what they share.
+
+A head maps features to a `PoseOutput`. It may declare
+
+- ``outputs``: names of the values that a loss may train, ``("keypoints",)`` if it says nothing;
+- ``default_loss``: the name in ``conf/loss`` to propose for it;
+- ``set_statistics(mean, std)``: called once with those of the training keypoints, (K, 2) each;
+- ``check_loss(loss)``: raises ConfigError for a loss whose settings do not suit its own.
+
+A loss maps output, keypoints and visibility to a scalar. It may declare ``requires``: names of the
+outputs that it trains. `convpose.train.build.check_pair` holds one against the other.
+"""
 
 import math
 from collections.abc import Sequence
@@ -50,7 +61,7 @@ class Pyramid(nn.Module):
         self.mix = nn.ModuleList(_separable(channels) for _ in levels)
 
     def forward(self, features: Features) -> torch.Tensor:
-        """Features to one map (B, channels, S / stride, S / stride)."""
+        """Merge features to one map (B, channels, S / stride, S / stride)."""
         merged: torch.Tensor = self.mix[0](self.lateral[0](features[-1]))
         finer = zip(self._sources[1:], self.lateral[1:], self.mix[1:], strict=True)
         for source, lateral, mix in finer:
@@ -87,13 +98,13 @@ class VisibilityProbe(nn.Module):
         self.linear = nn.Linear(channels, num_keypoints)
 
     def forward(self, features: Features) -> torch.Tensor:
-        """Logits (B, K) of "visible" against "occluded"."""
+        """Guess logits (B, K) of "visible" against "occluded"."""
         logits: torch.Tensor = self.linear(features[-1].detach().mean(dim=(2, 3)))
         return logits.float()
 
 
 def visibility_loss(logits: torch.Tensor, visibility: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of visible (2) against occluded (1), mean over labelled keypoints.
+    """Average the cross-entropy of visible (2) against occluded (1) over labelled keypoints.
 
     Args:
         logits: (B, K).
@@ -111,7 +122,7 @@ def visibility_loss(logits: torch.Tensor, visibility: torch.Tensor) -> torch.Ten
 class Standardized(nn.Module):
     """Base of the heads whose raw numbers are offsets from a centre in units of a spread.
 
-    ``keypoints = centre + spread · raw``: the crop's centre and 1 as built, the training part's
+    ``keypoints = centre + spread · raw``: the crop's centre and 1 as built, the training subset's
     mean pose and standard deviation after `set_statistics`. Both are buffers that a checkpoint
     keeps.
 
@@ -136,12 +147,73 @@ class Standardized(nn.Module):
             self.spread.copy_(std)
 
     def to_unit(self, raw: torch.Tensor) -> torch.Tensor:
-        """Raw numbers (B, K, 2) as unit coordinates."""
+        """Convert raw numbers (B, K, 2) to unit coordinates."""
         return self.centre + self.spread * raw
 
 
+class KeypointLoss(nn.Module):
+    """Base of the losses; they differ in `per_keypoint`.
+
+    Attributes:
+        requires: keys of the output that it trains.
+    """
+
+    requires: tuple[str, ...]
+
+    def per_keypoint(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the loss (B, K) of each keypoint and a mask (B, K) of those that count.
+
+        Arguments as in `forward`. Masked keypoints must give finite values and zero gradient.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> torch.Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            output: with the keys that the loss `requires`.
+            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
+            visibility: (B, K) of 0, 1, 2.
+
+        Returns:
+            Mean over the keypoints that count; 0 where there are none.
+        """
+        loss, counts = self.per_keypoint(output, keypoints, visibility)
+        return (loss * counts).sum() / counts.sum().clamp(min=1)
+
+
+def inside_crop(
+    keypoints: torch.Tensor, visibility: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask (B, K) the keypoints that are labelled and within the crop; the others have no cell.
+
+    Returns:
+        Keypoints (B, K, 2), with the crop's centre in place of the others, and the mask.
+    """
+    inside = (visibility > 0) & ((keypoints >= 0) & (keypoints < 1)).all(dim=-1)  # NaN is not
+    return torch.where(inside.unsqueeze(-1), keypoints, 0.5).float(), inside
+
+
+def check_input(input_size_px: int, strides: tuple[int, ...]) -> None:
+    """Refuse an input that the strides do not divide: maps would not fit on each other.
+
+    Raises:
+        ConfigError: with the next sizes that do.
+    """
+    if input_size_px % strides[-1]:
+        lower = input_size_px // strides[-1] * strides[-1]
+        raise ConfigError(
+            f"data.input_size_px={input_size_px}: expected a multiple of {strides[-1]} for this "
+            f"head, {max(lower, strides[-1])} or {lower + strides[-1]}"
+        )
+
+
 def above_zero(key: str, value: float, usual: float) -> float:
-    """The value of ``loss.key``.
+    """Return the value of ``loss.key``.
 
     Raises:
         ConfigError: it is not a finite number above 0; `usual` is what to type.
@@ -149,38 +221,3 @@ def above_zero(key: str, value: float, usual: float) -> float:
     if not 0 < value < math.inf:
         raise ConfigError(f"loss.{key}={value}: expected a number above 0; type loss.{key}={usual}")
     return value
-
-
-class KeypointLoss(nn.Module):
-    """Base of the losses: `each` is what they differ in.
-
-    Attributes:
-        needs: keys of the output that it trains.
-    """
-
-    needs: tuple[str, ...]
-
-    def each(
-        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss (B, K) of each keypoint, and which of them count; arguments as in `forward`.
-
-        What does not count is finite and has no gradient.
-        """
-        raise NotImplementedError
-
-    def forward(
-        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
-    ) -> torch.Tensor:
-        """The loss of a batch.
-
-        Args:
-            output: with what the loss `needs`.
-            keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
-            visibility: (B, K) of 0, 1, 2.
-
-        Returns:
-            Mean over the keypoints that count; 0 where there are none.
-        """
-        loss, counts = self.each(output, keypoints, visibility)
-        return (loss * counts).sum() / counts.sum().clamp(min=1)

@@ -1,10 +1,19 @@
-"""Heatmaps: one map a keypoint, decoded to a fraction of a cell, and their cross-entropy."""
+"""Heatmaps, one a keypoint: read off at their peak or at their mean, and the losses of both."""
+
+import math
 
 import torch
 from torch import nn
 
 from convpose.errors import ConfigError
-from convpose.models.keypoints import KeypointLoss, Pyramid, VisibilityProbe, above_zero
+from convpose.models.keypoints import (
+    KeypointLoss,
+    Pyramid,
+    VisibilityProbe,
+    above_zero,
+    check_input,
+    inside_crop,
+)
 from convpose.models.pose_model import Features, PoseOutput
 
 
@@ -25,7 +34,8 @@ class HeatmapHead(nn.Module):
             backbone's stride or leaves fewer than three cells, or a window below 0.
     """
 
-    gives: tuple[str, ...] = ("heatmap_logits",)
+    outputs: tuple[str, ...] = ("heatmap_logits",)
+    default_loss = "heatmap"
 
     def __init__(
         self,
@@ -52,7 +62,7 @@ class HeatmapHead(nn.Module):
         self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
 
     def forward(self, features: Features) -> PoseOutput:
-        """Features to keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
+        """Turn features into keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
         logits = self.output(self.pyramid(features)).float()
         keypoints, scores = self.decode(logits)
         return {
@@ -63,12 +73,36 @@ class HeatmapHead(nn.Module):
         }
 
     def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit keypoints (B, K, 2) and scores (B, K) of logits (B, K, S, S)."""
+        """Find unit keypoints (B, K, 2) and scores (B, K) in logits (B, K, S, S)."""
         return decode(logits, self.window)
 
 
+class IntegralHead(HeatmapHead):
+    """`HeatmapHead` with a soft-argmax (Sun et al., ECCV 2018): exact, and differentiable.
+
+    Its keypoints cannot leave the crop. The arguments are those of `HeatmapHead`, but the mean is
+    over all cells; the score is the heatmap's share within ``window`` cells of the keypoint.
+    """
+
+    outputs = ("keypoints", "heatmap_logits")
+    default_loss = "integral"
+
+    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Average the cells: unit keypoints (B, K, 2) and scores (B, K) of logits (B, K, S, S)."""
+        side = logits.shape[-1]
+        heatmap = logits.flatten(2).softmax(dim=2).view(logits.shape)
+        centre = (torch.arange(side, device=logits.device) + 0.5) / side
+        x = (heatmap.sum(dim=2) * centre).sum(dim=2)
+        y = (heatmap.sum(dim=3) * centre).sum(dim=2)
+        keypoints = torch.stack([x, y], dim=2)
+        away = (centre - keypoints.unsqueeze(3)).abs() * side  # (B, K, 2, S)
+        close = (away <= self.window + 0.5).float()
+        within = heatmap * close[:, :, 0].unsqueeze(2) * close[:, :, 1].unsqueeze(3)
+        return keypoints, within.sum(dim=(2, 3)).clamp(0, 1)
+
+
 def decode(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Peak of each heatmap, to a fraction of a cell.
+    """Find the peak of each heatmap, to a fraction of a cell.
 
     Args:
         logits: (B, K, S, S), S at least 3.
@@ -89,13 +123,13 @@ def decode(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 def near(peak: torch.Tensor, side: int, window: int) -> torch.Tensor:
-    """Mask (…, side) of 1 within `window` cells of the peaks (…, 1), 0 elsewhere."""
+    """Mask (…, side) with 1 the cells within `window` of the peaks (…, 1), with 0 the others."""
     cell = torch.arange(side, device=peak.device)
     return ((cell - peak).abs() <= window).float()
 
 
 def summit(profile: torch.Tensor, peak: torch.Tensor, step: int = 1) -> torch.Tensor:
-    """Where profiles have their maximum, between the cells: exact for a Gaussian.
+    """Locate the maximum of profiles between the cells: exact for a Gaussian.
 
     A parabola is laid through the logarithms of the peak and its neighbours, at the border of the
     three outermost cells. (A mean around the peak would lean to the middle of the peak's cell, and
@@ -119,20 +153,6 @@ def summit(profile: torch.Tensor, peak: torch.Tensor, step: int = 1) -> torch.Te
     return ((middle + offset + 0.5) / side).clamp(0, 1).squeeze(-1)
 
 
-def check_input(input_size_px: int, strides: tuple[int, ...]) -> None:
-    """Refuse an input that the strides do not divide: maps would not fit on each other.
-
-    Raises:
-        ConfigError: with the next sizes that do.
-    """
-    if input_size_px % strides[-1]:
-        lower = input_size_px // strides[-1] * strides[-1]
-        raise ConfigError(
-            f"data.input_size_px={input_size_px}: expected a multiple of {strides[-1]} for this "
-            f"head, {max(lower, strides[-1])} or {lower + strides[-1]}"
-        )
-
-
 class HeatmapCrossEntropy(KeypointLoss):
     """Cross-entropy of the softmax heatmap to a Gaussian around the keypoint.
 
@@ -146,16 +166,16 @@ class HeatmapCrossEntropy(KeypointLoss):
         ConfigError: a sigma that is not above 0.
     """
 
-    needs = ("heatmap_logits",)
+    requires = ("heatmap_logits",)
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
         self.sigma = above_zero("sigma", sigma, 1.0)
 
-    def each(
+    def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `KeypointLoss`; what counts is labelled and inside the crop."""
+        """Compare with the Gaussian; keypoints outside the crop do not count."""
         logits = output["heatmap_logits"]
         safe, inside = inside_crop(keypoints, visibility)
         target = gaussian(safe, logits.shape[-1], self.sigma)
@@ -164,25 +184,62 @@ class HeatmapCrossEntropy(KeypointLoss):
         return loss, inside
 
 
-def inside_crop(
-    keypoints: torch.Tensor, visibility: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keypoints (B, K, 2) with the crop's centre for those that do not count, and a mask (B, K).
+class IntegralLoss(KeypointLoss):
+    """L1 of the coordinates, plus the heatmap's divergence from a Gaussian around the keypoint.
 
-    What counts is labelled and within the crop: the others have no cell.
+    Without the second term the heatmap may have any shape, even two peaks with the keypoint between
+    them (Jensen–Shannon regularisation; Nibali et al., 2018).
+
+    At the crop's border the Gaussian is cut off, and both terms disagree: the mean of what is left
+    lies 0.8 cells further in for a keypoint on the border itself, half a cell for one in the middle
+    of the outermost cell, an eighth of a cell in the next.
+
+    Args:
+        weight: of the divergence, which is at most ln 2; 0 leaves L1 alone, that of Sun et al.
+        sigma: of the Gaussian in cells.
+
+    Raises:
+        ConfigError: a weight below 0, or a sigma that is not above 0.
     """
-    inside = (visibility > 0) & ((keypoints >= 0) & (keypoints < 1)).all(dim=-1)  # NaN is not
-    return torch.where(inside.unsqueeze(-1), keypoints, 0.5).float(), inside
+
+    requires = ("keypoints", "heatmap_logits")
+
+    def __init__(self, weight: float = 0.5, sigma: float = 1.0) -> None:
+        super().__init__()
+        if not 0 <= weight < math.inf:
+            raise ConfigError(f"loss.weight={weight}: expected 0 or more; type loss.weight=0.5")
+        self.weight = weight
+        self.sigma = above_zero("sigma", sigma, 1.0)
+
+    def per_keypoint(
+        self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add both terms; keypoints outside the crop do not count."""
+        safe, inside = inside_crop(keypoints, visibility)
+        logits = output["heatmap_logits"]
+        along = gaussian_along(safe, logits.shape[-1], self.sigma)
+        target = along[:, :, 1].unsqueeze(3) + along[:, :, 0].unsqueeze(2)
+        divergence = jensen_shannon(logits.flatten(2).log_softmax(dim=2), target.flatten(2))
+        distance = (output["keypoints"] - safe).abs().mean(dim=2)
+        loss = distance + self.weight * divergence
+        return loss, inside
+
+
+def jensen_shannon(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """Measure the Jensen–Shannon divergence of two distributions, (…, N) logarithms; 0 to ln 2."""
+    log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
+    kl = log_p.exp() * (log_p - log_mean) + log_q.exp() * (log_q - log_mean)
+    return kl.sum(dim=-1) / 2
 
 
 def gaussian(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
-    """Heatmaps (B, K, side, side) of unit keypoints (B, K, 2), each with the sum 1."""
+    """Draw heatmaps (B, K, side, side) of unit keypoints (B, K, 2), each with the sum 1."""
     along = gaussian_along(keypoints, side, sigma).exp()
     return along[:, :, 1].unsqueeze(3) * along[:, :, 0].unsqueeze(2)
 
 
 def gaussian_along(keypoints: torch.Tensor, side: int, sigma: float) -> torch.Tensor:
-    """Logarithm of Gaussians (B, K, 2, side) along x and y, each with the sum 1."""
+    """Draw the logarithms (B, K, 2, side) of Gaussians along x and y, each with the sum 1."""
     centre = (torch.arange(side, device=keypoints.device) + 0.5) / side
     away = (centre - keypoints.unsqueeze(-1)) * side / sigma
     return torch.log_softmax(-away.square() / 2, dim=-1)

@@ -27,7 +27,8 @@ class RegressionHead(Standardized):
         ConfigError: an input too small for the stride.
     """
 
-    gives = ("keypoints",)
+    outputs = ("keypoints",)
+    default_loss = "regression"
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class RegressionHead(Standardized):
         self.output = nn.Linear(hidden, num_keypoints * 2)
 
     def forward(self, features: Features) -> PoseOutput:
-        """Features to keypoints (B, K, 2) and scores (B, K): a half, for it cannot tell."""
+        """Turn features into keypoints (B, K, 2); all scores (B, K) are 0.5: it has none."""
         hidden = self.relu(self.hidden(features[-1].flatten(1)))
         raw = self.output(hidden).float().view(-1, self.num_keypoints, 2)
         return {
@@ -61,36 +62,36 @@ class RegressionHead(Standardized):
 
 
 class CoordinateLoss(KeypointLoss):
-    """Mean of `of` over the coordinates of the labelled keypoints."""
+    """Base of the losses on coordinates: the mean of `penalty` over those that are labelled."""
 
-    needs = ("keypoints",)
+    requires = ("keypoints",)
 
-    def of(self, error: torch.Tensor) -> torch.Tensor:
-        """The loss of errors of any shape, in unit coordinates."""
+    def penalty(self, error: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of errors of any shape, in unit coordinates."""
         raise NotImplementedError
 
-    def each(
+    def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `KeypointLoss`; keypoints outside the crop count as well."""
+        """Average both coordinates; keypoints outside the crop count as well."""
         labelled = visibility > 0
         error = torch.where(labelled.unsqueeze(-1), output["keypoints"] - keypoints, 0.0)
-        return self.of(error).mean(dim=-1), labelled
+        return self.penalty(error).mean(dim=-1), labelled
 
 
 class MaskedMSE(CoordinateLoss):
     """Mean squared error."""
 
-    def of(self, error: torch.Tensor) -> torch.Tensor:
-        """e²."""
+    def penalty(self, error: torch.Tensor) -> torch.Tensor:
+        """Return e²."""
         return error.square()
 
 
 class MaskedL1(CoordinateLoss):
     """Mean absolute error."""
 
-    def of(self, error: torch.Tensor) -> torch.Tensor:
-        """|e|."""
+    def penalty(self, error: torch.Tensor) -> torch.Tensor:
+        """Return |e|."""
         return error.abs()
 
 
@@ -108,8 +109,8 @@ class MaskedSmoothL1(CoordinateLoss):
         super().__init__()
         self.beta = above_zero("beta", beta, 0.02)
 
-    def of(self, error: torch.Tensor) -> torch.Tensor:
-        """|e| − β/2 outside β, e² / 2β inside."""
+    def penalty(self, error: torch.Tensor) -> torch.Tensor:
+        """Return |e| − β/2 outside β, e² / 2β inside."""
         return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=self.beta)
 
 
@@ -129,8 +130,8 @@ class MaskedWing(CoordinateLoss):
         self.w = above_zero("w", w, 0.04)
         self.epsilon = above_zero("epsilon", epsilon, 0.008)
 
-    def of(self, error: torch.Tensor) -> torch.Tensor:
-        """W · ln(1 + |e| / ε) below w, and |e| plus what makes it continuous above."""
+    def penalty(self, error: torch.Tensor) -> torch.Tensor:
+        """Return w · ln(1 + |e| / ε) below w, and |e| plus a constant that joins both above."""
         size = error.abs()
         step = self.w - self.w * math.log1p(self.w / self.epsilon)
         near = self.w * torch.log1p(size / self.epsilon)

@@ -6,11 +6,10 @@ import torch
 from torch import nn
 
 from convpose.errors import ConfigError
-from convpose.models.keypoints import KeypointLoss, Standardized, VisibilityProbe
-from convpose.models.keypoints.heatmap import check_input
+from convpose.models.keypoints import KeypointLoss, Standardized, VisibilityProbe, check_input
 from convpose.models.pose_model import Features, PoseOutput
 
-SMALLEST_SIGMA = 0.002  # half a pixel of 256: without a bound, an image known by heart has none
+SMALLEST_SIGMA = 0.002  # half a pixel of 256; unbounded, sigma tends to 0 on images known by heart
 
 
 class RleHead(Standardized):
@@ -30,7 +29,8 @@ class RleHead(Standardized):
         ConfigError: no channel, or an input that is no multiple of the backbone's stride.
     """
 
-    gives = ("keypoints", "sigma")
+    outputs = ("keypoints", "sigma")
+    default_loss = "rle"
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class RleHead(Standardized):
         self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
 
     def forward(self, features: Features) -> PoseOutput:
-        """Features to keypoints, ``sigma`` (B, K, 2) below 1, and scores: 1 less its mean."""
+        """Turn features into keypoints, ``sigma`` (B, K, 2) below 1, and scores 1 − mean sigma."""
         raw = self.output(self.reduce(features[-1]).flatten(1)).float()
         place, scale = raw.unflatten(1, (-1, 4)).chunk(2, dim=2)
         sigma = SMALLEST_SIGMA + (1 - SMALLEST_SIGMA) * scale.sigmoid()
@@ -82,7 +82,7 @@ class ResidualLogLikelihood(KeypointLoss):
         ConfigError: a number below 1.
     """
 
-    needs = ("keypoints", "sigma")
+    requires = ("keypoints", "sigma")
 
     def __init__(self, hidden: int = 64, couplings: int = 6) -> None:
         super().__init__()
@@ -91,10 +91,10 @@ class ResidualLogLikelihood(KeypointLoss):
                 raise ConfigError(f"loss.{key}={value}: expected at least 1")
         self.flow = RealNvp(hidden, couplings)
 
-    def each(
+    def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `KeypointLoss`; keypoints outside the crop count as well."""
+        """Compute the likelihood; keypoints outside the crop count as well."""
         labelled = visibility > 0
         sigma = torch.where(labelled.unsqueeze(-1), output["sigma"], 1.0)
         error = torch.where(labelled.unsqueeze(-1), output["keypoints"] - keypoints, 0.0) / sigma
@@ -120,7 +120,7 @@ class RealNvp(nn.Module):
         self.couplings = nn.ModuleList(_coupling(hidden) for _ in range(couplings))
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
-        """Log-density (…) of points (…, 2), in 32 bits also under autocast."""
+        """Compute the log-density (…) of points (…, 2), in 32 bits also under autocast."""
         with torch.autocast(points.device.type, enabled=False):
             read, moved = points.float().unbind(dim=-1)
             log_density = torch.full_like(read, -math.log(2 * math.pi))

@@ -1,11 +1,20 @@
 """SimCC: one classification for x and one for y, and their cross-entropy."""
 
+import math
+
 import torch
 from torch import nn
 
 from convpose.errors import ConfigError
-from convpose.models.keypoints import KeypointLoss, Pyramid, VisibilityProbe, above_zero
-from convpose.models.keypoints.heatmap import check_input, gaussian_along, inside_crop, near, summit
+from convpose.models.keypoints import (
+    KeypointLoss,
+    Pyramid,
+    VisibilityProbe,
+    above_zero,
+    check_input,
+    inside_crop,
+)
+from convpose.models.keypoints.heatmap import gaussian_along, near, summit
 from convpose.models.pose_model import Features, PoseOutput
 
 
@@ -24,15 +33,16 @@ class SimccHead(nn.Module):
         stride: of the maps; 32 puts the linear layer on the coarsest map of most backbones, as the
             paper does.
         split: bins a pixel of the input: N = input_size_px · split bins along each axis.
-        window: bins from a peak to the two that say, with it, where the keypoint lies: two sigmas
-            of the loss, for bins next to each other differ by less than the network's noise.
+        window: bins from a peak to the two that, with it, tell where the keypoint lies. Two sigmas
+            of the loss are best: bins next to each other differ by less than the network's noise.
 
     Raises:
         ConfigError: a stride that the pyramid cannot reach, an input that is no multiple of the
             backbone's stride, or fewer bins than twice the window and one.
     """
 
-    gives = ("simcc_logits",)
+    outputs = ("simcc_logits",)
+    default_loss = "simcc"
 
     def __init__(
         self,
@@ -61,7 +71,7 @@ class SimccHead(nn.Module):
         self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
 
     def forward(self, features: Features) -> PoseOutput:
-        """Features to keypoints, scores and ``simcc_logits`` (B, K, 2, N), x first."""
+        """Turn features into keypoints, scores and ``simcc_logits`` (B, K, 2, N), x first."""
         maps = self.maps(self.pyramid(features)).flatten(2)
         logits = self.output(maps).float().unflatten(2, (2, self.bins))
         keypoints, scores = decode_axes(logits, self.window)
@@ -72,9 +82,22 @@ class SimccHead(nn.Module):
             "simcc_logits": logits,
         }
 
+    def check_loss(self, loss: nn.Module) -> None:
+        """Refuse a window below the loss's sigma: within it the Gaussian is nearly flat.
+
+        Raises:
+            ConfigError: with a window that is wide enough.
+        """
+        if isinstance(loss, SimccCrossEntropy) and self.window < loss.sigma:
+            raise ConfigError(
+                f"head.window={self.window} loss.sigma={loss.sigma}: bins within a sigma differ "
+                f"too little to tell where a peak is; type head.window={math.ceil(2 * loss.sigma)} "
+                f"or loss.sigma={self.window / 2}"
+            )
+
 
 def decode_axes(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Peaks along both axes, to a fraction of a bin.
+    """Find the peaks along both axes, to a fraction of a bin.
 
     Args:
         logits: (B, K, 2, N), x first.
@@ -103,16 +126,16 @@ class SimccCrossEntropy(KeypointLoss):
         ConfigError: a sigma that is not above 0.
     """
 
-    needs = ("simcc_logits",)
+    requires = ("simcc_logits",)
 
     def __init__(self, sigma: float = 4.0) -> None:
         super().__init__()
         self.sigma = above_zero("sigma", sigma, 4.0)
 
-    def each(
+    def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `KeypointLoss`; what counts is labelled and inside the crop."""
+        """Compare with the Gaussians; keypoints outside the crop do not count."""
         logits = output["simcc_logits"]
         safe, inside = inside_crop(keypoints, visibility)
         target = gaussian_along(safe, logits.shape[-1], self.sigma).exp()

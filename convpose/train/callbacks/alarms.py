@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from convpose import files
 from convpose.errors import ModelError
-from convpose.metrics.pose_metrics import Spread
+from convpose.metrics.pose_metrics import PredictionSpread
 from convpose.train.distributed import gather
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class CollapseAlarm(Callback):
         self.threshold = threshold
         self.patience = patience
         self.epochs_below = 0
-        self._spread = Spread()
+        self._spread = PredictionSpread()
 
     def on_validation_batch_end(
         self,
