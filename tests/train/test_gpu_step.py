@@ -172,7 +172,7 @@ def test_further_looks_stay_on_the_gpu(cfg):
 )
 def test_a_tensor_left_behind_and_a_wait_are_noticed(cfg, of, reason, monkeypatch):
     module = module_of(cfg, "l1", model_of(cfg, "regression"))
-    monkeypatch.setattr(module.loss, "of", of)
+    monkeypatch.setattr(module.loss, "penalty", of)
     expected = RuntimeError if reason else DataDependentOutputException
     with gpu():
         moved(module)
