@@ -26,7 +26,7 @@ TAKES_VALUE = (
 
 @application("predict")
 def main(cfg: DictConfig) -> None:
-    """Predict, and say what came of it."""
+    """Predict, and print what was found, what to know and what failed."""
     from convpose.predict.command import predict
 
     summary = predict(cfg)

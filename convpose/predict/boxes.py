@@ -1,10 +1,10 @@
-"""Boxes from a file, instead of a detector's.
+"""Read people's boxes from a file, instead of from a detector.
 
-CSV with the columns ``image, x0, y0, x1, y1`` and perhaps ``frame``, ``id`` and ``score``; or JSON,
-a list of ``{"image": …, "box_px": [x0, y0, x1, y1]}`` or of COCO's ``{"image_id": …, "bbox":
-[x, y, width, height]}``. The JSON and CSV that `convpose.predict` writes with boxes can be read
-back. ``image`` is the path, the file name or its stem; ``frame`` counts a clip's frames from 0.
-Coordinates are pixels of the upright picture with centres at integers, as everywhere here.
+The file is a CSV with the columns ``image, x0, y0, x1, y1`` and perhaps ``frame``, ``id`` and
+``score``; or a JSON list of ``{"image": …, "box_px": [x0, y0, x1, y1]}`` or of COCO's
+``{"image_id": …, "bbox": [x, y, width, height]}``. The JSON and CSV that `convpose.predict` writes
+with boxes can be read back. ``image`` is the path, the file name or its stem; ``frame`` counts a
+clip's frames from 0. Coordinates are pixels of the upright picture, with centres at integers.
 """
 
 import csv
@@ -28,12 +28,12 @@ BOX_FORMATS = (
 
 
 class FrameBoxes(NamedTuple):
-    """The boxes of one frame.
+    """Boxes of the people of one frame.
 
     Attributes:
         boxes_px: (N, 4).
         scores: N, 1 where the file gives none.
-        tracks: N numbers of people, None where the file gives none.
+        tracks: N numbers of people (`Person.track`), None where the file gives none.
     """
 
     boxes_px: NDArray[np.float64]
@@ -41,17 +41,17 @@ class FrameBoxes(NamedTuple):
     tracks: list[int | None]
 
 
-class Boxes:
-    """The boxes of a file by image and frame.
+class BoxFile:
+    """Boxes of a file, looked up by image and frame.
 
     Args:
         path: a ``.csv`` or ``.json`` file.
 
     Attributes:
-        numbered: whether it gives numbers of people, so that nobody has to be tracked.
+        numbered: whether the file numbers people, so that nobody has to be tracked.
 
     Raises:
-        DataError: no file, another form, or a box without an area.
+        DataError: no such file, another format, or a box without an area.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -87,24 +87,28 @@ class Boxes:
         self._names = {name for name, _ in rows}
         self.numbered = any(track is not None for f in rows.values() for _, _, track in f)
 
-    def known(self, name: str) -> str | None:
-        """What the file calls an image: its path, file name, stem or number; None if nothing."""
+    def find_name(self, name: str) -> str | None:
+        """Find the name that the file gives to an image: its path, file name, stem or number."""
         file = base_name(name)
         stem = Path(file).stem
         number = str(int(stem)) if stem.isdigit() else stem  # COCO: 000000000139.jpg is 139
         return next((n for n in (name, file, stem, number) if n in self._names), None)
 
     def check(self, names: Iterable[str]) -> None:
-        """DataError if the file has a box for none of the images."""
-        if not any(self.known(name) for name in names):
+        """Refuse a file that has a box for none of the images.
+
+        Raises:
+            DataError: no name of the file is one of theirs.
+        """
+        if not any(self.find_name(name) for name in names):
             raise DataError(
                 f"boxes={self.path}: has a box for none of the images; its first is named "
                 f"{min(self._names, default='nothing')}. Name them by path, file name or stem"
             )
 
-    def of(self, name: str, frame: int = 0) -> FrameBoxes:
-        """The boxes of an image, or of a frame of a clip; N = 0 where the file has none."""
-        key = self.known(name) or "", frame
+    def of_frame(self, name: str, frame: int = 0) -> FrameBoxes:
+        """Look up the boxes of an image or of a frame of a clip; N = 0 where there are none."""
+        key = self.find_name(name) or "", frame
         return self._given.get(key, FrameBoxes(np.zeros((0, 4)), [], []))
 
     def _records(self) -> Iterable[Mapping[str, Any]]:

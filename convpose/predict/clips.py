@@ -1,4 +1,4 @@
-"""People from frame to frame of a clip: tracking and smoothing."""
+"""Follow people from frame to frame of a clip: tracking and smoothing."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,23 +14,23 @@ from convpose.predict.sources import Frame
 
 
 class Tracker(Protocol):
-    """Numbers the people of one clip."""
+    """Give the people of one clip their numbers."""
 
     def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
-        """The people of the next frame with their `Person.track`."""
+        """Return the people of the next frame with their `Person.track`."""
         ...
 
 
 class ByteTrack:
-    """ByteTrack of the package ``trackers``: boxes matched by overlap with where they should be.
+    """Match boxes by overlap with where they should be: ByteTrack of the package ``trackers``.
 
-    People who were seen with certainty get a number from their second frame on and keep it; unsure
-    boxes only carry a number on. Source: Zhang et al., ByteTrack, ECCV 2022.
+    A person seen with a high box score gets a number in the second frame and keeps it. A box with
+    a low score can continue a number, but not start one. Source: Zhang et al., ECCV 2022.
 
     Args:
-        sure: box score from which a person is new and not a doubt.
-        overlap: least intersection over union of a box with where its person should be.
-        lost_s: how long a number waits for its person to come back.
+        sure: box score from which a person may get a new number.
+        overlap: least intersection over union with the predicted box of the person.
+        lost_s: seconds for which a number is kept for a person who is not seen.
 
     Raises:
         ConfigError: a value out of its range, or the package is not installed.
@@ -48,7 +48,7 @@ class ByteTrack:
 
         self._to_detections: Any = supervision.Detections
         self._tracker: Any = ByteTrackTracker(
-            lost_track_buffer=round(30 * lost_s),  # in frames of 30 a second, whatever the clip has
+            lost_track_buffer=round(30 * lost_s),  # the package counts frames at 30 a second
             track_activation_threshold=sure,
             high_conf_det_threshold=sure,
             minimum_iou_threshold=overlap,
@@ -57,7 +57,7 @@ class ByteTrack:
         self.sure = sure
 
     def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
-        """See `Tracker`; an unsure box that continues nobody is left out."""
+        """Number the people of the next frame; an unsure box that continues nobody is left out."""
         found = self._to_detections(
             xyxy=np.array([person.extent_px for person in people]).reshape(-1, 4),
             confidence=np.array([person.box_score for person in people], dtype=np.float64),
@@ -74,7 +74,7 @@ class ByteTrack:
 
 @dataclass(slots=True)
 class _State:
-    """Of one person: last position, velocity and time."""
+    """Last position (px), velocity (px/s) and time of one person."""
 
     points_px: NDArray[np.float64]
     velocity: NDArray[np.float64]
@@ -82,16 +82,16 @@ class _State:
 
 
 class OneEuro:
-    """One-Euro filter: a low-pass whose cutoff rises with the speed of each keypoint.
+    """Smooth keypoints by a low-pass whose cutoff rises with their speed: the One-Euro filter.
 
-    Speeds are in lengths of the person a second, so that the same numbers serve near and far people
-    and any resolution. Source: Casiez, Roussel and Vogel, 1 € Filter, CHI 2012.
+    Speeds are divided by the size of the person's box, so that the same numbers suit near and far
+    people and any resolution. Source: Casiez, Roussel and Vogel, 1 € Filter, CHI 2012.
 
     Args:
-        cutoff_hz: of a keypoint at rest; lower is smoother.
-        beta: how much the cutoff (Hz) rises with the speed; higher is less lag.
-        speed_cutoff_hz: of the low-pass on the speed itself.
-        forget_s: a person who was away longer starts anew.
+        cutoff_hz: cutoff for a keypoint at rest; lower is smoother.
+        beta: rise of the cutoff (Hz) with the speed (box sizes a second); higher is less lag.
+        speed_cutoff_hz: cutoff of the low-pass on the speed itself.
+        forget_s: a person who was away for longer is filtered from scratch.
 
     Raises:
         ConfigError: a cutoff that is not above 0, or a negative value.
@@ -117,7 +117,7 @@ class OneEuro:
         self._states: dict[int, _State] = {}
 
     def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
-        """The people of the next frame, smoothed; those without a number stay as they are."""
+        """Smooth the people of the next frame; those without a number stay as they are."""
         self._states = {
             track: state
             for track, state in self._states.items()
@@ -147,14 +147,14 @@ class OneEuro:
 
 
 def _share(cutoff_hz: float | NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
-    """Weight of the new value in a first-order low-pass."""
+    """Return the weight of the new value in a first-order low-pass."""
     turn = 2 * math.pi * np.asarray(cutoff_hz) * step_s
     weight: NDArray[np.float64] = turn / (turn + 1)
     return weight
 
 
 class ClipSmoother:
-    """Tracks and smooths people from frame to frame, from scratch in every clip.
+    """Track and smooth people from frame to frame, from scratch in every clip.
 
     Args:
         new_tracker: makes a tracker; None leaves people without numbers.
@@ -173,9 +173,9 @@ class ClipSmoother:
         self._smoothing: OneEuro | None = None
 
     def __call__(self, frame: Frame, people: Sequence[Person]) -> list[Person]:
-        """The people of the next frame; those of a still come back as they are.
+        """Number and smooth the people of the next frame; those of a still stay as they are.
 
-        The one person of a whole frame is number 1, and numbers from a file of boxes stay.
+        The one person of a whole frame is number 1; numbers from a file of boxes are kept.
         """
         if frame.time_s is None:
             return list(people)

@@ -1,12 +1,13 @@
-"""Cluster: a prediction of many pictures, shared among the workers of a Ray cluster.
+"""Predict on the workers of a Ray cluster, for many pictures.
 
-The inputs are cut into shards. A worker looks at a whole shard, writes its Parquet file, and last
-a note of what came of it. So whatever is killed costs unfinished shards only: Ray gives those of a
-dead worker to another, and the same command again does those that have no note. In the folder:
+The inputs are cut into shards. A worker predicts a whole shard, writes its Parquet file and then a
+summary, which marks the shard as done. So a killed process costs unfinished shards only: Ray gives
+those of a dead worker to another, and the same command typed again does those without a summary.
+The output folder holds:
 
 ``prediction.json``           what was asked for; a folder takes shards of nothing else
 ``keypoints/000000.parquet``  people, as ``format=parquet`` has them; no file without a frame
-``done/000000.json``          the note of a shard: frames, people, failures, notes
+``done/000000.json``          summary of a shard: frames, people, failures, notes
 ``failures.csv``              inputs that could not be read, of all shards
 """
 
@@ -30,22 +31,22 @@ from omegaconf import DictConfig, OmegaConf
 from convpose import files
 from convpose.errors import ConfigError, ConvposeError, require_extra
 from convpose.predict import pipeline
-from convpose.predict.boxes import Boxes
-from convpose.predict.command import build_clips, build_predictor
+from convpose.predict.boxes import BoxFile
+from convpose.predict.command import build_clip_smoother, build_predictor
 from convpose.predict.predictor import PosePredictor
-from convpose.predict.sources import Failure, Source, named
+from convpose.predict.sources import Failure, Source, open_again
 from convpose.predict.writers import ParquetFile
 from convpose.progress import progress
 from convpose.run import Run, Value, flat
 
 REQUEST_FILE = "prediction.json"
-# Ray calls home and explains itself otherwise
+# disable Ray's telemetry, its advice on environment variables, and its logs
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
-# keys that change no result
+# keys that do not change the keypoints, so that a begun prediction may be continued with others
 NON_RESULT_KEYS = (
     *("source", "output", "engine", "format", "draw", "show", "max_frames"),
     *("batch_size", "accelerator", "threads", "cluster.workers"),
@@ -53,12 +54,13 @@ NON_RESULT_KEYS = (
 
 
 class Cluster:
-    """The cluster that RAY_ADDRESS names, or one on this machine for as long as it takes.
+    """Settings of ``engine=ray``: the cluster of RAY_ADDRESS, or one that is started here.
 
     Args:
-        engine: in each worker, see `convpose.predict.engines.open_network`.
-        shard: pictures and clips a Parquet file.
-        workers: at most; None for one a GPU, or without GPUs one for every ``threads`` processors.
+        engine: engine of each worker, see `convpose.predict.engines.open_network`.
+        shard: number of pictures and clips in one Parquet file.
+        workers: largest number of workers; None for one per GPU, or without GPUs one per
+            ``threads`` processors.
 
     Raises:
         ConfigError: no number above 0, or Ray is not installed.
@@ -74,11 +76,11 @@ class Cluster:
         self.workers = workers
 
     def predict(self, cfg: DictConfig, sources: Sequence[Source]) -> pipeline.Summary:
-        """Look at all sources that have not been looked at yet, and sum up all of them.
+        """Predict the shards that are not done yet, and sum up all of them.
 
         Args:
-            cfg: of ``conf/predict.yaml``.
-            sources: files and addresses.
+            cfg: ``conf/predict.yaml``, composed.
+            sources: files and URLs.
 
         Raises:
             ConfigError: a camera, a folder of another prediction, or no cluster.
@@ -94,26 +96,28 @@ class Cluster:
         if cfg.run is not None:  # a study may get a newer run in the meantime
             settings["run"] = str(Run.find(Path(cfg.run)).folder)
         folder, size = Path(cfg.output), self.shard
-        asked = _asked(names, settings)
-        _check_folder(folder, asked)
+        request = _request(names, settings)
+        _check_folder(folder, request)
         shards = {i: names[i * size :][:size] for i in range(math.ceil(len(names) / size))}
-        missing = {i: shard for i, shard in shards.items() if not note(folder, i).is_file()}
+        missing = {i: shard for i, shard in shards.items() if not summary_path(folder, i).is_file()}
         if missing:
-            # what the workers could not build is better said now
+            # an error of the configuration is better told before the cluster starts
             build_predictor(OmegaConf.create(settings | {"accelerator": "cpu"}))
             with _connected() as ray:
                 folder.mkdir(parents=True, exist_ok=True)
-                files.write(folder / REQUEST_FILE, json.dumps(asked, indent=1, ensure_ascii=False))
+                files.write(
+                    folder / REQUEST_FILE, json.dumps(request, indent=1, ensure_ascii=False)
+                )
                 rows = self._rows(ray, missing, settings)
                 for row in progress(rows, "predicting", len(missing)):
                     if row["error"]:
                         raise ConvposeError(row["error"])
-        return _end(folder, len(names), len(shards))
+        return _sum_up(folder, len(names), len(shards))
 
     def _rows(
         self, ray: Any, shards: Mapping[int, Sequence[str]], settings: Mapping[str, Any]
     ) -> Iterator[Mapping[str, Any]]:
-        """What workers return of each shard, as they are done."""
+        """Run the workers, and yield the row that they return for each shard."""
         there, threads = ray.cluster_resources(), settings["threads"]
         gpus = 0 if settings["accelerator"] == "cpu" else int(there.get("GPU", 0))
         room = max(1, gpus or int(there.get("CPU", 1)) // threads)
@@ -136,11 +140,11 @@ class Cluster:
 
 
 class ShardWorker:
-    """A process of the cluster that looks at shards; Ray starts another one where it dies.
+    """Predict shards in a process of the cluster; Ray starts another if it dies.
 
     Args:
-        settings: of ``conf/predict.yaml``.
-        home: the folder that paths are relative to, on storage that all machines share.
+        settings: ``conf/predict.yaml``, resolved.
+        home: folder that paths are relative to, on storage that all machines share.
     """
 
     def __init__(self, settings: Mapping[str, Any], home: str) -> None:
@@ -148,7 +152,7 @@ class ShardWorker:
         self._home = home
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Look at the shard ``number`` with its ``names``; ``error`` is empty or for the user."""
+        """Predict the shard of a row; ``error`` in the result is empty or for the user."""
         error = ""
         try:
             self.predict_shard(int(row["number"]), row["names"])
@@ -157,10 +161,10 @@ class ShardWorker:
         return {"number": row["number"], "error": error}
 
     def predict_shard(self, number: int, names: Sequence[str]) -> None:
-        """Write the files of a shard.
+        """Predict the inputs of a shard and write its files.
 
         Raises:
-            ConvposeError: what no other worker could do better.
+            ConvposeError: an error that every other worker would meet, too.
         """
         try:
             os.chdir(self._home)
@@ -173,13 +177,13 @@ class ShardWorker:
         skeleton = self._predictor.skeleton
         people = ParquetFile(folder / "keypoints" / f"{number:06d}.parquet", skeleton)
         summary = pipeline.run(
-            [named(name) for name in names],
+            [open_again(name) for name in names],
             self._predictor,
             pipeline.Outputs(skeleton, people),
-            build_clips(self._cfg),
+            build_clip_smoother(self._cfg),
             self._boxes,
         )
-        done = note(folder, number)
+        done = summary_path(folder, number)
         done.parent.mkdir(exist_ok=True)
         files.write(done, json.dumps(asdict(summary), ensure_ascii=False))
 
@@ -188,18 +192,18 @@ class ShardWorker:
         return build_predictor(self._cfg)
 
     @cached_property
-    def _boxes(self) -> Boxes | None:
-        return None if self._cfg.boxes is None else Boxes(self._cfg.boxes)
+    def _boxes(self) -> BoxFile | None:
+        return None if self._cfg.boxes is None else BoxFile(self._cfg.boxes)
 
 
-def note(folder: Path, number: int) -> Path:
-    """What says that a shard is done."""
+def summary_path(folder: Path, number: int) -> Path:
+    """Return the path of the summary that marks a shard as done."""
     return folder / "done" / f"{number:06d}.json"
 
 
 @contextlib.contextmanager
 def _connected() -> Iterator[Any]:
-    """Ray, on the cluster that RAY_ADDRESS names or on one of this machine."""
+    """Connect to the cluster of RAY_ADDRESS, or start one on this machine."""
     for key, value in RAY_SETTINGS.items():
         os.environ.setdefault(key, value)
     ray: Any = importlib.import_module("ray")  # an extra
@@ -221,30 +225,30 @@ def _connected() -> Iterator[Any]:
         ray.shutdown()
 
 
-def _asked(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Value]:
-    """What determines the result: the inputs and the keys that change it."""
+def _request(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Value]:
+    """Collect what determines the result: the inputs, and the keys that change it."""
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     keys = {key: value for key, value in flat(settings, {}).items() if key not in NON_RESULT_KEYS}
     return {"inputs": f"{len(names)} ({digest})", **keys}
 
 
-def _check_folder(folder: Path, asked: Mapping[str, Value]) -> None:
-    """Refuse the folder of another prediction."""
+def _check_folder(folder: Path, request: Mapping[str, Value]) -> None:
+    """Refuse a folder that holds the shards of another prediction."""
     path = folder / REQUEST_FILE
-    before = json.loads(path.read_text("utf-8")) if path.is_file() else asked
-    for key in dict.fromkeys((*asked, *before)):
-        if asked.get(key) != before.get(key):
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else request
+    for key in dict.fromkeys((*request, *before)):
+        if request.get(key) != before.get(key):
             raise ConfigError(
-                f"output={folder} was begun with {key}={before.get(key)}, not {asked.get(key)}; "
+                f"output={folder} was begun with {key}={before.get(key)}, not {request.get(key)}; "
                 "type output=ANOTHER, or remove it"
             )
 
 
-def _end(folder: Path, inputs: int, shards: int) -> pipeline.Summary:
-    """Sum up the notes of all shards, and list what failed."""
+def _sum_up(folder: Path, inputs: int, shards: int) -> pipeline.Summary:
+    """Add up the summaries of all shards, and write the list of failures."""
     total = pipeline.Summary(inputs)
     for number in range(shards):
-        shard = json.loads(note(folder, number).read_text("utf-8"))
+        shard = json.loads(summary_path(folder, number).read_text("utf-8"))
         total.frames += shard["frames"]
         total.people += shard["people"]
         total.failures += [Failure(**failure) for failure in shard["failures"]]

@@ -1,4 +1,4 @@
-"""From the configuration of ``convpose.predict`` to the objects that do it."""
+"""Predict as the configuration of ``convpose.predict`` says."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from convpose.config.schema import fits
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.predict import pipeline
-from convpose.predict.boxes import Boxes
+from convpose.predict.boxes import BoxFile
 from convpose.predict.clips import ClipSmoother
 from convpose.predict.drawing import Drawings, ScreenWindow
 from convpose.predict.engines import open_network
@@ -44,23 +44,25 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     """Find the people of ``cfg.source`` and write them to the folder ``cfg.output``.
 
     Args:
-        cfg: of ``conf/predict.yaml``.
+        cfg: ``conf/predict.yaml``, composed.
+
+    Returns:
+        Counts, and the inputs that could not be read.
 
     Raises:
-        ConfigError, DataError, ModelError: what cannot be started; nothing is written then. A file
-            among others that breaks later is in the summary.
+        ConfigError, DataError, ModelError: the prediction cannot start; nothing is written.
     """
     check_keys(cfg)
     texts = cfg.source if isinstance(cfg.source, ListConfig) else [cfg.source]
     sources = [source for text in texts for source in open_sources(text)]
     window = ScreenWindow() if cfg.show else None
-    boxes = None if cfg.boxes is None else Boxes(cfg.boxes)
+    boxes = None if cfg.boxes is None else BoxFile(cfg.boxes)
     if boxes is not None:
         boxes.check(source.name for source in sources)
-    clips = build_clips(cfg)
+    clips = build_clip_smoother(cfg)
     several = bool(cfg.get("detector")) or (boxes is not None and not boxes.numbered)
     if cfg.tracker is not None and several and any(source.clip for source in sources):
-        build(cfg.tracker, "tracker")  # it may not be installed, which is better said now
+        build(cfg.tracker, "tracker")  # better told now than in mid-clip if its package is missing
     if cfg.engine == "ray":
         found: pipeline.Summary = build(cfg.cluster, "cluster").predict(cfg, sources)
         return found
@@ -80,7 +82,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
 
 
 def build_predictor(cfg: DictConfig) -> PosePredictor:
-    """The network of ``run``, of ``weights`` or of the package, with ``detector``."""
+    """Build the predictor: the network of ``run``, ``weights`` or the package, and the detector."""
     network = open_network(
         *(cfg.run, cfg.weights, cfg.checkpoint),
         *(cfg.engine, cfg.accelerator, cfg.precision, cfg.threads),
@@ -90,15 +92,15 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
     return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale)
 
 
-def build_clips(cfg: DictConfig) -> ClipSmoother:
-    """What tracks and smooths people in clips."""
+def build_clip_smoother(cfg: DictConfig) -> ClipSmoother:
+    """Build what tracks and smooths people in clips."""
     if cfg.smoothing is not None:
         build(cfg.smoothing, "smoothing")  # its numbers are checked now, not in mid-clip
     return ClipSmoother(_maker(cfg, "tracker"), _maker(cfg, "smoothing"))
 
 
 def check_keys(cfg: DictConfig) -> None:
-    """Hold the keys that belong to no constructor against what they may be.
+    """Check the keys that belong to no constructor.
 
     Raises:
         ConfigError: no source, a value of another type or out of its range, or two ways to boxes.
@@ -109,7 +111,7 @@ def check_keys(cfg: DictConfig) -> None:
         value = cfg[key]
         if not fits(value, hint) or (fits(value, float) and value <= 0):
             raise ConfigError(f"{key}={value}: expected {words}")
-    if cfg.engine != "ray":  # whose workers may write to a store
+    if cfg.engine != "ray":  # its workers may write where this machine cannot
         check_output(Path(cfg.output))
     for key, possible in NOT_ON_RAY.items() if cfg.engine == "ray" else ():
         if cfg[key] not in possible:

@@ -1,4 +1,4 @@
-"""Person detectors: torchvision's and YOLOX in ONNX."""
+"""Detect people: detectors of torchvision, and YOLOX in ONNX."""
 
 import importlib
 from pathlib import Path
@@ -25,19 +25,19 @@ class Detections(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds people."""
+    """Find people in an image."""
 
     def __call__(self, image: Image) -> Detections:
-        """The people of an image, (H, W, 3) uint8 RGB."""
+        """Find the people of an image, (H, W, 3) uint8 RGB."""
         ...
 
 
 class TorchvisionDetector:
-    """A detector of torchvision, trained on COCO.
+    """Detect people with a detector of torchvision, trained on COCO.
 
     Args:
-        name: as ``torchvision.models.list_models(torchvision.models.detection)`` lists them.
-        weights: file of its state dict; None fetches torchvision's own from its hub.
+        name: one of ``torchvision.models.list_models(torchvision.models.detection)``.
+        weights: file of its state dict; None downloads torchvision's own.
         score_threshold: a box below it is left out.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
 
@@ -82,7 +82,7 @@ class TorchvisionDetector:
         self.model.eval().to(self.device)
 
     def __call__(self, image: Image) -> Detections:
-        """See `Detector`."""
+        """Find the people of an image; see `Detector`."""
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
             found = {key: value.cpu() for key, value in self.model([pixels])[0].items()}
@@ -91,7 +91,13 @@ class TorchvisionDetector:
 
 
 def to_detections(boxes: torch.Tensor, scores: torch.Tensor, image: Image) -> Detections:
-    """Boxes (N, 4) in continuous coordinates, 0 … W, to pixels; clipped, no slivers, sorted."""
+    """Turn boxes of image coordinates 0 … W into pixels: clipped, no slivers, best first.
+
+    Args:
+        boxes: (N, 4) x0, y0, x1, y1.
+        scores: (N,).
+        image: (H, W, 3), for its size.
+    """
     corners, confidence = boxes.double().numpy(), scores.double().numpy()
     height, width = image.shape[:2]
     corners = corners.clip(0, [width, height, width, height]) - 0.5
@@ -101,13 +107,13 @@ def to_detections(boxes: torch.Tensor, scores: torch.Tensor, image: Image) -> De
 
 
 def check_share(key: str, value: float) -> None:
-    """ConfigError unless a key of the detector is between 0 and 1."""
+    """Refuse a number of the detector that is not between 0 and 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"detector.{key}={value}: expected a number from 0 to 1")
 
 
 class YoloxDetector:
-    """Any YOLOX as an ONNX file; its first class is the person, as COCO has it.
+    """Detect people with a YOLOX in an ONNX file; its first class is the person, as in COCO.
 
     The network gets BGR of 0–255 without normalisation, letterboxed into the top left corner on
     grey. Its outputs are (N, 5 + classes): offsets in cells of strides 8, 16 and 32, or pixels
@@ -117,7 +123,7 @@ class YoloxDetector:
         weights: the file.
         score_threshold: a box whose objectness times class score is below it is left out.
         overlap_threshold: of two boxes with a larger intersection over union, the better stays.
-        threads: of the engine; None for its own choice.
+        threads: number of threads; None for the engine's own choice.
 
     Raises:
         ConfigError: no file named, a threshold outside [0, 1], or no onnxruntime.
@@ -153,7 +159,7 @@ class YoloxDetector:
         self.size: tuple[int, int] = shape[2], shape[3]
 
     def __call__(self, image: Image) -> Detections:
-        """See `Detector`."""
+        """Find the people of an image; see `Detector`."""
         height, width = image.shape[:2]
         scale = min(self.size[0] / height, self.size[1] / width)
         inside = max(1, round(width * scale)), max(1, round(height * scale))
@@ -170,7 +176,7 @@ class YoloxDetector:
         return self._without_doubles(boxes, scores[chosen], image)
 
     def _decode(self, output: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
-        """Centres (N, 2), sizes (N, 2) in pixels of the input, and scores (N,) of persons."""
+        """Decode centres (N, 2) and sizes (N, 2) in pixels of the input, and person scores (N,)."""
         cells = [(self.size[0] // stride, self.size[1] // stride) for stride in (8, 16, 32)]
         count = sum(rows * columns for rows, columns in cells)
         if output.ndim != 2 or len(output) != count or output.shape[1] < 6:
@@ -180,7 +186,7 @@ class YoloxDetector:
             )
         values = output.astype(np.float64)
         scores = values[:, 4] * values[:, 5]
-        if values[:, 2:4].max() > 20:  # pixels already: as exponents they would mean e²⁰ pixels
+        if values[:, 2:4].max() > 20:  # decoded already: as exponents they would mean e²⁰ pixels
             return values[:, :2], values[:, 2:4], scores
         grid = np.concatenate([np.mgrid[:r, :c][::-1].reshape(2, -1).T for r, c in cells])
         stride = np.repeat([8, 16, 32], [rows * columns for rows, columns in cells])[:, None]
@@ -200,7 +206,7 @@ def _open_onnx(weights: str, threads: int | None) -> Any:
     if not Path(weights).is_file():
         raise ModelError(f"detector.weights={weights}: no such file; expected a YOLOX .onnx file")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors, which are raised as well
+    options.log_severity_level = 3  # errors only; they are raised as well
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

@@ -1,4 +1,4 @@
-"""Drawings of people: on pictures, in clips and in a window."""
+"""Draw people on pictures, in clips and in a window."""
 
 import colorsys
 import math
@@ -23,14 +23,14 @@ from convpose.predict.sources import Frame, base_name
 from convpose.skeleton import Skeleton
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
-GOLDEN = 0.618034  # steps around the colour circle by it come near an earlier one late
+GOLDEN = 0.618034  # a step around the colour circle: neighbouring numbers differ clearly
 
 
 def draw_people(frame: Frame, people: Sequence[Person], skeleton: Skeleton) -> Image:
-    """The frame with its people, (H, W, 3) uint8 RGB in the size in which it was decoded.
+    """Draw the people of a frame; (H, W, 3) uint8 RGB in the size in which it was decoded.
 
-    One person alone has the colours of left and right. Several, and those with a number, have a
-    colour each, with left lighter than right, and their box.
+    A single person gets the colours of left and right. Several people, and those with a number, get
+    one colour each, lighter on the left, and their box.
     """
     from_px = invert(frame.picture.to_px)
     canvas = frame.picture.image
@@ -47,13 +47,18 @@ def draw_people(frame: Frame, people: Sequence[Person], skeleton: Skeleton) -> I
         canvas = draw_pose(canvas, keypoints, skeleton, scores=person.scores, style=style)
         if person.box_px is not None and not alone:
             boxes.append((corners, style, "" if person.track is None else str(number)))
-    for box in boxes:  # over the limbs, so that numbers can be read
+    for box in boxes:  # over the limbs, so that the numbers can be read
         draw_box(canvas, *box)
     return canvas if people else canvas.copy()
 
 
 def person_style(number: int, size: float = 1.0) -> Style:
-    """The style of the n-th of several people, whose size is a share of the image's."""
+    """Choose the style of one of several people.
+
+    Args:
+        number: of the person, from 1.
+        size: of the person over that of the image.
+    """
     hue = (0.43 + number * GOLDEN) % 1.0
 
     def tone(saturation: float, value: float) -> Colour:
@@ -65,7 +70,7 @@ def person_style(number: int, size: float = 1.0) -> Style:
 
 
 def draw_box(canvas: Image, corners_px: NDArray[np.float64], style: Style, label: str) -> None:
-    """Draw a thin box with a label in its upper left corner onto a canvas.
+    """Draw a thin box with a label in its upper left corner.
 
     Args:
         canvas: (H, W, 3) uint8 RGB, drawn on in place.
@@ -88,16 +93,16 @@ def draw_box(canvas: Image, corners_px: NDArray[np.float64], style: Style, label
     cv2.putText(canvas, label, foot, FONT, size, WHITE, thin, cv2.LINE_AA)
 
 
-TICKS = Fraction(1, 90_000)  # frames keep their own times, also where the rate varies
+TICKS = Fraction(1, 90_000)  # seconds; so fine that frames keep their times at any rate
 
 
 class VideoFile:
-    """A clip that grows; sound is not kept.
+    """Write a clip frame by frame; sound is not kept.
 
     Args:
-        path: of the ``.mp4``.
-        width_px: of the first frame; an odd column is lost, H.264 knows even sizes only.
-        height_px: likewise.
+        path: the ``.mp4`` file.
+        width_px: width of the first frame; an odd column is cut off, as H.264 wants even sizes.
+        height_px: height, likewise.
     """
 
     def __init__(self, path: Path, width_px: int, height_px: int) -> None:
@@ -118,7 +123,7 @@ class VideoFile:
         part = image[:height, :width]
         even[: part.shape[0], : part.shape[1]] = part
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
-        self._last = max(self._last + 1, round(time_s / TICKS))  # times only go forward
+        self._last = max(self._last + 1, round(time_s / TICKS))  # H.264 wants increasing times
         frame.pts, frame.time_base = self._last, TICKS
         self._container.mux(self._stream.encode(frame))
 
@@ -129,11 +134,11 @@ class VideoFile:
         finish(self.path, complete)
 
 
-STILL_S = 1.5  # how long a still picture stays
+STILL_S = 1.5  # for so long a still picture is shown
 
 
 class ScreenWindow:
-    """One window that shows one image after the other.
+    """Show one image after the other in a window.
 
     Raises:
         ConfigError: there is no display, or no toolkit for windows.
@@ -170,20 +175,20 @@ class ScreenWindow:
         return bool(self._plt.fignum_exists(self._figure.number))
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         self._plt.close(self._figure)
 
 
-WRITTEN = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # others become PNG
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # others become PNG
 
 
 class Drawings:
-    """Writes into a folder: a picture for a still, an MP4 for a clip.
+    """Write drawings into a folder: a picture for each still, an MP4 for each clip.
 
-    Files of an earlier call are replaced; two inputs of one call that share a name get a number.
+    Files of an earlier call are replaced; inputs of one call that share a name get a number.
 
     Args:
-        folder: of the files.
+        folder: where to write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -192,13 +197,13 @@ class Drawings:
         self._clip: tuple[str, VideoFile] | None = None
 
     def write(self, frame: Frame, image: Image) -> None:
-        """Add what was drawn on a frame."""
+        """Write the drawing of a frame, (H, W, 3) uint8 RGB."""
         if self._clip is not None and self._clip[0] != frame.name:
             self.close()
         if frame.time_s is None:
             suffix = Path(base_name(frame.name)).suffix.lower()
-            path = self._path(frame.name, suffix if suffix in WRITTEN else ".png")
-            PillowImage.fromarray(image).save(partial(path), WRITTEN[path.suffix], quality=92)
+            path = self._path(frame.name, suffix if suffix in FORMATS else ".png")
+            PillowImage.fromarray(image).save(partial(path), FORMATS[path.suffix], quality=92)
             finish(path)
             return
         if self._clip is None:
@@ -207,7 +212,7 @@ class Drawings:
         self._clip[1].write(image, frame.time_s)
 
     def close(self, complete: bool = True) -> None:
-        """End the clip that is being written, if one is; it is removed if it is not complete."""
+        """End the clip that is being written; it is removed if it is not complete."""
         if self._clip is not None:
             self._clip[1].close(complete)
             self._clip = None

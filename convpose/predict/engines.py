@@ -1,4 +1,4 @@
-"""Engines: from what a user names (a run, weights, an engine) to a `Runtime`."""
+"""Open the network that a user names by run, weights and engine."""
 
 from pathlib import Path
 
@@ -20,21 +20,21 @@ def open_network(
     precision: str = "auto",
     threads: int | None = None,
 ) -> AnyRuntime:
-    """The network of a run, of packaged weights or of an exported file, in an engine.
+    """Open the network of a run, of packaged weights or of an exported file, in an engine.
 
-    Where the engine needs an export of a run or of packaged weights, it is made first and kept:
-    see `convpose.export.network`.
+    An engine other than PyTorch needs an exported file. That of a run or of packaged weights is
+    written on first use and kept, see `convpose.export.network.exported`.
 
     Args:
-        run: folder of a run or of a study, whose newest run is taken.
+        run: folder of a run, or of a study for its newest run.
         weights: packaged weights (``.safetensors``) or a file of `convpose.export` (``.onnx``,
-            ``.xml``, ``.torchscript``); None with no run for those that come with convpose.
-        checkpoint: of the run: ``best``, ``last`` or a file.
+            ``.xml``, ``.torchscript``); None without a run for those that come with convpose.
+        checkpoint: ``best``, ``last`` or a file; with a run only.
         engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: what the file is for, else torch.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where the engine sees one.
         precision: of PyTorch, see `convpose.runtime.load.to_runtime`; an exported file has
             its own.
-        threads: of the processor; None for the engine's own choice.
+        threads: number of processor threads; None for the engine's own choice.
 
     Raises:
         ConfigError: two networks, an engine that is not there or for other files.

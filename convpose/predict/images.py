@@ -1,11 +1,11 @@
-"""Decoding pictures: whatever a file holds becomes upright 8-bit RGB, or one clear error.
+"""Decode pictures: whatever a file holds becomes upright 8-bit RGB, or one clear error.
 
-What happens to the unusual: EXIF orientation is applied, as viewers do, and pixels of the file are
-those of the upright picture. Transparency lies on white. 16-bit grey keeps its upper 8 bits. CMYK,
-YCbCr, palettes and grey become RGB; colour profiles are not applied, nor were they in training. Of
-an animation or a document with pages the first frame is taken. Above `DECODED_PX` pixels a picture
-is decoded at a half, a third, … of its size, so that memory stays bounded; above about 179
-megapixels, which Pillow takes for an attack, it is refused.
+EXIF orientation is applied, as viewers do; pixel coordinates are those of the upright picture.
+Transparent pixels are blended with white. 16-bit grey keeps its upper 8 bits. CMYK, YCbCr, palettes
+and grey become RGB; colour profiles are not applied, nor were they in training. Of an animation or
+a document with pages the first frame is taken. Above `DECODED_PX` pixels a picture is decoded at a
+half, a third, … of its size, so that memory stays bounded; above about 179 megapixels, which Pillow
+takes for an attack, it is refused.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ DECODED_PX = 25_000_000  # a 24-megapixel photograph is decoded as it is
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A decoded picture.
+    """Decoded picture.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, upright; smaller than the original where that is huge.
-        to_px: (2, 3), pixels of `image` to pixels of the upright original; right to a pixel of
+        to_px: (2, 3), pixels of `image` to pixels of the upright original; exact to a pixel of
             `image` where it is smaller.
         size_px: width and height of the upright original.
-        note: what the user should know, or None.
+        note: message for the user, or None.
     """
 
     image: Image
@@ -45,7 +45,7 @@ class Picture:
 
     @classmethod
     def of(cls, image: Image) -> "Picture":
-        """A picture of an array, (H, W, 3) uint8 RGB.
+        """Make a picture of an array, (H, W, 3) uint8 RGB.
 
         Raises:
             DataError: another shape or type, or no pixel.
@@ -64,8 +64,8 @@ def decode(source: Path | bytes, name: str = "") -> Picture:
     """Decode a file or its bytes.
 
     Args:
-        source: path or content.
-        name: for messages; the path if empty.
+        source: path or bytes.
+        name: what messages call it; the path if empty.
 
     Raises:
         DataError: no file, not an image, broken, too large, or with pixels that have no defined
@@ -73,7 +73,7 @@ def decode(source: Path | bytes, name: str = "") -> Picture:
     """
     name = name or (str(source) if isinstance(source, Path) else "the image")
     try:
-        with warnings.catch_warnings():  # Pillow warns of what is handled here
+        with warnings.catch_warnings():  # Pillow warns of what becomes an error or is repaired here
             warnings.simplefilter("ignore")
             with PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source) as f:
                 return _picture(f, name)
@@ -118,7 +118,7 @@ def _turn_upright(file: PillowImage.Image) -> None:
 
 
 def _eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
-    """A mode of 8 bits a channel that can be averaged."""
+    """Convert to a mode of 8 bits a channel, whose values can be averaged."""
     if file.mode in ("I", "F"):
         raise DataError(
             f"{name}: 32-bit pixels, of which nobody knows what is white; save it with 8 or 16 bits"
@@ -131,7 +131,7 @@ def _eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
 
 
 def _shrunk(image: PillowImage.Image) -> PillowImage.Image:
-    """The image, or its averages over squares so large that `DECODED_PX` holds."""
+    """Average the image over squares that bring it below `DECODED_PX`."""
     factor = math.ceil(math.sqrt(image.width * image.height / DECODED_PX))
     return image.reduce(factor) if factor > 1 else image
 

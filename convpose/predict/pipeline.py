@@ -1,31 +1,31 @@
-"""Pipeline: from sources to files and the screen, batch after batch, with bounded memory."""
+"""Predict from sources to files and the screen, batch by batch, in bounded memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from convpose.predict.boxes import Boxes
+from convpose.predict.boxes import BoxFile
 from convpose.predict.clips import ClipSmoother
 from convpose.predict.drawing import Drawings, ScreenWindow, draw_people
 from convpose.predict.predictor import Person, PosePredictor
-from convpose.predict.sources import Failure, Frame, Source, frames
+from convpose.predict.sources import Failure, Frame, Source, read_frames
 from convpose.predict.writers import KeypointFile
 from convpose.progress import progress
 from convpose.skeleton import Skeleton
 
-HELD_PX = 50_000_000  # frames that wait for a full batch: 150 MB at most, or a single frame
+HELD_PX = 50_000_000  # a batch ends when its frames hold so many pixels: 150 MB
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a prediction.
+    """Counts and failures of a prediction.
 
     Attributes:
-        inputs: files, clips, cameras that were asked for.
-        frames: stills and frames of clips that were looked at.
-        people: found in them, a person of a clip as often as in frames.
+        inputs: number of files, clips and cameras that were asked for.
+        frames: number of stills and of frames of clips that were read.
+        people: number of people in all frames.
         failures: inputs that could not be read, or not to their end.
-        notes: what to know about others.
+        notes: messages about other inputs.
     """
 
     inputs: int
@@ -37,13 +37,13 @@ class Summary:
 
 @dataclass(slots=True)
 class Outputs:
-    """Where people go.
+    """Output sinks of a prediction: keypoint file, drawings, window.
 
     Attributes:
-        skeleton: of the people.
-        keypoints: the file of all keypoints.
-        drawings: writes drawings, or None.
-        window: shows them, or None; when it is closed the prediction ends.
+        skeleton: names the keypoints.
+        keypoints: file of all keypoints.
+        drawings: files of the drawings, or None.
+        window: window that shows the drawings, or None; closing it ends the prediction.
     """
 
     skeleton: Skeleton
@@ -52,7 +52,7 @@ class Outputs:
     window: ScreenWindow | None = None
 
     def write(self, frame: Frame, people: Sequence[Person]) -> bool:
-        """Add a frame; False once nobody looks any more."""
+        """Write a frame with its people; return False if the window was closed."""
         self.keypoints.write(frame, people)
         if self.drawings is None and self.window is None:
             return True
@@ -62,7 +62,7 @@ class Outputs:
         return self.window is None or self.window.show(image, still=frame.time_s is None)
 
     def close(self, complete: bool) -> None:
-        """End all files; those that are not complete are removed."""
+        """End all files, and remove them if they are not complete."""
         self.keypoints.close(complete)
         if self.drawings is not None:
             self.drawings.close(complete)
@@ -75,22 +75,22 @@ def run(
     predictor: PosePredictor,
     outputs: Outputs,
     clips: ClipSmoother,
-    boxes: Boxes | None = None,
+    boxes: BoxFile | None = None,
     max_frames: int | None = None,
 ) -> Summary:
-    """Look at all frames of all sources.
+    """Find the people of all frames of all sources, and write them.
 
     Args:
-        sources: what to look at; a broken one is a failure in the summary, the others go on.
+        sources: inputs; a broken one becomes a failure in the summary, the others go on.
         predictor: finds the people.
-        outputs: get them; ended when this returns or raises.
-        clips: tracks and smooths them.
-        boxes: of people, instead of the predictor's detector or the whole frame.
-        max_frames: end after so many frames.
+        outputs: sinks; they are closed when this returns or raises.
+        clips: tracks and smooths people.
+        boxes: boxes of people, instead of the predictor's detector or the whole frame.
+        max_frames: number of frames after which to end.
 
     Raises:
-        KeyboardInterrupt: the user did not want to wait; what is done is kept. It is how a webcam
-            is ended, and not raised there.
+        KeyboardInterrupt: the user interrupted; what is done is kept. Not raised for a webcam,
+            which is ended that way.
     """
     summary, complete = Summary(len(sources)), False
     lengths = [source.length for source in sources]
@@ -99,7 +99,7 @@ def run(
         total = max_frames if total is None else min(total, max_frames)
     live = any(source.live for source in sources)
     try:
-        found = islice(frames(sources), max_frames)
+        found = islice(read_frames(sources), max_frames)
         shown = progress(found, "predicting", total)
         for batch in batches(shown, 1 if live else predictor.batch_size):
             if not _process(batch, predictor, outputs, clips, boxes, summary):
@@ -115,7 +115,7 @@ def run(
 
 
 def batches(found: Iterable[Frame | Failure], size: int) -> Iterator[list[Frame | Failure]]:
-    """Lists of up to `size` frames that hold `HELD_PX` pixels, or one frame more than that."""
+    """Group frames into lists of up to `size`, shorter once they hold `HELD_PX` pixels."""
     batch: list[Frame | Failure] = []
     held = 0
     for item in found:
@@ -134,17 +134,17 @@ def _process(
     predictor: PosePredictor,
     outputs: Outputs,
     clips: ClipSmoother,
-    boxes: Boxes | None,
+    boxes: BoxFile | None,
     summary: Summary,
 ) -> bool:
-    looked = [item for item in batch if isinstance(item, Frame)]
+    read = [item for item in batch if isinstance(item, Frame)]
     summary.failures += [item for item in batch if isinstance(item, Failure)]
-    given = [None if boxes is None else boxes.of(frame.name, frame.index) for frame in looked]
-    pictures = [frame.picture for frame in looked]
+    given = [None if boxes is None else boxes.of_frame(frame.name, frame.index) for frame in read]
+    pictures = [frame.picture for frame in read]
     everybody = predictor.predict_pictures(
         pictures, [None if g is None else g.boxes_px for g in given]
     )
-    for frame, people, known in zip(looked, everybody, given, strict=True):
+    for frame, people, known in zip(read, everybody, given, strict=True):
         if known is not None:
             facts = zip(people, known.scores, known.tracks, strict=True)
             people = [replace(p, box_score=score, track=number) for p, score, number in facts]

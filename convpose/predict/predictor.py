@@ -1,4 +1,4 @@
-"""PosePredictor: arrays in, people out.
+"""Find people and their keypoints in images: arrays in, people out.
 
 from convpose import PosePredictor
 
@@ -24,7 +24,7 @@ from convpose.runtime.packaged import load_packaged
 from convpose.runtime.runtime import Runtime
 from convpose.skeleton import Skeleton
 
-Found = tuple[NDArray[np.float64] | None, float]  # a box, or None for the whole frame; its score
+ScoredBox = tuple[NDArray[np.float64] | None, float]  # None: the whole frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +34,10 @@ class Person:
     Attributes:
         keypoints_px: (K, 2) float32, pixel centres at integers; may lie outside the picture.
         scores: (K,) float32 in [0, 1], confidence of each keypoint.
-        box_px: (4,) float64 x0, y0, x1, y1, the box that the person was found in; None where the
-            whole frame was looked at.
+        box_px: (4,) float64 x0, y0, x1, y1, box that the person was found in; None where the whole
+            frame was taken for one person.
         box_score: in [0, 1], the detector's confidence; 1 without a detector.
-        track: the person's number in a video, None in a still picture and before it is confirmed.
+        track: number of the person in a clip; None in a still, and before the tracker is sure.
     """
 
     keypoints_px: NDArray[np.float32]
@@ -48,12 +48,12 @@ class Person:
 
     @property
     def score(self) -> float:
-        """Confidence of the person: mean score of the keypoints times that of the box."""
+        """Return the person's confidence: mean score of the keypoints times the box's."""
         return float(self.scores.mean()) * self.box_score
 
     @property
     def extent_px(self) -> NDArray[np.float64]:
-        """(4,) the box, or where there is none, the tight box around the keypoints."""
+        """Return (4,) the box, or without one the tight box around the keypoints."""
         if self.box_px is not None:
             return self.box_px
         points = self.keypoints_px.astype(np.float64)
@@ -61,16 +61,15 @@ class Person:
 
 
 class PosePredictor:
-    """Finds the people of pictures and their keypoints.
+    """Find the people of pictures and their keypoints.
 
-    Without boxes and without a detector, a picture is taken for one person, and the whole frame is
-    looked at, cropped as in training. A predictor keeps no state; it may be called from several
-    threads.
+    Without boxes and without a detector, the whole frame is taken for one person and cropped as in
+    training. A predictor keeps no state; it may be called from several threads.
 
     Args:
-        runtime: what computes keypoints; None for the packaged weights.
+        runtime: computes keypoints of crops; None for the packaged weights.
         detector: finds people where no boxes are given; None for none.
-        batch_size: crops computed at a time.
+        batch_size: number of crops computed at a time.
         box_scale: side of a crop over the longer side of its box; None as in training.
     """
 
@@ -100,7 +99,7 @@ class PosePredictor:
         precision: str = "auto",
         engine: str = "auto",
     ) -> "PosePredictor":
-        """With the network of a run; see `convpose.predict.engines.open_network`."""
+        """Load the network of a run; see `convpose.predict.engines.open_network`."""
         network = open_network(folder, None, checkpoint, engine, accelerator, precision)
         return cls(network, detector)
 
@@ -112,34 +111,34 @@ class PosePredictor:
         accelerator: str = "auto",
         precision: str = "auto",
     ) -> "PosePredictor":
-        """With packaged weights, or a file of `convpose.export`; see `open_network`."""
+        """Load packaged weights or a file of `convpose.export`; see `open_network`."""
         network = open_network(weights=path, accelerator=accelerator, precision=precision)
         return cls(network, detector)
 
     @property
     def skeleton(self) -> Skeleton:
-        """Names the keypoints."""
+        """Return the skeleton that names the keypoints."""
         return self.spec.skeleton
 
     def __call__(self, image: Image, boxes_px: ArrayLike | None = None) -> list[Person]:
-        """The people of one image; see `predict`."""
+        """Find the people of one image; see `predict`."""
         return self.predict([image], None if boxes_px is None else [boxes_px])[0]
 
     def predict(
         self, images: Sequence[Image], boxes_px: Sequence[ArrayLike | None] | None = None
     ) -> list[list[Person]]:
-        """The people of images.
+        """Find the people of images.
 
         Args:
             images: (H, W, 3) uint8 RGB each, of any size.
-            boxes_px: of each image None (look for people), or (N, 4) boxes x0, y0, x1, y1 in
-                pixels; with N = 0 nobody is there.
+            boxes_px: for each image (N, 4) boxes x0, y0, x1, y1 in pixels, or None to detect
+                people; N = 0 says that nobody is there.
 
         Returns:
             One list of people an image, in the order of the boxes; empty where nobody is found.
 
         Raises:
-            DataError: an image of another shape or type, or boxes that are none.
+            DataError: an image of another shape or type, or boxes that are not boxes.
         """
         pictures = [Picture.of(image) for image in images]
         given = [None] * len(pictures) if boxes_px is None else boxes_px
@@ -152,7 +151,15 @@ class PosePredictor:
         pictures: Sequence[Picture],
         boxes_px: Sequence[NDArray[np.float64] | None],
     ) -> list[list[Person]]:
-        """The people of decoded pictures; boxes and keypoints are in pixels of the originals."""
+        """Find the people of decoded pictures.
+
+        Args:
+            pictures: see `Picture`.
+            boxes_px: for each (N, 4) boxes in pixels of the original, or None to detect people.
+
+        Returns:
+            One list of people per picture, in pixels of the originals.
+        """
         found = [self._find(p, b) for p, b in zip(pictures, boxes_px, strict=True)]
         jobs = [(picture, box) for picture, f in zip(pictures, found, strict=True) for box in f]
         people: list[Person] = []
@@ -161,7 +168,7 @@ class PosePredictor:
         rest = iter(people)
         return [[next(rest) for _ in boxes] for boxes in found]
 
-    def _find(self, picture: Picture, boxes_px: NDArray[np.float64] | None) -> list[Found]:
+    def _find(self, picture: Picture, boxes_px: NDArray[np.float64] | None) -> list[ScoredBox]:
         if boxes_px is not None:
             return [(box, 1.0) for box in boxes_px]
         if self.detector is None:
@@ -170,7 +177,7 @@ class PosePredictor:
         corners = transform(picture.to_px, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         return [(box, float(score)) for box, score in zip(corners, scores, strict=True)]
 
-    def _estimate(self, jobs: Sequence[tuple[Picture, Found]]) -> list[Person]:
+    def _estimate(self, jobs: Sequence[tuple[Picture, ScoredBox]]) -> list[Person]:
         affines = [self.spec.unit_to_px(picture.size_px, box) for picture, (box, _) in jobs]
         crops = [self._crop(p, affine) for (p, _), affine in zip(jobs, affines, strict=True)]
         keypoints, scores = self.runtime(np.stack(crops))
@@ -190,10 +197,10 @@ class PosePredictor:
 
 
 def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:
-    """(N, 4) boxes of finite numbers with an area.
+    """Convert boxes to an array (N, 4).
 
     Raises:
-        DataError: anything else.
+        DataError: another shape, a number that is not finite, or a box without an area.
     """
     try:
         boxes = np.asarray(boxes_px, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Sources: what ``source=`` names, as frames that are read when they are asked for.
+"""Read what ``source=`` names, frame by frame.
 
-A file, folder or glob of pictures and clips, a webcam's number, the address of an image, or ``-``
-for standard input. One broken file is one `Failure` among the frames; the others go on.
+A source is a file, folder or glob of pictures and clips, a webcam's number, the URL of an image, or
+``-`` for standard input. A broken file becomes one `Failure` among the frames; the others go on.
 """
 
 import glob
@@ -23,20 +23,20 @@ from convpose.geometry import Image
 from convpose.predict.images import SUFFIXES, Picture, decode
 
 CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
-URLS = ("http://", "https://")
-LARGEST_BYTES = 512 * 2**20  # of what comes from an address or standard input
+URL_STARTS = ("http://", "https://")
+LARGEST_BYTES = 512 * 2**20  # limit for a URL and for standard input
 TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A still picture, or one frame of a clip.
+    """Still picture, or one frame of a clip.
 
     Attributes:
-        name: path, address, ``stdin`` or ``webcam 0``.
+        name: path, URL, ``stdin`` or ``webcam 0``.
         picture: decoded.
         index: position in the clip, 0 for a still.
-        time_s: since the clip's beginning; None for a still.
+        time_s: time since the clip's beginning; None for a still.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An input that could not be read, or not to its end; the message names it."""
+    """Input that could not be read, or not to its end, with a message that names it."""
 
     name: str
     message: str
@@ -55,14 +55,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A named input.
+    """Input that can be read.
 
     Attributes:
-        name: as in `Frame`.
+        name: see `Frame`.
         read: opens it and yields its frames; DataError where it is broken.
         length: number of frames, None where that is not known.
         clip: whether it is known to be a video.
-        live: whether frames come as time passes, until somebody stops them.
+        live: whether it is a camera, which has no end.
     """
 
     name: str
@@ -73,18 +73,18 @@ class Source:
 
 
 def open_sources(text: str | int) -> list[Source]:
-    """What a text names, in order; nothing is decoded yet.
+    """List the inputs that a text names, in order; nothing is decoded yet.
 
     Raises:
-        ConfigError: there is no such file, nothing in the folder, or nothing that the glob finds.
+        ConfigError: no such file, or a folder or glob without pictures and clips.
     """
     text = str(text)
     if text.isdigit() and not Path(text).exists():
         return [_webcam(int(text))]
     if text == "-":
         return [Source("stdin", _standard_input, None)]
-    if text.startswith(URLS):
-        return [named(text)]
+    if text.startswith(URL_STARTS):
+        return [open_again(text)]
     path = Path(text).expanduser()
     if path.is_file():
         return [_file(path)]
@@ -102,19 +102,20 @@ def open_sources(text: str | int) -> list[Source]:
         if not files:
             raise ConfigError(
                 f"source={text}: no such file; type a file, a folder, a pattern in quotes "
-                "('photos/*.jpg'), a webcam's number (0), an address (https://…) or - for standard "
-                "input"
+                "('photos/*.jpg'), a webcam's number (0), a URL (https://…) or - for standard input"
             )
     return [_file(file) for file in files]
 
 
-def named(name: str) -> Source:
-    """The file or address that `open_sources` gave this name, which may have gone since."""
-    return Source(name, lambda: _address(name)) if name.startswith(URLS) else _file(Path(name))
+def open_again(name: str) -> Source:
+    """Open the file or URL that has this name in `open_sources`; it may have gone since."""
+    return (
+        Source(name, lambda: _download(name)) if name.startswith(URL_STARTS) else _file(Path(name))
+    )
 
 
-def frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
-    """All frames of all sources, one at a time."""
+def read_frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
+    """Read the frames of all sources, one at a time."""
     for source in sources:
         try:
             yield from source.read()
@@ -129,16 +130,16 @@ def _file(path: Path) -> Source:
     return Source(name, lambda: iter([Frame(name, decode(path))]))
 
 
-def _address(address: str) -> Iterator[Frame]:
+def _download(url: str) -> Iterator[Frame]:
     try:
-        with requests.get(address, timeout=TIMEOUT_S, stream=True) as answer:
+        with requests.get(url, timeout=TIMEOUT_S, stream=True) as answer:
             answer.raise_for_status()
             content = answer.raw.read(LARGEST_BYTES + 1, decode_content=True)
     except (requests.RequestException, OSError) as error:
-        raise DataError(f"{address}: could not be fetched ({error})") from error
+        raise DataError(f"{url}: could not be fetched ({error})") from error
     except Exception as error:  # urllib3's, from reading the body
-        raise DataError(f"{address}: broke off ({error}); try again") from error
-    yield Frame(address, decode(_at_most(content, address), address))
+        raise DataError(f"{url}: broke off ({error}); try again") from error
+    yield Frame(url, decode(_at_most(content, url), url))
 
 
 def _standard_input() -> Iterator[Frame]:
@@ -161,10 +162,10 @@ def _at_most(content: bytes, name: str) -> bytes:
 
 
 def read_clip(file: Path | io.BytesIO, name: str) -> Iterator[Frame]:
-    """The frames of a video, upright, with their times.
+    """Read the frames of a video, upright, with their times.
 
     Raises:
-        DataError: not a video, or broken; after the frames before the break.
+        DataError: not a video, or a broken one; the frames before the break come first.
     """
     index = 0
     try:
@@ -191,12 +192,12 @@ def read_clip(file: Path | io.BytesIO, name: str) -> Iterator[Frame]:
 
 
 def _length(path: Path) -> int | None:
-    """Frames of a video as its header has it."""
+    """Read the number of frames from the header of a video."""
     try:
         with av.open(path) as container:
             return container.streams.video[0].frames or None
     except (av.error.FFmpegError, OSError, IndexError):
-        return None  # reading it will say what is wrong
+        return None  # reading the frames will say what is wrong
 
 
 def _webcam(index: int) -> Source:
@@ -223,8 +224,8 @@ def _read_webcam(index: int) -> Iterator[Frame]:
 
 
 def base_name(name: str) -> str:
-    """The file name of a frame's name: of a path, of an address, or itself."""
-    if name.startswith(URLS):
+    """Return the file name in a frame's name, which is a path, a URL or neither."""
+    if name.startswith(URL_STARTS):
         parts = urlsplit(name)
         return Path(unquote(parts.path)).name or parts.netloc
     return Path(name).name

@@ -1,4 +1,4 @@
-"""Keypoint files: JSON, COCO, CSV and Parquet."""
+"""Write keypoint files: JSON, COCO, CSV and Parquet."""
 
 import csv
 import importlib
@@ -13,25 +13,25 @@ from convpose.predict.predictor import Person
 from convpose.predict.sources import Frame, base_name
 from convpose.skeleton import Skeleton
 
-ROW_GROUP = 10_000  # of a Parquet file
+ROW_GROUP = 10_000  # rows of a Parquet file that are written at a time
 
 
 class KeypointFile(Protocol):
-    """A file that people are written to."""
+    """Write people to a file, frame by frame."""
 
     path: Path
 
     def write(self, frame: Frame, people: Sequence[Person]) -> None:
-        """Add the people of a frame."""
+        """Write the people of a frame."""
         ...
 
     def close(self, complete: bool = True) -> None:
-        """End the file; it is removed where it is not complete."""
+        """End the file, and remove it if it is not complete."""
         ...
 
 
 def open_keypoints(file_format: str, folder: Path, skeleton: Skeleton) -> KeypointFile:
-    """Begin ``keypoints.json``, ``keypoints_coco.json``, ``keypoints.csv`` or ``….parquet``.
+    """Open ``keypoints.json``, ``keypoints_coco.json``, ``keypoints.csv`` or ``….parquet``.
 
     Raises:
         ConfigError: another format, or one whose package is not installed.
@@ -51,13 +51,13 @@ def open_keypoints(file_format: str, folder: Path, skeleton: Skeleton) -> Keypoi
 
 
 class JsonFile:
-    """A JSON list that grows, with something before and after it.
+    """Write a JSON list record by record, with text before and after it.
 
     Args:
-        path: of the file.
+        path: the file.
         opening: text before the first record.
-        ending: text after the last.
-        records: of a frame.
+        ending: text after the last record.
+        records: makes the records of a frame with its people.
     """
 
     def __init__(
@@ -75,23 +75,23 @@ class JsonFile:
         self._comma = "\n"
 
     def write(self, frame: Frame, people: Sequence[Person]) -> None:
-        """See `KeypointFile`."""
+        """Write the records of a frame."""
         for record in self._records(frame, people):
             self._text.write(self._comma + json.dumps(record, allow_nan=False, ensure_ascii=False))
             self._comma = ",\n"
 
     def close(self, complete: bool = True) -> None:
-        """See `KeypointFile`."""
+        """End the list and the file."""
         self._text.write(f"\n{self._ending}\n")
         self._text.close()
         finish(self.path, complete)
 
 
 class CsvFile:
-    """One row a person; a frame without people has none.
+    """Write one row per person; a frame without people has none.
 
     Args:
-        path: of the file.
+        path: the file.
         skeleton: names the columns.
     """
 
@@ -103,20 +103,20 @@ class CsvFile:
         self._writer.writeheader()
 
     def write(self, frame: Frame, people: Sequence[Person]) -> None:
-        """See `KeypointFile`."""
+        """Write the rows of a frame."""
         self._writer.writerows(rows(frame, people, self._skeleton))
 
     def close(self, complete: bool = True) -> None:
-        """See `KeypointFile`."""
+        """End the file."""
         self._text.close()
         finish(self.path, complete)
 
 
 class ParquetFile:
-    """The rows of the CSV with types.
+    """Write the rows of the CSV with types.
 
     Args:
-        path: of the file.
+        path: the file.
         skeleton: names the columns.
 
     Raises:
@@ -137,13 +137,13 @@ class ParquetFile:
         self._waiting: list[dict[str, Any]] = []
 
     def write(self, frame: Frame, people: Sequence[Person]) -> None:
-        """See `KeypointFile`."""
+        """Write the rows of a frame, as soon as there are enough for a group."""
         self._waiting += rows(frame, people, self._skeleton)
         if len(self._waiting) >= ROW_GROUP:
             self._write_group()
 
     def close(self, complete: bool = True) -> None:
-        """See `KeypointFile`."""
+        """Write the last rows, and end the file."""
         self._write_group()
         self._writer.close()
         finish(self.path, complete)
@@ -153,12 +153,12 @@ class ParquetFile:
         self._waiting.clear()
 
 
-PERSON_CATEGORY = 1  # COCO's
+PERSON_CATEGORY = 1  # of COCO
 DIGITS = 4  # a ten-thousandth of a pixel, which is about what float32 holds of a large picture
 
 
 def frame_record(frame: Frame, people: Sequence[Person]) -> dict[str, Any]:
-    """A frame with its people, for ``keypoints.json``."""
+    """Describe a frame with its people, for ``keypoints.json``."""
     return {
         "image": frame.name,
         "frame": frame.index,
@@ -179,10 +179,9 @@ def frame_record(frame: Frame, people: Sequence[Person]) -> dict[str, Any]:
 
 
 def coco_records(frame: Frame, people: Sequence[Person]) -> list[dict[str, Any]]:
-    """COCO keypoint results, x, y and score of the skeleton's own keypoints in their order.
+    """Describe people as COCO keypoint results: x, y and score in the skeleton's own order.
 
-    The image's id is its number where its name is one, as COCO's are, else its stem; in a clip the
-    stem and the frame.
+    The image's id is its stem, as a number if it is one, as in COCO; in a clip, stem and frame.
     """
     stem = Path(base_name(frame.name)).stem
     image_id: int | str = int(stem) if stem.isdigit() else stem
@@ -202,13 +201,13 @@ def coco_records(frame: Frame, people: Sequence[Person]) -> list[dict[str, Any]]
 
 
 def columns(skeleton: Skeleton) -> list[str]:
-    """Of a table: where, who, box, then x, y and score of every keypoint by name."""
+    """Name the columns of the CSV and Parquet tables."""
     head = ["image", "frame", "time_s", "id", "score", "x0", "y0", "x1", "y1"]
     return head + [f"{name}_{what}" for name in skeleton.keypoints for what in ("x", "y", "score")]
 
 
 def rows(frame: Frame, people: Sequence[Person], skeleton: Skeleton) -> list[dict[str, Any]]:
-    """One row of a table a person; None where there is nothing to say."""
+    """Make the table's rows of a frame, one per person; None for what is not known."""
     found = []
     for person in people:
         box = [None] * 4 if person.box_px is None else person.box_px.tolist()

@@ -240,13 +240,13 @@ class Mortal:
         died = Path(self.given[1]) / "died"
         if row["number"] == 1 and not died.exists():
             died.touch()
-            frames = pipeline.frames
+            frames = pipeline.read_frames
 
             def killed(sources):
                 yield next(frames(sources))
                 os.kill(os.getpid(), signal.SIGKILL)
 
-            pipeline.frames = killed
+            pipeline.read_frames = killed
         return cluster.ShardWorker(*self.given)(row)
 
 

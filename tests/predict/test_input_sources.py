@@ -15,7 +15,7 @@ from PIL import Image
 from convpose.errors import ConfigError, DataError
 from convpose.predict import sources
 from convpose.predict.drawing import VideoFile
-from convpose.predict.sources import Failure, Frame, base_name, frames, open_sources, read_clip
+from convpose.predict.sources import Failure, Frame, base_name, open_sources, read_clip, read_frames
 
 
 def png(colour=(9, 8, 7)) -> bytes:
@@ -61,7 +61,7 @@ def test_a_glob(folder):
 
 def test_one_file(folder):
     (source,) = open_sources(str(folder / "b.png"))
-    (frame,) = frames([source])
+    (frame,) = read_frames([source])
     assert (frame.index, frame.time_s, frame.picture.size_px) == (0, None, (6, 4))
 
 
@@ -81,21 +81,21 @@ def test_nothing_there_is_said_before_anything_starts(text, message, tmp_path, m
 
 def test_one_broken_file_among_many_is_a_failure_in_its_place(folder):
     (folder / "az.jpg").write_bytes(b"no picture")
-    found = list(frames(open_sources(f"{folder}/*.[pj]*g")))
+    found = list(read_frames(open_sources(f"{folder}/*.[pj]*g")))
     assert [type(item) for item in found] == [Frame, Failure, Frame]
     assert found[1].name == str(folder / "az.jpg")
     assert found[1].message.startswith(f"{folder / 'az.jpg'}: not an image")
 
 
 def test_frames_are_read_when_they_are_asked_for(folder):
-    found = frames(open_sources(f"{folder}/*.png"))
+    found = read_frames(open_sources(f"{folder}/*.png"))
     next(found)
     (folder / "b.png").unlink()
     assert "no such file" in next(found).message
 
 
 def test_a_clip_keeps_its_times(tmp_path):
-    found = list(frames(open_sources(write_clip(tmp_path / "clip.mp4"))))
+    found = list(read_frames(open_sources(write_clip(tmp_path / "clip.mp4"))))
     assert [frame.index for frame in found] == [0, 1, 2]
     assert [frame.time_s for frame in found] == pytest.approx([0.0, 0.1, 0.4], abs=1e-3)
     for i, frame in enumerate(found):
@@ -110,7 +110,7 @@ def test_a_clip_that_was_filmed_upright_comes_upright(tmp_path):
     quarter = bytes(4) + b"\0\1\0\0" + bytes(4) + b"\xff\xff\0\0" + bytes(16) + b"\x40\0\0\0"
     start = content.index(straight, content.index(b"tkhd"))
     path.write_bytes(content[:start] + quarter + content[start + len(straight) :])
-    first = next(frames(open_sources(path))).picture
+    first = next(read_frames(open_sources(path))).picture
     assert first.size_px == (48, 64)
     y, x = np.nonzero(first.image[..., 0] > 128)
     assert abs(x.mean() - (47 - 20)) < 1, "the camera was turned; the picture turns clockwise"
@@ -128,7 +128,7 @@ def test_a_clip_that_breaks_off_gives_what_there_is(tmp_path):
     data = content.index(b"mdat") + len(content) // 3
     content[data : data + len(content) // 3] = bytes(len(content) // 3)
     path.write_bytes(content)
-    *good, last = frames(open_sources(path))
+    *good, last = read_frames(open_sources(path))
     assert 0 < len(good) < 30
     assert all(isinstance(frame, Frame) for frame in good)
     assert last.message.startswith(f"{path}: broken after {len(good)} frames (")
@@ -140,7 +140,7 @@ def test_what_is_no_clip(content, tmp_path):
     path.write_bytes(content)
     (source,) = open_sources(path)
     assert source.length is None
-    (failure,) = frames([source])
+    (failure,) = read_frames([source])
     assert failure.message.startswith(f"{path}: not a video that can be read (")
     assert failure.message.endswith("get it again or save it as .mp4")
 
@@ -165,7 +165,7 @@ class FakeStdin:
 
 def from_stdin(content: bytes, monkeypatch):
     monkeypatch.setattr(sys, "stdin", FakeStdin(content))
-    return list(frames(open_sources("-")))
+    return list(read_frames(open_sources("-")))
 
 
 def test_a_picture_from_standard_input(monkeypatch):
@@ -211,7 +211,7 @@ def address(monkeypatch):
 
 
 def test_a_picture_from_an_address(address):
-    (frame,) = frames(open_sources(f"{address}/a%20b.png"))
+    (frame,) = read_frames(open_sources(f"{address}/a%20b.png"))
     assert tuple(frame.picture.image[0, 0]) == (4, 5, 6)
     assert base_name(frame.name) == "a b.png"
 
@@ -225,13 +225,13 @@ def test_a_picture_from_an_address(address):
     ],
 )
 def test_an_address_without_a_picture(page, message, address):
-    (failure,) = frames(open_sources(f"{address}/{page}"))
+    (failure,) = read_frames(open_sources(f"{address}/{page}"))
     assert failure.message.startswith(f"{address}/{message}")
 
 
 def test_nobody_answers(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    (failure,) = frames(open_sources("http://127.0.0.1:9/a.png"))
+    (failure,) = read_frames(open_sources("http://127.0.0.1:9/a.png"))
     assert failure.message.startswith("http://127.0.0.1:9/a.png: could not be fetched (")
 
 
@@ -259,7 +259,7 @@ def test_a_webcam(monkeypatch):
     monkeypatch.setattr("cv2.VideoCapture", FakeCamera)
     (source,) = open_sources("1")
     assert (source.live, source.clip, source.length) == (True, True, None)
-    first, second, failure = frames([source])
+    first, second, failure = read_frames([source])
     assert (first.name, first.index, second.index) == ("webcam 1", 0, 1)
     assert tuple(first.picture.image[0, 0]) == (0, 10, 255)
     assert 0 <= first.time_s <= second.time_s
@@ -270,5 +270,5 @@ def test_a_webcam(monkeypatch):
 def test_a_webcam_that_is_not_there(monkeypatch):
     monkeypatch.setattr("cv2.VideoCapture", FakeCamera)
     with pytest.raises(ConfigError, match="source=2: no camera with that number; type source=1"):
-        next(frames(open_sources(2)))
+        next(read_frames(open_sources(2)))
     assert FakeCamera.opened[-1].released

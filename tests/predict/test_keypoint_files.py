@@ -8,7 +8,7 @@ import pytest
 from some_people import frame, person
 
 from convpose.errors import ConfigError
-from convpose.predict.boxes import Boxes
+from convpose.predict.boxes import BoxFile
 from convpose.predict.writers import open_keypoints
 from convpose.skeleton import LSP14
 
@@ -142,8 +142,11 @@ def test_what_is_written_can_be_read_back_as_boxes(kind, tmp_path):
         (frame(), [person(), person(100)]),
         (frame("clip.mp4", index=12, time_s=0.4), [person(track=3, box_score=0.5)]),
     ]
-    boxes = Boxes(written(kind, tmp_path, frames))
+    boxes = BoxFile(written(kind, tmp_path, frames))
     assert boxes.numbered
-    assert boxes.of("folder/photo 7.jpg").boxes_px.tolist() == [[30, 40, 70, 80], [80, 40, 120, 80]]
-    assert boxes.of("elsewhere/clip.mp4", 12).tracks == [3]
-    assert boxes.of("clip.mp4", 0).boxes_px.shape == (0, 4)
+    assert boxes.of_frame("folder/photo 7.jpg").boxes_px.tolist() == [
+        [30, 40, 70, 80],
+        [80, 40, 120, 80],
+    ]
+    assert boxes.of_frame("elsewhere/clip.mp4", 12).tracks == [3]
+    assert boxes.of_frame("clip.mp4", 0).boxes_px.shape == (0, 4)

@@ -14,7 +14,7 @@ from convpose.predict.drawing import Drawings
 from convpose.predict.images import Picture
 from convpose.predict.pipeline import HELD_PX, Outputs, batches, run
 from convpose.predict.predictor import PosePredictor
-from convpose.predict.sources import Failure, Frame, Source
+from convpose.predict.sources import Failure, Frame, Source, read_frames
 from convpose.predict.writers import open_keypoints
 from convpose.skeleton import LSP14
 
@@ -185,12 +185,6 @@ def test_frames_are_not_read_ahead_of_the_batch(tmp_path):
 
         return Source(name, frames)
 
-    found = batches(frames_of([slow(str(i)) for i in range(6)]), 2)
+    found = batches(read_frames([slow(str(i)) for i in range(6)]), 2)
     next(found)
     assert read == ["0", "1"]
-
-
-def frames_of(sources):
-    from convpose.predict.sources import frames
-
-    return frames(sources)
