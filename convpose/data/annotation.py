@@ -40,7 +40,7 @@ class Annotation:
     visibility: NDArray[np.uint8]
     box_px: NDArray[np.float64] | None = None
     file: str | None = None
-    part: str | None = None
+    subset: str | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

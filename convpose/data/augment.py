@@ -61,7 +61,7 @@ class Augment:
             chosen, keypoint_params=keypoints if self._may_move else None
         )
 
-    def crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
+    def sample_crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
         """Draw the similarity.
 
         Returns:
@@ -80,7 +80,7 @@ class Augment:
         changed = compose(change, unit_to_px)
         return (compose(changed, MIRROR), True) if mirrored else (changed, False)
 
-    def pixels(
+    def apply_pixels(
         self, image: Image, keypoints: NDArray[np.float64], rng: np.random.Generator
     ) -> Image:
         """Apply the Albumentations transforms to a crop.

@@ -181,7 +181,7 @@ def write_cache(
         "datasets": [a.dataset for a in annotations],
         "boxes_px": [None if a.box_px is None else a.box_px.tolist() for a in annotations],
         "files": [a.file for a in annotations],
-        "parts": [a.part for a in annotations],
+        "parts": [a.subset for a in annotations],
     }
     meta["sha256"] = _checksum(meta, pixels, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,55 +13,36 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
   people without keypoints or with fewer than `min_joints` of the skeleton.
 - **Ids**: ``STEM_ID``, the photograph's stem and the annotation's id, as ``000000123456_425226``;
   files that `convpose.data.coco_export` wrote keep the ids that they came from.
-- **Parts**: what the file's name tells. COCO's test labels are not public, so with
+- **Subset**: named by the file. COCO's test labels are not public, so with
   ``data.split=official`` val2017 is the test, as in publications.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from convpose.data.reading.locate import find_files, parse_json, part_of, stem_of
-from convpose.data.reading.person_source import PeopleSource, Person
+from convpose.data.reading.annotation_files import parse_json, stem_of, subset_of
+from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.errors import DataError
 
 _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with data.source="
 
 
 class CocoSource(PeopleSource):
-    """The people of COCO keypoint files.
+    """The people of COCO keypoint files; see `PeopleSource` for the arguments."""
 
-    Args:
-        source: a JSON file, or the folder or zip that holds files and photographs; None looks for
-            ``coco`` in `folder`.
-        folder: the data folder (``CONVPOSE_DATA``).
-        annotations: patterns of the files in a folder or zip.
-        images: folder or zip of the photographs; None: where the files are.
-        skeleton: name of the skeleton that the joints are mapped to.
-        min_joints: people with fewer labelled joints of that skeleton are left out.
-        name: of the data set.
+    NAME = "coco"
+    STEMS = ("coco",)
+    PATTERNS = ("person_keypoints_*2017.json",)
 
-    Raises:
-        ConfigError: unknown skeleton.
-        DataError: nothing found, or another structure: file, expectation and remedy.
-    """
-
-    def __init__(
-        self,
-        source: str | None,
-        folder: str,
-        annotations: Sequence[str] = ("person_keypoints_*2017.json",),
-        images: str | None = None,
-        skeleton: str = "lsp14",
-        min_joints: int = 4,
-        name: str = "coco",
-    ) -> None:
-        files, photos = find_files(name, source, folder, ("coco",), annotations, images)
-        left_out: Counter[str] = Counter()
+    def read_people(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
+        """Read JSON files of the same joints."""
         joints: Sequence[str] = ()
-        people: list[Person] = []
+        people: list[AnnotatedPerson] = []
         for file, text in files.items():
             content = parse_json(file, text, _REMEDY)
             category_id, names = _category(file, content)
@@ -72,11 +53,11 @@ class CocoSource(PeopleSource):
                 )
             joints = names
             people += _people(file, content, category_id, len(names), left_out)
-        super().__init__(name, photos, joints, people, skeleton, min_joints, left_out)
+        return joints, people
 
 
 def _category(file: str, content: Any) -> tuple[Any, tuple[str, ...]]:
-    """Id and joint names of the category of people: the one that has keypoints."""
+    """Find the one category that has keypoints; return its id and its joint names."""
     expected = f"{file}: expected an object with lists of images, annotations and categories"
     if not isinstance(content, dict):
         raise DataError(f"{expected}, found a {type(content).__name__}; {_REMEDY}")
@@ -96,8 +77,8 @@ def _category(file: str, content: Any) -> tuple[Any, tuple[str, ...]]:
 
 def _people(
     file: str, content: dict[str, Any], category_id: Any, count: int, left_out: Counter[str]
-) -> Iterator[Person]:
-    part = part_of(file)
+) -> Iterator[AnnotatedPerson]:
+    subset = subset_of(file)
     where = "images"
     try:
         images = {image["id"]: image for image in content["images"]}
@@ -122,14 +103,14 @@ def _people(
             if not np.isin(values[:, 2], (0, 1, 2)).all():
                 raise ValueError("a v that is none of 0, 1 and 2")
             left, top, width, height = annotation.get("bbox") or [np.nan] * 4
-            yield Person(
+            yield AnnotatedPerson(
                 annotation.get("convpose_id")
                 or f"{stem_of(image['file_name'])}_{annotation['id']}",
                 image["file_name"],
                 values[:, :2],
                 values[:, 2].astype(np.uint8),
                 np.array([left, top, left + width, top + height]) - 0.5,
-                part,
+                subset,
                 (int(image["width"]), int(image["height"])),
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -10,9 +10,8 @@ from rich.console import Console
 from convpose.config.schema import check_seed, check_types
 from convpose.data.build import build_datamodule
 from convpose.data.coco_export import write_coco
-from convpose.data.gallery import gallery
-from convpose.data.inspect import inspect_source, render
-from convpose.data.splits import STAGES
+from convpose.data.inspect import gallery, inspect_source, render
+from convpose.data.splits import SUBSETS
 from convpose.errors import ConfigError, DataError
 from convpose.files import check_output
 
@@ -29,8 +28,8 @@ def inspect(cfg: DictConfig) -> None:
     """
     check_types(cfg, {"decode": bool, "coco": str | None})
     check_seed(cfg.seed)
-    if cfg.coco_part not in (None, *STAGES):
-        raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(STAGES)}")
+    if cfg.coco_part not in (None, *SUBSETS):
+        raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(SUBSETS)}")
     drawing = cfg.data.gallery is not None
     if drawing and Path(f"{cfg.data.gallery}").suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"data.gallery={cfg.data.gallery}: type a name that ends in .png or .jpg")

@@ -162,7 +162,7 @@ class Corruption:
         self.turn_deg = self.amount if kind == "rotation" else 0.0
         self.skeleton = skeleton
 
-    def crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
+    def sample_crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
         """Turn the crop about its centre, to either side, if the kind is rotation."""
         if not self.turn_deg:
             return unit_to_px, False
@@ -175,7 +175,7 @@ class Corruption:
         )
         return compose(change, unit_to_px), False
 
-    def pixels(self, image: Image, keypoints: Points, rng: np.random.Generator) -> Image:
+    def apply_pixels(self, image: Image, keypoints: Points, rng: np.random.Generator) -> Image:
         """Damage a crop (S, S, 3) uint8 with its unit keypoints (K, 2)."""
         return self.damage(image, keypoints, self.amount, rng, self.skeleton)
 

@@ -20,18 +20,18 @@ The first row names the columns, separated by commas:
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from convpose.data.reading.locate import find_files, stem_of
-from convpose.data.reading.person_source import PeopleSource, Person
+from convpose.data.reading.annotation_files import stem_of
+from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
+from convpose.data.splits import SUBSETS
 from convpose.errors import DataError
 from convpose.skeleton import SKELETONS
 
 BOX = ("x0", "y0", "x1", "y1")
 PASSED_OVER = ("frame", "time_s", "score")
-PARTS = ("train", "val", "test")
 JOINTS = tuple(dict.fromkeys(name for s in SKELETONS.values() for name in s.keypoints))
 _REMEDY = (
     "expected the columns image, NAME_x, NAME_y, and perhaps NAME_v, id, part and x0, y0, x1, y1"
@@ -39,46 +39,29 @@ _REMEDY = (
 
 
 class CsvSource(PeopleSource):
-    """The people of a CSV file.
+    """The people of a CSV file, which `source` names; see `PeopleSource` for the arguments."""
 
-    Args:
-        source: the file, or the folder or zip that holds it; it has to be named.
-        annotations: patterns of the file in a folder or zip.
-        images: folder or zip of the photographs; None: where the file is.
-        skeleton: name of the skeleton that the joints are mapped to.
-        min_joints: people with fewer labelled joints of that skeleton are left out.
-        name: of the data set.
+    NAME = "csv"
+    PATTERNS = ("*.csv",)
+    UPRIGHT = True
 
-    Raises:
-        ConfigError: unknown skeleton.
-        DataError: nothing found, an unknown column, or a cell that is no number: row and remedy.
-    """
-
-    def __init__(
-        self,
-        source: str | None,
-        annotations: Sequence[str] = ("*.csv",),
-        images: str | None = None,
-        skeleton: str = "lsp14",
-        min_joints: int = 4,
-        name: str = "csv",
-    ) -> None:
-        files, photos = find_files(name, source, "", (), annotations, images)
+    def read_people(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
+        """Read CSV files of the same joints."""
         joints: Sequence[str] = ()
-        people: list[Person] = []
+        people: list[AnnotatedPerson] = []
         for file, content in files.items():
-            names, rows = _read(file, content)
+            names, rows = _rows(file, content)
             if joints and names != joints:
                 raise DataError(f"{file}: its joints are not those of the other files; {_REMEDY}")
             joints = names
             people += _people(file, names, rows)
-        super().__init__(
-            name, photos, joints, people, skeleton, min_joints, Counter(), upright=True
-        )
+        return joints, people
 
 
-def _read(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]]]:
-    """Names of the joints in the order of the columns, and the rows."""
+def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """Parse a CSV file; return its joints in the order of the columns, and its rows."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         header, rows = [column.strip() for column in reader.fieldnames or ()], list(reader)
@@ -109,13 +92,15 @@ def _read(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]
     return joints, [dict(zip(header, row.values(), strict=True)) for row in rows]
 
 
-def _people(file: str, joints: Sequence[str], rows: list[dict[str, str]]) -> Iterator[Person]:
+def _people(
+    file: str, joints: Sequence[str], rows: list[dict[str, str]]
+) -> Iterator[AnnotatedPerson]:
     numbers: Counter[str] = Counter()
     for line, row in enumerate(rows, start=2):
         image, part = (str(row.get(column) or "").strip() for column in ("image", "part"))
-        if not image or (part and part not in PARTS):
+        if not image or (part and part not in SUBSETS):
             wrong = (
-                f"part {part!r}, expected {', '.join(PARTS)} or nothing" if image else "no image"
+                f"part {part!r}, expected {', '.join(SUBSETS)} or nothing" if image else "no image"
             )
             raise DataError(f"{file}: row {line} has {wrong}; {_REMEDY}")
         try:
@@ -127,7 +112,7 @@ def _people(file: str, joints: Sequence[str], rows: list[dict[str, str]]) -> Ite
         except ValueError as error:
             raise DataError(f"{file}: row {line}: {error}; {_REMEDY}") from error
         numbers[image] += 1
-        yield Person(
+        yield AnnotatedPerson(
             (row.get("id") or "").strip() or f"{stem_of(image)}_{numbers[image]}",
             image,
             points_px,

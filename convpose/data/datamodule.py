@@ -25,7 +25,7 @@ from convpose.progress import progress
 from convpose.skeleton import LSP14, Skeleton
 
 log = logging.getLogger(__name__)
-WHERE = ("source", "folder", "mirrors", "sha256")  # keys of a source that say where its data lie
+LOCATION_KEYS = ("source", "folder", "mirrors", "sha256")  # of a source: where its data lie
 
 
 class JoinedSource:
@@ -128,7 +128,7 @@ class PoseDataModule(LightningDataModule):
     def contents(self) -> str:
         """What a cache holds: the data sets with their settings, not where they lie; its format."""
         sets = [
-            " ".join([name, *_told_apart(getattr(opening, "keywords", {}))])
+            " ".join([name, *_data_keys(getattr(opening, "keywords", {}))])
             for name, opening in self.sources.items()
         ]
         stored = self.write_cache.keywords
@@ -254,9 +254,9 @@ class PoseDataModule(LightningDataModule):
         )
 
 
-def _told_apart(keys: Mapping[str, Any]) -> list[str]:
+def _data_keys(keys: Mapping[str, Any]) -> list[str]:
     """The keys of a source that change its data; the name of a file, unless a mirror has it."""
-    kept = [f"{key}={value}" for key, value in keys.items() if key not in WHERE]
+    kept = [f"{key}={value}" for key, value in keys.items() if key not in LOCATION_KEYS]
     if keys.get("source") is not None:
         file = Path(str(keys["source"])).absolute()
         if file.stem not in {Path(mirror).stem for mirror in keys.get("mirrors") or ()}:

@@ -76,13 +76,13 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         keypoints_px, visibility = annotation.keypoints_px, annotation.visibility
         rng = np.random.default_rng((self.seed, epoch, position))
         if self.augment is not None:
-            unit_to_px, mirrored = self.augment.crop(unit_to_px, rng)
+            unit_to_px, mirrored = self.augment.sample_crop(unit_to_px, rng)
             if mirrored:
                 keypoints_px, visibility = keypoints_px[self.mirror], visibility[self.mirror]
         crop = warp(image, compose(invert(source_to_px), unit_to_px), self.input_size_px)
         if self.augment is not None:
             keypoints = transform(invert(unit_to_px), keypoints_px.astype(np.float64))
-            crop = self.augment.pixels(crop, keypoints, rng)
+            crop = self.augment.apply_pixels(crop, keypoints, rng)
         return self._sample(crop, keypoints_px, visibility, unit_to_px, annotation.image_id)
 
     def _sample(

@@ -25,15 +25,14 @@ Sources: B. Sapp and B. Taskar, CVPR 2013 (MODEC); ``demo_FLIC.m`` in the archiv
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading.locate import find_files, stem_of
-from convpose.data.reading.matlab import field, many, number, read_struct
-from convpose.data.reading.person_source import PeopleSource, Person
+from convpose.data.reading.annotation_files import field, many, number, read_struct, stem_of
+from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11
 
@@ -47,57 +46,51 @@ _REMEDY = "use examples.mat of FLIC.zip or FLIC-full.zip"
 
 
 class FlicSource(PeopleSource):
-    """The people of FLIC or FLIC-full.
+    """The people of FLIC or FLIC-full; see `PeopleSource` for the other arguments.
 
     Args:
-        source: ``examples.mat``, or the folder or zip that holds it and ``images/``; None looks
-            for ``FLIC`` and ``FLIC-full`` in `folder`.
-        folder: the data folder (``CONVPOSE_DATA``).
         observer_centric: exchange left and right of people who turn their back.
-        annotations: patterns of the file in a folder or zip.
-        images: folder or zip of the frames; None: where the file is.
-        skeleton: name of the skeleton that the joints are mapped to.
-        min_joints: people with fewer labelled joints of that skeleton are left out.
-        name: of the data set.
-
-    Raises:
-        ConfigError: unknown skeleton.
-        DataError: nothing found, or another structure: file, expectation and remedy.
     """
+
+    NAME = "flic"
+    STEMS = ("FLIC", "FLIC-full", "flic")
+    PATTERNS = ("examples.mat",)
 
     def __init__(
         self,
         source: str | None,
-        folder: str,
+        folder: str = "",
         observer_centric: bool = False,
-        annotations: Sequence[str] = ("examples.mat",),
+        annotations: Sequence[str] | None = None,
         images: str | None = None,
         skeleton: str = "lsp14",
         min_joints: int = 4,
-        name: str = "flic",
+        name: str | None = None,
     ) -> None:
-        stems = ("FLIC", "FLIC-full", "flic")
-        files, photos = find_files(name, source, folder, stems, annotations, images)
-        left_out: Counter[str] = Counter()
-        people: list[Person] = []
-        for file, content in files.items():
-            examples = many(read_struct(file, content, "examples", _REMEDY))
-            people += _people(file, examples, left_out)
-        backs = [i for i, person in enumerate(people) if _turned(person.points_px)]
-        for i in backs if observer_centric else ():
-            person = people[i]
-            person.points_px[:], person.visibility[:] = (
-                person.points_px[_SWAPPED],
-                person.visibility[_SWAPPED],
-            )
-        super().__init__(name, photos, FLIC11.keypoints, people, skeleton, min_joints, left_out)
+        self._observer_centric, self._num_backs = observer_centric, 0
+        super().__init__(source, folder, annotations, images, skeleton, min_joints, name)
         self.notes.append(
-            f"{name}: {len(backs):,} people turn their back; left and right are "
+            f"{self.name}: {self._num_backs:,} people turn their back; left and right are "
             + ("exchanged for them: observer-centric" if observer_centric else "their own")
         )
 
+    def read_people(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
+        """Read ``.mat`` files; exchange left and right if that is asked for."""
+        people: list[AnnotatedPerson] = []
+        for file, content in files.items():
+            examples = many(read_struct(file, content, "examples", _REMEDY))
+            people += _people(file, examples, left_out)
+        backs = [person for person in people if _turns_back(person.points_px)]
+        self._num_backs = len(backs)
+        for person in backs if self._observer_centric else ():
+            person.points_px[:] = person.points_px[_SWAPPED]
+            person.visibility[:] = person.visibility[_SWAPPED]
+        return FLIC11.keypoints, people
 
-def _people(file: str, examples: list[Any], left_out: Counter[str]) -> Iterator[Person]:
+
+def _people(file: str, examples: list[Any], left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
     for index, example in enumerate(examples, start=1):
         name, coords = field(example, "filepath"), field(example, "coords")
         if not isinstance(name, str) or np.shape(coords) != (2, 29):
@@ -111,16 +104,16 @@ def _people(file: str, examples: list[Any], left_out: Counter[str]) -> Iterator[
             continue
         points_px = np.array(coords, dtype=np.float64).T[list(COLUMNS)] - ORIGIN_PX
         labelled = np.isfinite(points_px).all(axis=1)
-        yield Person(
+        yield AnnotatedPerson(
             f"{stem_of(name)}_{index}",
             name,
             points_px,
             np.where(labelled, 2, 0).astype(np.uint8),
-            part="train" if train else "test",
+            subset="train" if train else "test",
         )
 
 
-def _turned(points_px: NDArray[np.float64]) -> bool:
-    """Whether left shoulder and left hip lie left of the right ones; unlabelled ones do not."""
+def _turns_back(points_px: NDArray[np.float64]) -> bool:
+    """Check if left shoulder and left hip lie left of the right ones; NaN counts as no."""
     x = {name: points_px[i, 0] for i, name in enumerate(FLIC11.keypoints)}
     return all(x[f"left_{joint}"] < x[f"right_{joint}"] for joint in ("shoulder", "hip"))

@@ -1,25 +1,29 @@
-"""What a data set holds: counts, sizes, and everything about it that deserves a second look."""
+"""Look at a data set: counts, sizes and problems of its labels; a contact sheet of its samples."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convpose.data.annotation import Annotation, PoseSource
+from convpose.data.annotation import Annotation, PoseSample, PoseSource
+from convpose.data.dataset import PoseLandmarksDataset
 from convpose.errors import DataError
+from convpose.geometry import Image
+from convpose.plot.skeletons import draw_pose, draw_truth_and_prediction, enlarge, grid
 from convpose.skeleton import Skeleton
 
 DEGENERATE_TORSO_PX = 5.0  # a shorter torso makes PCK a lottery: at 0.2 of it, 1 px decides
 
 
 @dataclass(frozen=True)
-class Spread:
+class PixelRange:
     """Smallest, median and largest value, in pixels."""
 
     smallest: float
@@ -32,7 +36,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect_source` found.
+    """Findings of `inspect_source`.
 
     Attributes:
         people: number of annotations, by data set.
@@ -49,8 +53,8 @@ class Inspection:
             spans −0.5 … W−0.5.
         degenerate: ids of images with a torso below 5 px.
         repeated: ids that occur more than once.
-        undecodable: one message for each image that cannot be decoded; None if not looked at.
-        notes: what a reader has mapped, masked and left out, a sentence each.
+        undecodable: one message for each image that cannot be decoded; None if none was tried.
+        notes: sentences of the reader about what it mapped, masked and left out.
     """
 
     people: dict[str, int]
@@ -61,10 +65,10 @@ class Inspection:
     missing: NDArray[np.int64]
     complete: int
     fewest: int
-    width_px: Spread
-    height_px: Spread
-    box_px: Spread
-    torso_px: Spread | None
+    width_px: PixelRange
+    height_px: PixelRange
+    box_px: PixelRange
+    torso_px: PixelRange | None
     without_torso: int
     outside: tuple[str, ...]
     degenerate: tuple[str, ...]
@@ -74,14 +78,14 @@ class Inspection:
 
     @property
     def problems(self) -> list[str]:
-        """One line for each kind of problem, worst first; empty if there is none."""
+        """List the problems, one line a kind, worst first; empty if there are none."""
         kinds = (
             ("images that cannot be decoded", self.undecodable or ()),
             ("image ids that occur more than once", self.repeated),
             ("labelled keypoints outside their image", self.outside),
             (f"torsos shorter than {DEGENERATE_TORSO_PX:g} px", self.degenerate),
         )
-        return [f"{what}: {len(where)} ({_some(where)})" for what, where in kinds if where]
+        return [f"{kind}: {len(found)} ({_first_of(found)})" for kind, found in kinds if found]
 
 
 def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False) -> Inspection:
@@ -119,10 +123,10 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
         missing=np.count_nonzero(visibility == 0, axis=0),
         complete=int(labelled.all(axis=1).sum()),
         fewest=int(labelled.sum(axis=1).min()),
-        width_px=_spread(size_px[:, 0]),
-        height_px=_spread(size_px[:, 1]),
-        box_px=_spread(_longest_side(points_px[labelled.any(axis=1)])),
-        torso_px=_spread(torso_px[~np.isnan(torso_px)]) if not np.isnan(torso_px).all() else None,
+        width_px=_pixel_range(size_px[:, 0]),
+        height_px=_pixel_range(size_px[:, 1]),
+        box_px=_pixel_range(_longest_side(points_px[labelled.any(axis=1)])),
+        torso_px=None if np.isnan(torso_px).all() else _pixel_range(torso_px),
         without_torso=int((np.isnan(torso_px) & np.isnan(fallback_px)).sum()),
         outside=tuple(
             f"{ids[i]} {skeleton.keypoints[k]}" for i, k in np.argwhere(beyond.any(axis=-1))
@@ -139,7 +143,7 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
 
 
 def render(inspection: Inspection) -> RenderableType:
-    """Tables for a terminal: the data set as a whole, each keypoint, and the problems."""
+    """Make tables for a terminal: the data set as a whole, each keypoint, and the problems."""
     i = inspection
     total = sum(i.people.values())
     whole = Table("", "value", title="data set", title_justify="left", box=SIMPLE_HEAD)
@@ -168,6 +172,60 @@ def render(inspection: Inspection) -> RenderableType:
 
     said = Text("\n".join([*i.notes, *(i.problems or ["no problems"])]))
     return Group(whole, joints, said)
+
+
+def gallery(
+    dataset: PoseLandmarksDataset,
+    positions: Sequence[int],
+    skeleton: Skeleton,
+    predicted: Sequence[torch.Tensor] | None = None,
+    notes: Sequence[str] | None = None,
+    columns: int = 5,
+) -> Image:
+    """Draw samples with their ground truth, and predictions if given, as one contact sheet.
+
+    Args:
+        dataset: the samples.
+        positions: of the samples to draw.
+        skeleton: of the keypoints.
+        predicted: (K, 2) unit coordinates for each position; None draws the ground truth alone.
+        notes: a text for each position that follows its id in the caption.
+        columns: tiles a row.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    poses = [None] * len(positions) if predicted is None else predicted
+    tiles = [
+        tile(dataset[position], skeleton, pose)
+        for position, pose in zip(positions, poses, strict=True)
+    ]
+    ids = [dataset.image_ids[position] for position in positions]
+    titles = ids if notes is None else [f"{i}  {n}" for i, n in zip(ids, notes, strict=True)]
+    return grid(tiles, columns, titles)
+
+
+def tile(
+    sample: PoseSample,
+    skeleton: Skeleton,
+    predicted: torch.Tensor | None = None,
+    side_px: int = 256,
+) -> Image:
+    """Draw a sample's crop with its ground truth, and a prediction (K, 2) in unit coordinates."""
+    crop = np.ascontiguousarray(sample["image"].permute(1, 2, 0).numpy())
+    image, truth_px = enlarge(crop, in_crop_px(sample["keypoints"], crop), side_px)
+    visibility = sample["visibility"].numpy()
+    if predicted is None:
+        return draw_pose(image, truth_px, skeleton, visibility)
+    _, predicted_px = enlarge(crop, in_crop_px(predicted, crop), side_px)
+    return draw_truth_and_prediction(image, predicted_px, truth_px, skeleton, visibility)
+
+
+def in_crop_px(keypoints: torch.Tensor, crop: Image) -> NDArray[np.float64]:
+    """Convert unit coordinates (K, 2) to pixels of the crop image; NaN stays NaN."""
+    height, width = crop.shape[:2]
+    scaled: NDArray[np.float64] = keypoints.double().numpy() * [width, height] - 0.5
+    return scaled
 
 
 def _shares(visible: int, occluded: int, missing: int) -> list[str]:
@@ -204,11 +262,12 @@ def _longest_side(points_px: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.nanmax(points_px, axis=1) - np.nanmin(points_px, axis=1)).max(axis=1))
 
 
-def _spread(values: NDArray[np.generic]) -> Spread:
+def _pixel_range(values: NDArray[np.generic]) -> PixelRange:
     numbers = values.astype(np.float64)
-    return Spread(float(numbers.min()), float(np.median(numbers)), float(numbers.max()))
+    smallest, median, largest = np.nanmin(numbers), np.nanmedian(numbers), np.nanmax(numbers)
+    return PixelRange(float(smallest), float(median), float(largest))
 
 
-def _some(items: Sequence[str], limit: int = 8) -> str:
+def _first_of(items: Sequence[str], limit: int = 8) -> str:
     rest = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -24,107 +24,74 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading.locate import find_files, parse_json, part_of, stem_of
-from convpose.data.reading.matlab import field, many, number, read_struct
-from convpose.data.reading.person_source import PeopleSource, Person
+from convpose.data.reading.annotation_files import (
+    field,
+    many,
+    number,
+    parse_json,
+    read_struct,
+    stem_of,
+    subset_of,
+)
+from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import MPII16
 
 ORIGIN_PX = 1.0
-MISSING_SHARE = 0.01
 _K = MPII16.num_keypoints
 _REMEDY_MAT = "use mpii_human_pose_v1_u12_1.mat of mpii_human_pose_v1_u12_2.zip"
 _REMEDY_JSON = "use train.json and valid.json of Simple Baselines or HRNet (data/mpii/annot)"
 
 
 class MpiiSource(PeopleSource):
-    """The people of MPII's own file.
+    """The people of MPII's own ``.mat`` file; see `PeopleSource` for the arguments."""
 
-    Args:
-        source: the ``.mat``, or the folder or zip that holds it and ``images/``; None looks for
-            ``mpii`` in `folder`.
-        folder: the data folder (``CONVPOSE_DATA``).
-        annotations: patterns of the file in a folder or zip.
-        images: folder or zip of the photographs; None: where the file is.
-        skeleton: name of the skeleton that the joints are mapped to.
-        min_joints: people with fewer labelled joints of that skeleton are left out.
-        name: of the data set.
+    NAME = "mpii"
+    STEMS = ("mpii",)
+    PATTERNS = ("mpii_human_pose_v1_u12*.mat",)
+    MISSING_SHARE = 0.01
 
-    Raises:
-        ConfigError: unknown skeleton.
-        DataError: nothing found, or another structure: file, expectation and remedy.
-    """
-
-    def __init__(
-        self,
-        source: str | None,
-        folder: str,
-        annotations: Sequence[str] = ("mpii_human_pose_v1_u12*.mat",),
-        images: str | None = None,
-        skeleton: str = "lsp14",
-        min_joints: int = 4,
-        name: str = "mpii",
-    ) -> None:
-        files, photos = find_files(name, source, folder, ("mpii",), annotations, images)
-        left_out: Counter[str] = Counter()
-        people: list[Person] = []
+    def read_people(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
+        """Read ``.mat`` files."""
+        people: list[AnnotatedPerson] = []
         for file, content in files.items():
             release = read_struct(file, content, "RELEASE", _REMEDY_MAT)
             people += _people(file, release, left_out)
-        joints = MPII16.keypoints
-        super().__init__(
-            name, photos, joints, people, skeleton, min_joints, left_out, MISSING_SHARE
-        )
+        return MPII16.keypoints, people
 
 
 class MpiiJsonSource(PeopleSource):
-    """The people of the JSON files of Simple Baselines.
+    """The people of the JSON files of Simple Baselines; see `PeopleSource` for the arguments.
 
-    Args:
-        source: a JSON file, or the folder or zip that holds ``annot/`` and ``images/``; None looks
-            for ``mpii`` in `folder`.
-        folder: the data folder (``CONVPOSE_DATA``).
-        annotations: patterns of the files in a folder or zip; ``trainval.json`` repeats two others.
-        images: folder or zip of the photographs; None: where the files are.
-        skeleton: name of the skeleton that the joints are mapped to.
-        min_joints: people with fewer labelled joints of that skeleton are left out.
-        name: of the data set.
-
-    Raises:
-        ConfigError: unknown skeleton.
-        DataError: nothing found, or another structure: file, expectation and remedy.
+    ``trainval.json`` repeats two other files, so the patterns leave it out.
     """
 
-    def __init__(
-        self,
-        source: str | None,
-        folder: str,
-        annotations: Sequence[str] = ("train.json", "valid.json"),
-        images: str | None = None,
-        skeleton: str = "lsp14",
-        min_joints: int = 4,
-        name: str = "mpii",
-    ) -> None:
-        files, photos = find_files(name, source, folder, ("mpii",), annotations, images)
-        left_out: Counter[str] = Counter()
+    NAME = "mpii"
+    STEMS = ("mpii",)
+    PATTERNS = ("train.json", "valid.json")
+    MISSING_SHARE = 0.01
+
+    def read_people(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
+        """Read JSON files; people are numbered through all files."""
         numbers: Counter[str] = Counter()
-        people: list[Person] = []
+        people: list[AnnotatedPerson] = []
         for file, content in files.items():
             entries = parse_json(file, content, _REMEDY_JSON)
             people += _people_of_json(file, entries, numbers, left_out)
-        joints = MPII16.keypoints
-        super().__init__(
-            name, photos, joints, people, skeleton, min_joints, left_out, MISSING_SHARE
-        )
+        return MPII16.keypoints, people
 
 
-def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[Person]:
+def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
     images, in_train = many(field(release, "annolist")), many(field(release, "img_train"))
     if not images or len(images) != len(in_train):
         raise DataError(
@@ -154,7 +121,7 @@ def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[Person]
                 points_px[int(joint)] = number(point, "x"), number(point, "y")
                 visibility[int(joint)] = 1 if number(point, "is_visible") == 0 else 2
             centre = np.array([number(person, "objpos", "x"), number(person, "objpos", "y")])
-            yield Person(
+            yield AnnotatedPerson(
                 f"{stem_of(name)}_{index}",
                 name,
                 points_px - ORIGIN_PX,
@@ -166,7 +133,7 @@ def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[Person]
 
 def _people_of_json(
     file: str, entries: Any, numbers: Counter[str], left_out: Counter[str]
-) -> Iterator[Person]:
+) -> Iterator[AnnotatedPerson]:
     if not isinstance(entries, list):
         raise DataError(
             f"{file}: expected a list of people, found a {type(entries).__name__}; {_REMEDY_JSON}"
@@ -192,18 +159,18 @@ def _people_of_json(
                 f"{file}: person {position} is not as expected ({type(error).__name__}: {error}): "
                 f"image, joints, joints_vis, center and scale; {_REMEDY_JSON}"
             ) from error
-        yield Person(
+        yield AnnotatedPerson(
             f"{stem_of(name)}_{numbers[name]}",
             name,
             points_px - ORIGIN_PX,
             np.where(labelled, 2, 0).astype(np.uint8),
             box,
-            part_of(file),
+            subset_of(file),
         )
 
 
 def _box(centre: NDArray[np.float64], scale: float) -> NDArray[np.float64] | None:
-    """The person's square; None where centre (the JSON files have −1) or scale is missing."""
+    """Return the person's square; None where centre (−1 in JSON files) or scale is missing."""
     if not (centre > 0).all() or not scale > 0:
         return None
     middle = centre - ORIGIN_PX + (0.0, 15 * scale)

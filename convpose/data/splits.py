@@ -29,7 +29,7 @@ import numpy as np
 from convpose.data.annotation import Annotation
 from convpose.errors import ConfigError, DataError
 
-STAGES = ("train", "val", "test")
+SUBSETS = ("train", "val", "test")
 Split = dict[str, list[str]]
 
 
@@ -57,7 +57,7 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
     if name == "whole":
         return split
     split["train"] = without_duplicates(split)
-    empty = [stage for stage in STAGES if not split[stage]]
+    empty = [stage for stage in SUBSETS if not split[stage]]
     if empty:
         datasets = ", ".join(sorted({a.dataset for a in annotations})) or "no data set"
         raise ConfigError(
@@ -90,16 +90,16 @@ def _seeded(annotations: Sequence[Annotation]) -> Split:
         names = [f"im{number:05d}" for number in range(1, 10_001)]
     order = np.random.default_rng(0).permutation(len(names))
     ends = [round(0.7 * len(names)), round(0.85 * len(names))]
-    parts = zip(STAGES, np.split(order, ends), strict=True)
+    parts = zip(SUBSETS, np.split(order, ends), strict=True)
     return {stage: [i for n in part for i in photos.get(names[n], ())] for stage, part in parts}
 
 
 def _official(annotations: Sequence[Annotation]) -> Split:
-    split: Split = {stage: [] for stage in STAGES}
-    held_out = {(a.dataset, a.part) for a in annotations if a.part in ("val", "test")}
+    split: Split = {stage: [] for stage in SUBSETS}
+    held_out = {(a.dataset, a.subset) for a in annotations if a.subset in ("val", "test")}
     for a in annotations:
         both = {(a.dataset, "val"), (a.dataset, "test")} <= held_out
-        part = "test" if a.part == "val" and not both else a.part
+        part = "test" if a.subset == "val" and not both else a.subset
         if part is not None:
             split[part].append(a.image_id)
     if not split["val"]:
@@ -113,7 +113,7 @@ def _official(annotations: Sequence[Annotation]) -> Split:
 
 
 def _whole(annotations: Sequence[Annotation]) -> Split:
-    return {stage: [a.image_id for a in annotations] for stage in STAGES}
+    return {stage: [a.image_id for a in annotations] for stage in SUBSETS}
 
 
 def _photos(annotations: Sequence[Annotation]) -> dict[str, list[str]]:
@@ -127,7 +127,7 @@ def _photos(annotations: Sequence[Annotation]) -> dict[str, list[str]]:
 
 def _lsp(annotations: Sequence[Annotation]) -> Split:
     validation = {f"im{i + 1:04d}" for i in np.random.default_rng(0).permutation(1000)[:200]}
-    split: Split = {stage: [] for stage in STAGES}
+    split: Split = {stage: [] for stage in SUBSETS}
     for a in annotations:
         if a.dataset != "lsp":
             split["train"].append(a.image_id)
@@ -141,7 +141,7 @@ def _lsp(annotations: Sequence[Annotation]) -> Split:
 def _lsp_paper(annotations: Sequence[Annotation]) -> Split:
     lsp = _lsp([a for a in annotations if a.dataset == "lsp"])
     lspet = _seeded([a for a in annotations if a.dataset != "lsp"])
-    return {stage: lsp[stage] + lspet[stage] for stage in STAGES}
+    return {stage: lsp[stage] + lspet[stage] for stage in SUBSETS}
 
 
 def _from_file(path: Path, known: set[str]) -> Split:
@@ -153,10 +153,10 @@ def _from_file(path: Path, known: set[str]) -> Split:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a JSON file ({error}); {remedy}") from error
     if not isinstance(content, dict) or not all(
-        isinstance(content.get(stage), list) for stage in STAGES
+        isinstance(content.get(stage), list) for stage in SUBSETS
     ):
         raise DataError(f"{path}: not a split; {remedy}")
-    ids = [str(image_id) for stage in STAGES for image_id in content[stage]]
+    ids = [str(image_id) for stage in SUBSETS for image_id in content[stage]]
     unknown = sorted(set(ids) - known)
     if unknown:
         raise DataError(
@@ -166,7 +166,7 @@ def _from_file(path: Path, known: set[str]) -> Split:
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id in ids if ids.count(image_id) > 1)
         raise DataError(f"{path}: {twice} is listed twice; each id belongs to one part only")
-    return {stage: [str(image_id) for image_id in content[stage]] for stage in STAGES}
+    return {stage: [str(image_id) for image_id in content[stage]] for stage in SUBSETS}
 
 
 NAMED: dict[str, Callable[[Sequence[Annotation]], Split]] = {

@@ -17,8 +17,8 @@ from rich.console import Console
 from convpose.config.schema import check_types
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.gallery import gallery
-from convpose.data.splits import STAGES
+from convpose.data.inspect import gallery
+from convpose.data.splits import SUBSETS
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.predictions import Predictions, match
 from convpose.evaluate.robustness import robustness
@@ -72,8 +72,8 @@ def evaluate(cfg: DictConfig) -> float:
         raise ConfigError(f"gallery={cfg.gallery}: expected a whole number from 0 up")
     if cfg.output is not None:
         check_output(Path(str(cfg.output)))
-    if cfg.split not in STAGES:
-        raise ConfigError(f"split={cfg.split}: type one of {', '.join(STAGES)}")
+    if cfg.split not in SUBSETS:
+        raise ConfigError(f"split={cfg.split}: type one of {', '.join(SUBSETS)}")
     if cfg.run is not None:
         return evaluate_run(cfg)
     if cfg.get("data") is None:

@@ -17,7 +17,7 @@ from convpose.config.application import BY_USER, explain
 from convpose.config.instantiate import build, check
 from convpose.config.schema import fits
 from convpose.data.build import build_datamodule
-from convpose.data.datamodule import WHERE
+from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model
@@ -171,7 +171,7 @@ def common_settings(cfg: DictConfig, space: Space) -> dict[str, Any]:
 
 def of_the_machine(key: str) -> bool:
     """Whether the machines of a study may differ in a key, as in where their data lie."""
-    where = key.startswith("data.sources.") and key.rpartition(".")[2] in (*WHERE, "images")
+    where = key.startswith("data.sources.") and key.rpartition(".")[2] in (*LOCATION_KEYS, "images")
     return where or key in OF_THE_MACHINE
 
 

@@ -233,7 +233,7 @@ def test_it_is_exported(folder, monkeypatch, capsys, tmp_path):
     describe(monkeypatch, *place("mpii_json", folder), *part)
     source = CocoSource(str(tmp_path / "test.json"), "", images=str(folder / "mpii"), name="mpii")
     assert len(source.annotations) == 9
-    assert {a.part for a in source.annotations} == {"test"}
+    assert {a.subset for a in source.annotations} == {"test"}
 
 
 def test_a_part_that_does_not_exist_is_refused(folder, monkeypatch, capsys, tmp_path):

@@ -22,7 +22,7 @@ YAMLS = sorted((Path(__file__).parents[2] / "conf" / "augment").glob("*.yaml"))
 
 def changes(augment, count=400, unit_to_px=BOX):
     """(N, 2, 3) what the draws do to points in px, and (N,) whether they mirror."""
-    drawn = [augment.crop(unit_to_px, np.random.default_rng(i)) for i in range(count)]
+    drawn = [augment.sample_crop(unit_to_px, np.random.default_rng(i)) for i in range(count)]
     unmirrored = [compose(a, MIRROR) if mirrored else a for a, mirrored in drawn]
     undo = invert(unit_to_px)
     return np.stack([compose(a, undo) for a in unmirrored]), np.array([m for _, m in drawn])
@@ -37,7 +37,7 @@ def zoom_and_turn(similarities):
 
 class TestGeometry:
     def test_none_changes_nothing(self):
-        affine, mirrored = Augment().crop(BOX, np.random.default_rng(0))
+        affine, mirrored = Augment().sample_crop(BOX, np.random.default_rng(0))
         assert affine == pytest.approx(BOX, abs=1e-12)
         assert not mirrored
 
@@ -74,7 +74,7 @@ class TestGeometry:
     def test_a_share_is_mirrored_exactly(self):
         augment = Augment(mirror_probability=0.5)
         assert changes(augment)[1].mean() == pytest.approx(0.5, abs=0.07)
-        affine, mirrored = Augment(mirror_probability=1).crop(BOX, np.random.default_rng(0))
+        affine, mirrored = Augment(mirror_probability=1).sample_crop(BOX, np.random.default_rng(0))
         assert mirrored
         assert np.array_equal(affine, compose(BOX, MIRROR))
         assert transform(affine, np.array([[0.0, 0.5]])).tolist() == [[110.0, 70.0]]
@@ -82,7 +82,7 @@ class TestGeometry:
     @given(st.integers(0, 2**32), st.floats(0, 1), st.floats(0, 180), st.floats(0, 0.5))
     def test_one_similarity_never_distorts(self, seed, scale, rotation_deg, shift):
         augment = Augment(scale, rotation_deg, 1.0, shift, 0.5)
-        affine, _ = augment.crop(BOX, np.random.default_rng(seed))
+        affine, _ = augment.sample_crop(BOX, np.random.default_rng(seed))
         gram = affine[:, :2] @ affine[:, :2].T
         assert gram == pytest.approx(gram[0, 0] * np.eye(2), abs=1e-9 * gram[0, 0])
 
@@ -92,7 +92,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
 
 
 def pixels(augment, seed=0, keypoints=KEYPOINTS):
-    return augment.pixels(IMAGE, keypoints, np.random.default_rng(seed))
+    return augment.apply_pixels(IMAGE, keypoints, np.random.default_rng(seed))
 
 
 def invert_and_hole():
@@ -178,7 +178,7 @@ def test_every_configured_augmentation_is_repeatable_and_keeps_the_crop(path):
         assert np.array_equal(pixels(augment, seed), first)
     if path.stem == "none":
         assert np.array_equal(first, IMAGE)
-        assert augment.crop(BOX, np.random.default_rng(0))[0] == pytest.approx(BOX)
+        assert augment.sample_crop(BOX, np.random.default_rng(0))[0] == pytest.approx(BOX)
     else:
         similarities, _ = changes(augment, 20)
         assert np.abs(similarities - identity()).max(axis=(1, 2)).min() > 0

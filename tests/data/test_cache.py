@@ -77,12 +77,12 @@ class TestRoundTrip:
     def test_boxes_files_and_parts_are_kept(self, source, tmp_path):
         box = np.array([-0.5, 3.25, 100.0, 120.0])
         annotations = list(source.annotations)
-        annotations[2] = replace(annotations[2], box_px=box, file="a/b.jpg", part="val")
+        annotations[2] = replace(annotations[2], box_px=box, file="a/b.jpg", subset="val")
         images = [source.read_image(i)[0] for i in range(len(annotations))]
         kept = cached(ArraySource(annotations, images), tmp_path / "boxes").annotations
         assert kept[2].box_px.tolist() == box.tolist()
-        assert (kept[2].file, kept[2].part) == ("a/b.jpg", "val")
-        assert (kept[1].box_px, kept[1].file, kept[1].part) == (None, None, None)
+        assert (kept[2].file, kept[2].subset) == ("a/b.jpg", "val")
+        assert (kept[1].box_px, kept[1].file, kept[1].subset) == (None, None, None)
         np.testing.assert_array_equal(BOX.unit_to_px(kept[2]), BOX.unit_to_px(annotations[2]))
 
     def test_annotations_are_kept_exactly(self, tmp_path):

@@ -114,7 +114,7 @@ def test_crowds_and_people_with_few_joints_are_left_out_and_counted(one):
 def test_parts_are_those_of_the_names(tmp_path, files):
     source = CocoSource(str(write_zip(tmp_path / "coco.zip", files)), "")
     for annotation in source.annotations:
-        assert annotation.part == annotation.file.partition("2017")[0]
+        assert annotation.subset == annotation.file.partition("2017")[0]
 
 
 def test_any_names_in_any_order_are_mapped(one):
@@ -148,7 +148,7 @@ def test_other_categories_are_passed_over(one):
 def test_a_file_alone_finds_the_photographs_around_it(tmp_path, files):
     folder = write_folder(tmp_path / "coco", files)
     source = CocoSource(str(folder / VAL), "")
-    assert {a.part for a in source.annotations} == {"val"}
+    assert {a.subset for a in source.annotations} == {"val"}
     assert source.read_image(0)[0].shape == (HEIGHT_PX, WIDTH_PX, 3)
 
 
@@ -169,7 +169,7 @@ def test_it_is_found_in_the_data_folder(tmp_path, files):
     )
     assert "CONVPOSE_DATA" in message
     write_folder(tmp_path / "coco", files)
-    assert CocoSource(None, str(tmp_path)).annotations[0].part == "train"
+    assert CocoSource(None, str(tmp_path)).annotations[0].subset == "train"
 
 
 def test_a_photograph_turned_by_exif_is_read_as_its_annotation_has_it(one, tmp_path):

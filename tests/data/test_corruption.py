@@ -24,7 +24,9 @@ def crop():
 
 def damaged(kind, severity, crop, seed=0):
     image, joints = crop
-    return Corruption(kind, severity, LSP14).pixels(image, joints, np.random.default_rng(seed))
+    return Corruption(kind, severity, LSP14).apply_pixels(
+        image, joints, np.random.default_rng(seed)
+    )
 
 
 @pytest.mark.parametrize("kind", PHOTOMETRIC)
@@ -79,12 +81,12 @@ def test_rotation_turns_the_crop_about_its_centre():
     unit_to_px = np.array([[80.0, 0, 10], [0, 80.0, 20]])
     rotation = Corruption("rotation", 4, LSP14)
     for seed in range(4):
-        turned, mirrored = rotation.crop(unit_to_px, np.random.default_rng(seed))
+        turned, mirrored = rotation.sample_crop(unit_to_px, np.random.default_rng(seed))
         assert not mirrored
         corner = transform(turned, np.array([[0.5, 0.5], [1.0, 0.5]]))
         assert corner[0].tolist() == pytest.approx([50, 60])
         assert abs(corner[1] - corner[0]).tolist() == pytest.approx([0, 40])
-    still, _ = Corruption("blur", 4, LSP14).crop(unit_to_px, np.random.default_rng(0))
+    still, _ = Corruption("blur", 4, LSP14).sample_crop(unit_to_px, np.random.default_rng(0))
     assert np.array_equal(still, unit_to_px)
 
 

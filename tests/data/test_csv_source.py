@@ -45,7 +45,7 @@ def test_rows_are_people(read):
     assert annotation.image_id == "a_1"
     assert annotation.file == "a.jpg"
     assert (annotation.width_px, annotation.height_px) == (WIDTH_PX, HEIGHT_PX)
-    assert annotation.part is None
+    assert annotation.subset is None
     assert annotation.box_px is None
     assert found(annotation) == {
         "left_wrist": (1, 2, 2),
@@ -79,8 +79,8 @@ def test_ids_parts_and_boxes_may_be_given(read):
         "b/a.jpg,1,2,3,4,5,6,7,8,,,,,,",
     )
     me, other = source.annotations
-    assert (me.image_id, me.part, me.box_px.tolist()) == ("me", "val", [0, 0.5, 30, 40])
-    assert (other.image_id, other.part, other.box_px) == ("b-a_1", None, None)
+    assert (me.image_id, me.subset, me.box_px.tolist()) == ("me", "val", [0, 0.5, 30, 40])
+    assert (other.image_id, other.subset, other.box_px) == ("b-a_1", None, None)
 
 
 def test_a_file_of_a_spreadsheet_is_read(read):

@@ -115,7 +115,7 @@ def test_who_turns_only_shoulders_or_hips_does_not_turn_the_back(tmp_path, joint
 def test_parts_and_ids(tmp_path):
     source = FlicSource(str(write_zip(tmp_path / "FLIC.zip", fake_flic(4, 2))), "")
     rows = flic_rows(4, 2)
-    assert [a.part for a in source.annotations] == [
+    assert [a.subset for a in source.annotations] == [
         "train" if r["istrain"] else "test" for r in rows
     ]
     assert [a.image_id.rpartition("_")[2] for a in source.annotations] == [
@@ -136,7 +136,7 @@ def test_unchecked_people_of_flic_full_are_left_out(tmp_path):
 @pytest.mark.parametrize("stem", ["FLIC", "FLIC-full"])
 def test_it_is_found_in_the_data_folder(tmp_path, stem):
     write_folder(tmp_path / stem, fake_flic(2, 1))
-    assert FlicSource(None, str(tmp_path)).annotations[0].part == "train"
+    assert FlicSource(None, str(tmp_path)).annotations[0].subset == "train"
     with pytest.raises(DataError, match=r"flic not found: looked in .* for FLIC or FLIC\.zip or"):
         FlicSource(None, str(tmp_path / "nowhere"))
 

@@ -6,7 +6,7 @@ import torch
 
 from convpose.data.crop import Crop
 from convpose.data.dataset import PoseLandmarksDataset
-from convpose.data.gallery import gallery, in_crop_px, tile
+from convpose.data.inspect import gallery, in_crop_px, tile
 from convpose.data.synthetic import SyntheticSource
 from convpose.plot.skeletons import COLOURED, WHITE
 from convpose.skeleton import LSP14

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from convpose.data.annotation import Annotation
 from convpose.data.datamodule import JoinedSource
-from convpose.data.inspect import Spread, inspect_source, render
+from convpose.data.inspect import PixelRange, inspect_source, render
 from convpose.errors import DataError
 from convpose.geometry import identity
 from convpose.skeleton import LSP14
@@ -57,8 +57,8 @@ def test_counts_and_sizes_are_those_of_hand():
     assert found.missing[LSP14.index("neck")] == 1
     assert found.occluded.tolist() == [0] * 5 + [1, 1] + [0] * 7
     assert (found.visible + found.occluded + found.missing).tolist() == [4] * 14
-    assert found.width_px == Spread(100, 100, 300)
-    assert found.height_px == Spread(90, 100, 200)
+    assert found.width_px == PixelRange(100, 100, 300)
+    assert found.height_px == PixelRange(90, 100, 200)
     assert found.box_px.smallest == 60
     assert found.box_px.largest == pytest.approx(100.2)
     assert found.torso_px.smallest == pytest.approx(np.hypot(3, 3.9), abs=1e-4)
@@ -164,7 +164,7 @@ def test_the_real_lspet_is_described(lspet):
     assert found.complete == 3945
     assert found.fewest == 4
     assert found.without_torso == 1705
-    assert found.width_px == Spread(51, 252, 1723)
+    assert found.width_px == PixelRange(51, 252, 1723)
     assert len(found.outside) == 5  # of the 8 outside 0 … W, 3 lie within half a pixel
     assert found.degenerate == ("im00620", "im02628")
     assert found.repeated == ()

@@ -66,7 +66,7 @@ def test_who_has_no_joints_is_left_out_and_counted(tmp_path):
         "mpii: 2 people left out of test images, whose joints are not public",
         "mpii: 1 people left out without annopoints",
     ]
-    assert {a.part for a in source.annotations} == {"train"}
+    assert {a.subset for a in source.annotations} == {"train"}
 
 
 def test_the_number_is_the_index_in_annorect(tmp_path):
@@ -161,7 +161,7 @@ def test_the_json_is_read_with_its_two_parts(tmp_path):
         np.testing.assert_array_equal(annotation.keypoints_px, expected)
     assert source.annotations[0].image_id == "000000001_1"
     assert source.annotations[1].image_id == "000000001_2"
-    assert [a.part for a in source.annotations].count("val") == 9
+    assert [a.subset for a in source.annotations].count("val") == 9
 
 
 def test_people_of_one_photograph_in_two_files_are_counted_on(tmp_path):

@@ -1,16 +1,14 @@
 """What all readers of people share: finding photographs, boxes, files and names."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from fake_lsp import write_folder, write_zip
 from fake_people import HEIGHT_PX, WIDTH_PX, photo
 
+from convpose.data.reading.annotation_files import stem_of, subset_of
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_size, read_photo
-from convpose.data.reading.locate import part_of, stem_of
-from convpose.data.reading.person_source import PeopleSource, Person
+from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.errors import ConfigError, DataError
 from convpose.skeleton import LSP14
 
@@ -20,17 +18,26 @@ PHOTO = photo(np.random.default_rng(0))
 
 def person(file="a.jpg", image_id=None, **others):
     points = np.stack([np.arange(15.0) + 10, np.arange(15.0) + 5], axis=1)
-    return Person(image_id or f"{file}_1", file, points, np.full(15, 2, np.uint8), **others)
+    return AnnotatedPerson(
+        image_id or f"{file}_1", file, points, np.full(15, 2, np.uint8), **others
+    )
 
 
-def source(photos, *people, joints=JOINTS, skeleton="lsp14", min_joints=4, **keys):
-    return PeopleSource("some", photos, joints, people, skeleton, min_joints, Counter(), **keys)
+def source(folder, *people, joints=JOINTS, **keys):
+    class Some(PeopleSource):
+        NAME = "some"
+        PATTERNS = ("people.csv",)
+
+        def read_people(self, files, left_out):
+            return joints, people
+
+    return Some(str(folder), **keys)
 
 
 @pytest.fixture
 def photos(tmp_path):
     def write(*names):
-        return Archive(write_folder(tmp_path / "photos", dict.fromkeys(names, PHOTO)))
+        return write_folder(tmp_path / "photos", dict.fromkeys((*names, "people.csv"), PHOTO))
 
     return write
 
@@ -52,9 +59,9 @@ def test_photographs_are_found_by_the_end_of_their_path(photos, file, there):
 
 
 def test_the_folder_of_the_part_decides_between_equal_names(photos):
-    archive = photos("train/1.jpg", "val/1.jpg", "c")
+    archive = photos("train/1.jpg", "val/1.jpg")
     for part in ("train", "val"):
-        assert source(archive, person("1.jpg", part=part)).annotations[0].file == f"{part}/1.jpg"
+        assert source(archive, person("1.jpg", subset=part)).annotations[0].file == f"{part}/1.jpg"
     with pytest.raises(
         DataError, match=r"photographs of 1 of 1 people of some are missing or not u"
     ):
@@ -64,7 +71,7 @@ def test_the_folder_of_the_part_decides_between_equal_names(photos):
 
 
 def test_sizes_come_from_the_header_unless_they_are_given(photos):
-    archive = photos("a.jpg", "c")
+    archive = photos("a.jpg")
     (known,) = source(archive, person(size_px=(7, 8))).annotations
     assert (known.width_px, known.height_px) == (7, 8)
     (read,) = source(archive, person()).annotations
@@ -73,7 +80,7 @@ def test_sizes_come_from_the_header_unless_they_are_given(photos):
 
 @pytest.mark.parametrize("box", [None, [np.nan] * 4, [5, 5, 5, 9], [9, 5, 5, 9]])
 def test_without_a_box_it_is_drawn_around_what_the_skeleton_drops(photos, box):
-    archive = photos("a.jpg", "c")
+    archive = photos("a.jpg")
     given = person(box_px=None if box is None else np.array(box, dtype=float))
     (annotation,) = source(archive, given).annotations
     assert annotation.box_px.tolist() == [10, 5, 24, 19]  # with the nose
@@ -83,14 +90,14 @@ def test_without_a_box_it_is_drawn_around_what_the_skeleton_drops(photos, box):
 
 def test_a_box_that_is_given_stays(photos):
     box = np.array([1.0, 2.0, 30.0, 40.0])
-    (annotation,) = source(photos("a.jpg", "c"), person(box_px=box)).annotations
+    (annotation,) = source(photos("a.jpg"), person(box_px=box)).annotations
     assert annotation.box_px is box
 
 
 def test_what_is_not_finite_is_unlabelled(photos):
     given = person()
     given.points_px[[1, 2, 3]] = (np.nan, 1), (np.inf, 2), (3, -np.inf)
-    (annotation,) = source(photos("a.jpg", "c"), given).annotations
+    (annotation,) = source(photos("a.jpg"), given).annotations
     assert annotation.visibility.tolist() == [0, 0, 0] + [2] * 11
     assert np.isnan(annotation.keypoints_px[:3]).all()
     assert annotation.keypoints_px.dtype == np.float32
@@ -99,14 +106,14 @@ def test_what_is_not_finite_is_unlabelled(photos):
 
 def test_nobody_at_all(photos):
     with pytest.raises(DataError, match=r"no people left of some for lsp14 \(there are none\)"):
-        source(photos("a.jpg", "c"))
+        source(photos("a.jpg"))
 
 
 def test_joints_of_nothing_human_leave_nobody(photos):
     with pytest.raises(
         DataError, match=r"no people left of some for lsp14 \(1 with fewer than 4 l"
     ):
-        source(photos("a.jpg", "c"), person(), joints=[f"paw_{i}" for i in range(15)])
+        source(photos("a.jpg"), person(), joints=[f"paw_{i}" for i in range(15)])
 
 
 def test_an_unknown_skeleton_lists_the_known(photos):
@@ -114,7 +121,7 @@ def test_an_unknown_skeleton_lists_the_known(photos):
         ConfigError,
         match=r"data\.skeleton=lsp: unknown skeleton; type one of lsp14, coco17, mpii16, flic11$",
     ):
-        source(photos("a.jpg", "c"), person(), skeleton="lsp")
+        source(photos("a.jpg"), person(), skeleton="lsp")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +136,7 @@ def test_an_unknown_skeleton_lists_the_known(photos):
     ],
 )
 def test_names_tell_parts(name, part):
-    assert part_of(name) == part
+    assert subset_of(name) == part
 
 
 @pytest.mark.parametrize(

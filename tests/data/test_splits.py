@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_source import annotation
 
-from convpose.data.splits import STAGES, duplicate_pairs, make_split
+from convpose.data.splits import SUBSETS, duplicate_pairs, make_split
 from convpose.errors import ConfigError, DataError
 
 
@@ -42,7 +42,7 @@ def check_paper_split(split, ids):
     first = [ids[i] for i in order[:7000]]
     staying = set(split["train"])
     assert split["train"] == [i for i in first if i in staying]  # in the order of the permutation
-    assert [len(split[stage]) for stage in STAGES] == [6977, 1500, 1500]
+    assert [len(split[stage]) for stage in SUBSETS] == [6977, 1500, 1500]
     twins = {image_id for pair in duplicate_pairs() for image_id in pair}
     assert set(first) - staying <= twins
     assert held_apart(split)
@@ -61,7 +61,7 @@ class TestPaper:
 
     def test_the_smallest_that_can_be_split_has_six_images(self):
         split = make_split("paper", people(6))
-        assert [len(split[stage]) for stage in STAGES] == [4, 1, 1]
+        assert [len(split[stage]) for stage in SUBSETS] == [4, 1, 1]
         with pytest.raises(
             ConfigError,
             match=r"data\.split=paper: the val part is empty for 5 images of lspet; .* 6 images",
@@ -95,7 +95,7 @@ class TestLsp:
         split = make_split("lsp", [*lsp_people, *lspet_people])
         assert held_apart(split)
         everything = {a.image_id for a in [*lsp_people, *lspet_people]}
-        missing = everything - {i for stage in STAGES for i in split[stage]}
+        missing = everything - {i for stage in SUBSETS for i in split[stage]}
         assert missing <= {i for pair in duplicate_pairs() for i in pair}
         assert 0 < len(missing) < 20
         assert sum(len(i) == 7 for i in split["train"]) > 9_990
@@ -184,13 +184,13 @@ class TestFile:
             make_split(name, people(9))
 
 
-def crowd(photos, people_each=3, dataset="coco", part=None):
+def crowd(photos, people_each=3, dataset="coco", subset=None):
     """People of photographs, several each; ids tell the photograph."""
     return [
         replace(
-            annotation([[1.0, 2.0]], image_id=f"{dataset}{part}{n}_{i}", dataset=dataset),
-            file=f"{part}/{n}.jpg",
-            part=part,
+            annotation([[1.0, 2.0]], image_id=f"{dataset}{subset}{n}_{i}", dataset=dataset),
+            file=f"{subset}/{n}.jpg",
+            subset=subset,
         )
         for n in range(photos)
         for i in range(people_each)
@@ -202,7 +202,7 @@ def photos_of(ids):
 
 
 def sizes(split):
-    return [len(split[stage]) for stage in STAGES]
+    return [len(split[stage]) for stage in SUBSETS]
 
 
 class TestSeeded:
@@ -212,7 +212,7 @@ class TestSeeded:
     def test_people_of_a_photograph_stay_together(self):
         split = make_split("seeded", crowd(20))
         assert sizes(split) == [42, 9, 9]
-        parts = [photos_of(split[stage]) for stage in STAGES]
+        parts = [photos_of(split[stage]) for stage in SUBSETS]
         assert [len(part) for part in parts] == [14, 3, 3]
         order = np.random.default_rng(0).permutation(20)
         assert parts[1] == {f"cocoNone{n}" for n in order[14:17]}
@@ -236,23 +236,23 @@ class TestSeeded:
 class TestOfficial:
     def test_of_two_parts_the_second_is_the_test(self):
         for held_out in ("val", "test"):
-            people_ = [*crowd(20, part="train"), *crowd(4, part=held_out)]
+            people_ = [*crowd(20, subset="train"), *crowd(4, subset=held_out)]
             split = make_split("official", people_)
-            assert split["test"] == [a.image_id for a in people_ if a.part == held_out]
+            assert split["test"] == [a.image_id for a in people_ if a.subset == held_out]
             assert sizes(split) == [54, 6, 12]
             assert not photos_of(split["train"]) & photos_of(split["val"])
             drawn = np.random.default_rng(0).permutation(20)[:2]
             assert photos_of(split["val"]) == {f"cocotrain{n}" for n in drawn}
 
     def test_three_parts_are_taken_as_they_are(self):
-        people_ = [a for part in STAGES for a in crowd(3, part=part)]
+        people_ = [a for part in SUBSETS for a in crowd(3, subset=part)]
         split = make_split("official", people_)
-        for part in STAGES:
-            assert split[part] == [a.image_id for a in people_ if a.part == part]
+        for part in SUBSETS:
+            assert split[part] == [a.image_id for a in people_ if a.subset == part]
 
     def test_a_data_set_without_a_test_just_trains(self):
-        mpii = crowd(10, dataset="mpii", part="train")
-        coco = [*crowd(20, part="train"), *crowd(4, part="val")]
+        mpii = crowd(10, dataset="mpii", subset="train")
+        coco = [*crowd(20, subset="train"), *crowd(4, subset="val")]
         split = make_split("official", [*mpii, *coco])
         assert len(split["test"]) == 12
         assert {a.image_id for a in mpii} <= {*split["train"], *split["val"]}
@@ -260,8 +260,8 @@ class TestOfficial:
     @pytest.mark.parametrize(
         ("people_", "empty"),
         [
-            (crowd(20, part="train"), "test"),
-            (crowd(20, part="val"), "train and val"),
+            (crowd(20, subset="train"), "test"),
+            (crowd(20, subset="val"), "train and val"),
             (crowd(20), "train and val and test"),
         ],
     )
@@ -277,7 +277,7 @@ class TestOfficial:
 
 def test_the_whole_is_in_every_part():
     ids = [a.image_id for a in crowd(2)]
-    assert make_split("whole", crowd(2)) == dict.fromkeys(STAGES, ids)
+    assert make_split("whole", crowd(2)) == dict.fromkeys(SUBSETS, ids)
 
 
 def test_an_unknown_name():

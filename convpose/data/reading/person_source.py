@@ -1,28 +1,28 @@
-"""People in photographs: what the readers of COCO, MPII, FLIC and CSV files share.
+"""The common base of the readers of COCO, MPII, FLIC and CSV files: people in photographs.
 
-A reader turns its files into `Person` records and hands them to `PeopleSource`, which finds the
-photographs, maps the joints to the skeleton that is asked for, leaves out who has too few of them,
-and counts. Several people of one photograph are several annotations with ids of their own.
+A reader is a subclass of `PeopleSource` that turns the contents of its files into `AnnotatedPerson`
+records. The base class finds files and photographs, maps the joints to a skeleton, leaves out
+people with too few joints, and counts. Each person of a photograph is an annotation of its own.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
+from convpose.data.reading.annotation_files import find_files, subset_of
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_size, read_photo
-from convpose.data.reading.locate import part_of
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import Skeleton, counterparts, skeleton_named
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Person:
+class AnnotatedPerson:
     """One person as a file describes them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Person:
         points_px: (J, 2) in pixels with centres at integers; anything where unlabelled.
         visibility: (J,) of 0, 1, 2.
         box_px: (4,) edges of the person's box; None or not finite if there is none.
-        part: ``train``, ``val``, ``test`` or None.
+        subset: ``train``, ``val``, ``test`` or None.
         size_px: width and height; None reads them from the photograph's header.
     """
 
@@ -40,7 +40,7 @@ class Person:
     points_px: NDArray[np.float64]
     visibility: NDArray[np.uint8]
     box_px: NDArray[np.float64] | None = None
-    part: str | None = None
+    subset: str | None = None
     size_px: tuple[int, int] | None = None
 
 
@@ -53,45 +53,54 @@ class PeopleSource:
     in the picture.
 
     Args:
-        name: of the data set.
-        photos: archive of the photographs.
-        joints: J names of the file's joints.
-        people: as the file describes them.
-        skeleton: name of the skeleton that is asked for.
+        source: an annotation file, or the folder or zip that holds it and the photographs; None
+            looks for `STEMS` in `folder`.
+        folder: the data folder (``CONVPOSE_DATA``).
+        annotations: patterns of the annotation files in a folder or zip; None: `PATTERNS`.
+        images: folder or zip of the photographs; None: where the annotation files are.
+        skeleton: name of the skeleton that the joints are mapped to.
         min_joints: people with fewer labelled joints of that skeleton are left out.
-        left_out: whom the reader has left out already, and why.
-        missing_share: share of people whose photograph may be missing (they are left out).
-        upright: photographs are turned as EXIF says.
+        name: of the data set; None: `NAME`.
 
     Attributes:
+        annotations: all people who were kept, in the order of the files.
         notes: what was mapped, masked and left out, a sentence each.
 
     Raises:
         ConfigError: unknown skeleton.
-        DataError: photographs are missing, nobody is left, or an id occurs twice.
+        DataError: files or photographs are missing, a file has another structure, nobody is left,
+            or an id occurs twice. The message names file, expectation and remedy.
     """
+
+    NAME = ""  # of the data set
+    STEMS: Sequence[str] = ()  # names of its folder or zip
+    PATTERNS: Sequence[str] = ()  # of its annotation files
+    MISSING_SHARE = 0.0  # people whose photograph may be missing; they are left out
+    UPRIGHT = False  # True: photographs are turned as EXIF says
 
     def __init__(
         self,
-        name: str,
-        photos: Archive,
-        joints: Sequence[str],
-        people: Iterable[Person],
-        skeleton: str,
-        min_joints: int,
-        left_out: Counter[str],
-        missing_share: float = 0.0,
-        upright: bool = False,
+        source: str | None,
+        folder: str = "",
+        annotations: Sequence[str] | None = None,
+        images: str | None = None,
+        skeleton: str = "lsp14",
+        min_joints: int = 4,
+        name: str | None = None,
     ) -> None:
-        self.name, self.photos, self.upright = name, photos, upright
+        self.name = name = name or self.NAME
+        patterns = self.PATTERNS if annotations is None else annotations
+        files, photos = find_files(name, source, folder, self.STEMS, patterns, images)
+        self.photos = photos
+        left_out: Counter[str] = Counter()
+        joints, people = self.read_people(files, left_out)
         target = skeleton_named(skeleton)
         index = np.array(counterparts(joints, target))
-        people = list(people)
         kept = _mapped(people, index, max(1, min_joints))
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
         kept, missing = _with_photos(kept, photos)
-        if len(missing) > missing_share * (len(kept) + len(missing)):
+        if len(missing) > self.MISSING_SHARE * (len(kept) + len(missing)):
             raise DataError(
                 f"{photos.path}: the photographs of {len(missing)} of {len(kept) + len(missing)} "
                 f"people of {name} are missing or not unique, the first is {missing[0]}; unpack or "
@@ -115,8 +124,25 @@ class PeopleSource:
         self.annotations = [self._annotation(person) for person in kept]
         self.notes = _notes(name, joints, target, index, left_out)
 
-    def _annotation(self, person: Person) -> Annotation:
-        width, height = person.size_px or photo_size(self.photos, person.file, self.upright)
+    def read_people(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
+        """Turn annotation files into people; each reader has its own.
+
+        Args:
+            files: contents by path.
+            left_out: count here whom the reader leaves out, by reason.
+
+        Returns:
+            The J names of the joints, and the people.
+
+        Raises:
+            DataError: a file has another structure.
+        """
+        raise NotImplementedError
+
+    def _annotation(self, person: AnnotatedPerson) -> Annotation:
+        width, height = person.size_px or photo_size(self.photos, person.file, self.UPRIGHT)
         return Annotation(
             person.image_id,
             self.name,
@@ -126,7 +152,7 @@ class PeopleSource:
             person.visibility.astype(np.uint8),
             person.box_px,
             person.file,
-            person.part,
+            person.subset,
         )
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
@@ -140,10 +166,10 @@ class PeopleSource:
         annotation = self.annotations[index]
         size = (annotation.height_px, annotation.width_px)
         file = str(annotation.file)
-        image = read_photo(self.photos, file, self.upright)
+        image = read_photo(self.photos, file, self.UPRIGHT)
         if image.shape[:2] != size:
             stored = image.shape
-            image = read_photo(self.photos, file, not self.upright)
+            image = read_photo(self.photos, file, not self.UPRIGHT)
             if image.shape[:2] != size:
                 raise DataError(
                     f"{self.photos.path}: {file} has {stored[1]}×{stored[0]} pixels, its "
@@ -153,8 +179,19 @@ class PeopleSource:
         return image, identity()
 
 
-def _mapped(people: Sequence[Person], index: NDArray[np.int64], min_joints: int) -> list[Person]:
-    """People with the joints of another skeleton, NaN where unlabelled; those who have enough."""
+def _mapped(
+    people: Sequence[AnnotatedPerson], index: NDArray[np.int64], min_joints: int
+) -> list[AnnotatedPerson]:
+    """Map people to the joints of a skeleton; keep those with enough of them.
+
+    Args:
+        people: as the files describe them.
+        index: (K,) number of the file's joint for each of the skeleton's; negative for none.
+        min_joints: fewest labelled joints of the skeleton.
+
+    Returns:
+        People with (K, 2) points, NaN where unlabelled.
+    """
     if not people:
         return []
     points_px = np.stack([person.points_px for person in people])
@@ -180,17 +217,19 @@ def _mapped(people: Sequence[Person], index: NDArray[np.int64], min_joints: int)
     return kept
 
 
-def _with_photos(people: Sequence[Person], photos: Archive) -> tuple[list[Person], list[str]]:
-    """People with the archive's name of their photograph, and the photographs that are missing.
+def _with_photos(
+    people: Sequence[AnnotatedPerson], photos: Archive
+) -> tuple[list[AnnotatedPerson], list[str]]:
+    """Find each person's photograph in the archive; return the people, and what is missing.
 
     A photograph is found by the end of its path, so that ``val2017/1.jpg`` may be called ``1.jpg``
-    in the annotations or ``/home/me/coco/val2017/1.jpg``; of several the exact name counts, then
-    one whose folder tells the person's part.
+    in the annotations or ``/home/me/coco/val2017/1.jpg``. If several match, the exact name counts,
+    then one whose folder names the person's subset.
     """
     by_name: dict[str, list[str]] = {}
     for name in photos.names():
         by_name.setdefault(name.rpartition("/")[2], []).append(name)
-    found: list[Person] = []
+    found: list[AnnotatedPerson] = []
     missing: list[str] = []
     for person in people:
         file = person.file.replace("\\", "/")
@@ -199,8 +238,10 @@ def _with_photos(people: Sequence[Person], photos: Archive) -> tuple[list[Person
             for name in by_name.get(file.rpartition("/")[2], [])
             if f"/{name}".endswith(f"/{file}") or f"/{file}".endswith(f"/{name}")
         ]
-        of_part = [n for n in ends if person.part and part_of(n.rpartition("/")[0]) == person.part]
-        for names in ([n for n in ends if n == file], of_part, ends):
+        in_subset = [
+            n for n in ends if person.subset and subset_of(n.rpartition("/")[0]) == person.subset
+        ]
+        for names in ([n for n in ends if n == file], in_subset, ends):
             if len(names) == 1:
                 found.append(replace(person, file=names[0]))
                 break
@@ -216,6 +257,7 @@ def _notes(
     index: NDArray[np.int64],
     left_out: Counter[str],
 ) -> list[str]:
+    """Say in sentences what was left out, renamed, masked and not used."""
     masked = [keypoint for keypoint, i in zip(target.keypoints, index, strict=True) if i < 0]
     unused = [joint for i, joint in enumerate(joints) if i not in index]
     called = zip(target.keypoints, index, strict=True)

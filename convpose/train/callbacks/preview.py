@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.gallery import gallery
+from convpose.data.inspect import gallery
 from convpose.errors import ConfigError
 from convpose.train.callbacks.epoch_report import tensorboard
 from convpose.train.distributed import gather
