@@ -1,17 +1,22 @@
 """Devices, cores, precision and memory of this machine."""
 
+import contextlib
 import os
 import platform
 import re
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from convpose.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
+
+AUTOCAST = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}  # names: torch takes a second
 _lease: list[IO[str]] = []  # open, and so locked, as long as the process lives
 
 
@@ -113,6 +118,29 @@ def describe_hardware() -> str:
     return f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
+
+
+def autocast(device: "torch.device", precision: str) -> contextlib.AbstractContextManager[None]:
+    """Compute in the half precision that `precision` names; in whole precision for another name."""
+    import torch
+
+    half = AUTOCAST.get(precision)
+    return torch.autocast(device.type, getattr(torch, half)) if half else contextlib.nullcontext()
+
+
+def multiplies_bf16(device: "torch.device") -> bool:
+    """Return True if the device multiplies bf16, not merely emulates it."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
 def resolve_precision(cfg: DictConfig) -> str:
     """``trainer.precision=auto``: bf16 where the hardware multiplies it, else fp16 or 32-bit."""
     import torch
@@ -120,7 +148,5 @@ def resolve_precision(cfg: DictConfig) -> str:
     if cfg.trainer.precision != "auto":
         return str(cfg.trainer.precision)
     if cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16-mixed" if bf16 else "16-mixed"
-    amx = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if amx else "32-true"
+        return "bf16-mixed" if multiplies_bf16(torch.device("cuda")) else "16-mixed"
+    return "bf16-mixed" if multiplies_bf16(torch.device("cpu")) else "32-true"

@@ -1,8 +1,8 @@
 """Measure this machine: ``python -m convpose.benchmark``.
 
-Data by one core and by the loader, training at each precision beside what the machine multiplies,
-training and prediction with data, growing inputs, start-up and memory. Each figure is the median of
-some rounds: machines are noisy.
+It measures the preparation of data on one core and by the loader, training at each precision beside
+the machine's rate of matrix products, training and prediction with data, growing inputs, start-up
+and memory. Each figure is the median of some rounds, because machines are noisy.
 """
 
 from omegaconf import DictConfig

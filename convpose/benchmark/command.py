@@ -1,19 +1,22 @@
-"""The table of a benchmark."""
+"""Measure the parts of a benchmark and print one table."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
-from convpose.benchmark.loading import data_speed, synthetic_speed
-from convpose.benchmark.measure import Speed
-from convpose.benchmark.process import memory, start_speed
-from convpose.benchmark.training import loaded_speed, pixel_speed, training_speed
+from convpose.benchmark.measure import Speed, memory, start_speed
+from convpose.benchmark.training import (
+    data_speed,
+    loaded_speed,
+    pixel_speed,
+    synthetic_speed,
+    training_speed,
+)
 from convpose.config.schema import fits
 from convpose.errors import ConfigError
 from convpose.files import check_output
@@ -21,36 +24,38 @@ from convpose.hardware import describe_hardware as hardware
 from convpose.plot.tables import Table
 
 
-def _of_use(part: str) -> Callable[[DictConfig], list[Speed]]:
-    """A part whose packages, PyAV for one, a machine that only trains does without."""
+def _latency_speed(cfg: DictConfig) -> list[Speed]:
+    # imported late: a machine that only trains may lack packages of prediction, such as PyAV
+    from convpose.benchmark.prediction import latency_speed
 
-    def measured(cfg: DictConfig) -> list[Speed]:
-        module = import_module(f"convpose.speed.{part}")
-        speeds: list[Speed] = getattr(module, f"{part}_speed")(cfg)
-        return speeds
-
-    return measured
+    return latency_speed(cfg)
 
 
-PARTS = {
+def _clip_speed(cfg: DictConfig) -> list[Speed]:
+    from convpose.benchmark.prediction import clip_speed  # late, see above
+
+    return clip_speed(cfg)
+
+
+PARTS: dict[str, Callable[[DictConfig], list[Speed]]] = {
     "data": data_speed,
     "synthetic": synthetic_speed,
     "training": training_speed,
     "loaded": loaded_speed,
     "pixels": pixel_speed,
     "start": start_speed,
-    "latency": _of_use("latency"),
-    "clip": _of_use("clip"),
+    "latency": _latency_speed,
+    "clip": _clip_speed,
 }
-LOWEST = {
+LOWEST_VALUES = {
     "rounds": 1,
     "seconds": 0.001,
     "threads": 1,
     "batch_sizes": 1,
     "latency.threads": 1,
-    "latency.repetitions": 2,  # of which there is a range
+    "latency.repetitions": 2,  # fewer have no range
 }
-WIDTH = 110  # characters
+LEAST_WIDTH = 110  # characters
 
 
 def benchmark(cfg: DictConfig) -> list[Speed]:
@@ -70,7 +75,7 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
     caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
     if any(speed.single for speed in speeds):
         caption += f"; ms: lowest to 95th percentile of {cfg.latency.repetitions} repetitions"
-    console = Console(width=max(WIDTH, Console().width))  # figures are not cut off
+    console = Console(width=max(LEAST_WIDTH, Console().width))  # figures are not cut off
     console.print(table(speeds, caption).to_rich())
     if cfg.output is not None:
         content = {
@@ -84,7 +89,7 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
 
 
 def check_keys(cfg: DictConfig) -> Sequence[str]:
-    """Hold the keys against what they may be, before minutes of measuring; returns the parts.
+    """Check the keys, before minutes of measuring; return the parts to measure.
 
     Raises:
         ConfigError: an unknown part, a number out of its range, or no place for ``output``.
@@ -95,7 +100,7 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
         problem = "unknown part" if unknown else "nothing to measure"
         known = ",".join(PARTS)
         raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
-    for key, lowest in LOWEST.items():
+    for key, lowest in LOWEST_VALUES.items():
         value = OmegaConf.select(cfg, key)
         for number in value if isinstance(value, ListConfig) else [value]:
             if number is not None and (not fits(number, type(lowest)) or number < lowest):
@@ -107,7 +112,7 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
 
 
 def table(speeds: list[Speed], caption: str) -> Table:
-    """One line a measurement: median, range, and where there are limits the reached share."""
+    """List each measurement: median, range, and the reached share of its limit if it has one."""
     rows: list[tuple[str, ...]] = [
         (
             speed.what,

@@ -1,6 +1,5 @@
-"""How fast the network trains and predicts, held against what the machine multiplies."""
+"""Measure how fast samples are prepared, and how fast the network trains and predicts."""
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,17 +9,77 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convpose.benchmark.measure import Speed, measure
 from convpose.data.build import build_datamodule
+from convpose.data.datamodule import PoseDataModule
+from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
+from convpose.data.synthetic import SyntheticSource
+from convpose.hardware import autocast, multiplies_bf16
 from convpose.models.build import build_model
 from convpose.train.build import build_module
 from convpose.train.module import PoseModule
 
-MATRIX = {"cuda": 8192, "cpu": 2048}  # side of the matrices: large enough to reach the full rate
+MATRIX_SIDE = {
+    "cuda": 8192,
+    "cpu": 2048,
+}  # side of the matrices: large enough to reach the full rate
+
+
+def data_speed(cfg: DictConfig) -> list[Speed]:
+    """Prepare training samples: on one core from originals and cache, then by the loader."""
+    speeds = []
+    for name in ("originals", "cache"):
+        chosen = cfg.copy()
+        if name == "originals":
+            chosen.data.cache = None
+        datamodule = build_datamodule(chosen)
+        datamodule.setup()
+        what = f"{'+'.join(datamodule.sources)} from the {name}, {cfg.data.input_size_px} px"
+        speeds.append(Speed(what, measure(cfg, samples(datamodule.datasets["train"]))))
+    workers = max(datamodule.num_workers, 1)
+    what = f"… by the loader, {datamodule.num_workers} workers"
+    limit = workers * speeds[-1].median
+    rates = measure(cfg, batches(datamodule))
+    return [*speeds, Speed(what, rates, limit=limit, limited_by=f"{workers} × the line above")]
+
+
+def synthetic_speed(cfg: DictConfig) -> list[Speed]:
+    """Paint synthetic people on one core."""
+    source = SyntheticSource(num_images=2000, image_size_px=128)
+
+    def paint() -> Iterator[int]:
+        for index in itertools.cycle(range(2000)):
+            source.read_image(index)
+            yield 1
+
+    return [Speed("synthetic people, 128 px", measure(cfg, paint))]
+
+
+def samples(dataset: PoseLandmarksDataset) -> Callable[[], Iterator[int]]:
+    """Make a function that prepares shuffled samples, one after the other."""
+
+    def prepare() -> Iterator[int]:
+        for key in itertools.cycle(EpochSampler(len(dataset), seed=0)):
+            dataset[key]
+            yield 1
+
+    return prepare
+
+
+def batches(datamodule: PoseDataModule) -> Callable[[], Iterator[int]]:
+    """Make a function that takes training batches from the loader, epoch after epoch."""
+    loader = datamodule.train_dataloader()
+
+    def load() -> Iterator[int]:
+        while True:
+            for batch in loader:
+                yield len(batch["image_id"])
+
+    return load
 
 
 def training_speed(cfg: DictConfig) -> list[Speed]:
-    """Forward, backward and step without data, at each precision and layout; their arithmetic.
+    """Train without data, at each precision and memory layout.
 
-    The limit is the machine's matrix rate of that precision, measured just before.
+    The limit is the machine's rate of matrix products in that precision, measured just before.
     """
     device = current_device()
     speeds = []
@@ -42,14 +101,14 @@ def training_speed(cfg: DictConfig) -> list[Speed]:
 
 
 def loaded_speed(cfg: DictConfig) -> list[Speed]:
-    """Training and prediction with data, at the better precision; which of both is the bound."""
+    """Train and predict with data, at the better precision, beside training without data."""
     device = current_device()
     batch_size = cfg.batch_sizes[0]
     chosen = cfg.copy()
     chosen.data.batch_size = batch_size
     datamodule = build_datamodule(chosen)
     datamodule.setup()
-    work = TrainingWork(chosen, batch_size, half_is_worth_it(device), device)
+    work = TrainingWork(chosen, batch_size, multiplies_bf16(device), device)
     alone = measure(cfg, work.steps)
     top = Speed("", alone).median
     size = f"{cfg.data.input_size_px} px, batch {batch_size}"
@@ -69,26 +128,26 @@ def loaded_speed(cfg: DictConfig) -> list[Speed]:
 
 
 def pixel_speed(cfg: DictConfig) -> list[Speed]:
-    """Training at growing inputs: milliseconds an image and megapixel, which should stay."""
+    """Train at growing inputs: milliseconds a megapixel, which should stay the same."""
     device = current_device()
     speeds = []
     for side in dict.fromkeys(round(cfg.data.input_size_px * f / 32) * 32 for f in (1, 1.5, 2)):
         chosen = cfg.copy()
         chosen.data.input_size_px = side
-        work = TrainingWork(chosen, cfg.batch_sizes[0], half_is_worth_it(device), device)
+        work = TrainingWork(chosen, cfg.batch_sizes[0], multiplies_bf16(device), device)
         ms = [1000 / r / (side / 1000) ** 2 for r in measure(cfg, work.steps)]
         speeds.append(Speed(f"training, {side} px", ms, "ms a megapixel"))
     return speeds
 
 
 class TrainingWork:
-    """Training of the configured network.
+    """Trains the configured network, and predicts with it.
 
     Args:
         cfg: of ``conf/benchmark.yaml``.
         batch_size: images a step of `steps`.
         half: bf16 autocast.
-        device: where.
+        device: where to compute.
     """
 
     def __init__(self, cfg: DictConfig, batch_size: int, half: bool, device: torch.device) -> None:
@@ -96,9 +155,7 @@ class TrainingWork:
         groups = self.module.parameter_groups(self.module.model, self.module.loss)
         self.optimizer = self.module.optimizer(groups)
         self.device = device
-        self.autocast = (
-            torch.autocast(device.type, torch.bfloat16) if half else contextlib.nullcontext()
-        )
+        self.precision = "bf16-mixed" if half else "32-true"
         size, k = cfg.data.input_size_px, self.module.metrics.skeleton.num_keypoints
         self.batch = {
             "image": torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8),
@@ -124,14 +181,14 @@ class TrainingWork:
         """Predict batches."""
         self.module.eval()
         for batch in batches:
-            with torch.inference_mode(), self.autocast:
+            with torch.inference_mode(), autocast(self.device, self.precision):
                 output = self.module.model(batch["image"].to(self.device))
             output["keypoints"].cpu()
             yield len(batch["image"])
 
     def _step(self, batch: dict[str, torch.Tensor]) -> int:
         self.module.train()
-        with self.autocast:
+        with autocast(self.device, self.precision):
             output = self.module.model(batch["image"])
             loss = self.module.loss(output, batch["keypoints"], batch["visibility"])
         loss.backward()
@@ -142,8 +199,8 @@ class TrainingWork:
 
 
 def multiplications(half: bool, device: torch.device) -> Callable[[], Iterator[int]]:
-    """A function that multiplies square matrices and yields the operations."""
-    side = MATRIX[device.type]
+    """Make a function that multiplies square matrices and yields the operations of each product."""
+    side = MATRIX_SIDE[device.type]
     dtype = torch.bfloat16 if half else torch.float32
     a = torch.randn(side, side, device=device, dtype=dtype)
 
@@ -157,21 +214,14 @@ def multiplications(half: bool, device: torch.device) -> Callable[[], Iterator[i
 
 
 def endless(loader: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches of epoch after epoch: `itertools.cycle` would keep the first and load no more."""
+    """Repeat a loader's epochs; `itertools.cycle` would keep the first and load no more."""
     while True:
         yield from loader
 
 
 def current_device() -> torch.device:
-    """The GPU if there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def half_is_worth_it(device: torch.device) -> bool:
-    """Whether the device multiplies bf16; see `convpose.hardware.resolve_precision`."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def _wait(device: torch.device) -> None:

@@ -1,7 +1,6 @@
 """PoseDataModule: sources, crop cache, split, augmentation and loaders in one place."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image
+from convpose.hardware import available_cores
 from convpose.progress import progress
 from convpose.skeleton import LSP14, Skeleton
 
@@ -276,5 +276,4 @@ def _rank_and_processes() -> tuple[int, int]:
 
 
 def _free_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(8, (cores or 2) - 1))
+    return max(1, min(8, available_cores() - 1))

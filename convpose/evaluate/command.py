@@ -20,10 +20,9 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
 from convpose.data.splits import SUBSETS
 from convpose.errors import ConfigError, DataError
+from convpose.evaluate.analyses import robustness, stage_measures
 from convpose.evaluate.predictions import Predictions, match
-from convpose.evaluate.robustness import robustness
-from convpose.evaluate.scoring import Truth, predict
-from convpose.evaluate.stages import stage_measures
+from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.files import check_output
 from convpose.geometry import transform
 from convpose.hardware import resolve_precision, want_gpu
@@ -83,7 +82,7 @@ def evaluate(cfg: DictConfig) -> float:
     path = Path(cfg.predictions)
     datamodule = build_datamodule(cfg)
     datamodule.setup()
-    truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
+    truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions = match(Predictions.load(path), truth.image_ids, datamodule.skeleton, path)
     folder = Path(cfg.output or path.parent / f"{path.stem}_{cfg.split}")
     return write_report(predictions, truth, datamodule, cfg.data.split, cfg, folder)
@@ -108,8 +107,8 @@ def evaluate_run(cfg: DictConfig) -> float:
     tta = TestTimeAugmentation(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
     device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)
     start = time.perf_counter()
-    network = tta if tta.passes > 1 else model
-    predictions = predict(network, datamodule.loader(cfg.split), device, precision)
+    network = on_device(tta if tta.passes > 1 else model, device, precision)
+    predictions = predict(network, datamodule.loader(cfg.split))
     if tta.passes > 1:
         ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
         print(f"{tta}: {tta.passes} looks at each crop, {ms:.1f} ms an image with loading")
@@ -117,7 +116,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     name += "" if cfg.checkpoint == "best" else f"_{checkpoint.stem}"
     name += "_mirror_test" * cfg.mirror_test + "_quarter_turns" * cfg.quarter_turns
     folder = Path(cfg.output or run.folder / f"evaluate_{name}")
-    truth = Truth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
+    truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions.save(folder / "predictions.npz")
     stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
     history = run.folder / "metrics.csv"
@@ -131,7 +130,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     split_name = f"{split_name}, {tta}" if str(tta) else split_name
     pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
     if cfg.robustness:
-        robustness(network, datamodule, cfg.split, pck, folder, device, precision)
+        robustness(network, datamodule, cfg.split, pck, folder)
     return pck
 
 
@@ -168,7 +167,7 @@ def seen_in_training(run: Run, data: DictConfig, image_ids: Sequence[str]) -> in
 
 def write_report(
     predictions: Predictions,
-    truth: Truth,
+    truth: GroundTruth,
     datamodule: PoseDataModule,
     split_name: str,
     cfg: DictConfig,
@@ -224,7 +223,7 @@ def write_report(
 
 
 def write_galleries(
-    truth: Truth,
+    truth: GroundTruth,
     predicted_px: torch.Tensor,
     errors: np.ndarray[Any, Any],
     datamodule: PoseDataModule,

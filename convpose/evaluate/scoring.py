@@ -1,6 +1,6 @@
-"""From predictions to measures: the one way in which runs and files of predictions are scored."""
+"""Predict a subset and score predictions: one way for runs, exported networks and files."""
 
-import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,20 @@ from convpose.data.annotation import PoseSample
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.evaluate.predictions import Predictions
 from convpose.geometry import invert, transform
+from convpose.hardware import autocast
 from convpose.metrics.functional import keypoint_distance, torso_diameter
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.metrics.torso_angle import per_torso_angle
 from convpose.progress import progress
 from convpose.skeleton import Skeleton
 
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+# crops (B, 3, S, S) uint8 → output with unit ``keypoints`` (B, K, 2) and ``scores`` (B, K)
+Network = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truth:
-    """The ground truth of a split.
+class GroundTruth:
+    """The ground truth of a subset.
 
     Attributes:
         image_ids: N ids.
@@ -42,8 +44,8 @@ class Truth:
     skeleton: Skeleton
 
     @classmethod
-    def of(cls, dataset: PoseLandmarksDataset, skeleton: Skeleton) -> "Truth":
-        """Collect it without reading a pixel."""
+    def of(cls, dataset: PoseLandmarksDataset, skeleton: Skeleton) -> "GroundTruth":
+        """Collect the annotations of a data set without reading a pixel."""
         samples = [dataset.truth(i) for i in range(len(dataset))]
         return cls(
             dataset.image_ids,
@@ -54,12 +56,12 @@ class Truth:
         )
 
     def to_unit(self, keypoints_px: torch.Tensor) -> torch.Tensor:
-        """Keypoints (N, K, 2) from pixels of the image files to unit coordinates of the crops."""
+        """Move keypoints (N, K, 2) from pixels of image files to unit coordinates of crops."""
         to_unit = np.stack([invert(affine) for affine in self.unit_to_px.double().numpy()])
         return transform(torch.from_numpy(to_unit), keypoints_px.double())
 
     def score(self, predicted_px: torch.Tensor) -> dict[str, Any]:
-        """All measures of predictions (N, K, 2) in pixels; see `PoseMetrics.compute`."""
+        """Compute all measures of predictions (N, K, 2) in pixels; see `PoseMetrics.compute`."""
         metrics = PoseMetrics(self.skeleton)
         metrics.update(
             predicted_px,
@@ -71,44 +73,53 @@ class Truth:
         return metrics.compute()
 
     def score_by_torso_angle(self, predicted_px: torch.Tensor) -> dict[str, dict[str, Any]]:
-        """PCK, AUC and EPE of predictions (N, K, 2) in pixels; see `per_torso_angle`."""
+        """Compute PCK, AUC and EPE by the angle of the torso; see `per_torso_angle`."""
         return per_torso_angle(predicted_px, self.keypoints_px, self.visibility, self.skeleton)
 
     def errors(self, predicted_px: torch.Tensor) -> NDArray[np.float64]:
-        """Error of every keypoint in torso diameters (N, K); NaN unlabelled or without a torso."""
+        """Measure errors (N, K) in torso diameters; NaN where unlabelled or without a torso."""
         size, _ = torso_diameter(self.keypoints_px, self.visibility, self.skeleton)
         distance = keypoint_distance(predicted_px, self.keypoints_px) / size[:, None]
         errors: NDArray[np.float64] = distance.double().numpy()
         return errors
 
 
-def predict(
-    model: nn.Module,
-    loader: DataLoader[PoseSample],
-    device: torch.device,
-    precision: str,
-    show: bool = True,
-) -> Predictions:
-    """Run a model over all samples of a loader.
+def on_device(model: nn.Module, device: torch.device, precision: str) -> Network:
+    """Put a model on a device, in evaluation mode, as a function of crops on any device.
 
     Args:
-        model: `PoseModel` or what answers like one; it is put into evaluation mode on `device`.
-        loader: of crops in order, without augmentation.
+        model: `PoseModel`, or what has its output.
         device: where to compute.
-        precision: ``32-true`` or what the training used, ``bf16-mixed`` or ``16-mixed``.
-        show: a progress bar.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    """
+    model.eval().to(device)
+
+    def network(crops: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        with torch.inference_mode(), autocast(device, precision):
+            output: Mapping[str, torch.Tensor] = model(crops.to(device))
+        return output
+
+    return network
+
+
+def predict(
+    network: Network, loader: DataLoader[PoseSample], what: str = "predicting", show: bool = True
+) -> Predictions:
+    """Predict all samples of a loader.
+
+    Args:
+        network: see `on_device`.
+        loader: of crops in order, without augmentation.
+        what: names the work on the progress bar.
+        show: False for no bar.
 
     Returns:
         Keypoints in pixels of the image files, with scores.
     """
-    model.eval().to(device)
-    half = AUTOCAST.get(precision)
-    autocast = torch.autocast(device.type, half) if half else contextlib.nullcontext()
     ids: list[str] = []
     keypoints_px, scores = [], []
-    for batch in progress(loader, "predicting", show=show):
-        with torch.inference_mode(), autocast:
-            output = model(batch["image"].to(device))
+    for batch in progress(loader, what, show=show):
+        output = network(batch["image"])
         keypoints_px.append(transform(batch["unit_to_px"], output["keypoints"].float().cpu()))
         scores.append(output["scores"].float().cpu())
         ids.extend(batch["image_id"])

@@ -14,10 +14,8 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
-from convpose.evaluate.scoring import Truth
+from convpose.evaluate.scoring import GroundTruth, predict
 from convpose.export.network import Network
-from convpose.geometry import transform
-from convpose.progress import progress
 from convpose.runtime.crop_spec import Spec
 from convpose.runtime.runtime import Runtime
 
@@ -122,11 +120,12 @@ def some_crops(datamodule: PoseDataModule, part: str, count: int) -> NDArray[np.
 
 
 def validate(runtime: Runtime, datamodule: PoseDataModule, what: str) -> dict[str, Any]:
-    """The measures of a runtime on the validation part, see `Truth.score`."""
-    predicted_px = []
-    loader = datamodule.loader("val")
-    for batch in progress(loader, f"validating {what}"):
-        keypoints, _ = runtime(batch["image"].numpy())
-        predicted_px.append(transform(batch["unit_to_px"], torch.from_numpy(keypoints)))
-    truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)
-    return truth.score(torch.cat(predicted_px))
+    """Compute the measures of a runtime on the validation subset, see `GroundTruth.score`."""
+
+    def network(crops: torch.Tensor) -> dict[str, torch.Tensor]:
+        keypoints, scores = runtime(crops.numpy())
+        return {"keypoints": torch.from_numpy(keypoints), "scores": torch.from_numpy(scores)}
+
+    predictions = predict(network, datamodule.loader("val"), f"validating {what}")
+    truth = GroundTruth.of(datamodule.datasets["val"], datamodule.skeleton)
+    return truth.score(torch.from_numpy(predictions.keypoints_px))

@@ -7,13 +7,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.errors import ConfigError
-from convpose.hardware import resolve_precision, want_gpu
+from convpose.hardware import AUTOCAST, resolve_precision, want_gpu
 from convpose.models.build import build_model
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
 from convpose.runtime.crop_spec import Spec
-from convpose.runtime.runtime import AUTOCAST, TorchRuntime
+from convpose.runtime.runtime import TorchRuntime
 from convpose.skeleton import LSP14
 
 

@@ -4,7 +4,6 @@ A predictor knows no network. It cuts the crops that a `Spec` describes and hand
 `Runtime`; `TorchRuntime` is one, an exported network in another engine is another.
 """
 
-import contextlib
 import copy
 from typing import Any, Protocol
 
@@ -13,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from convpose.hardware import autocast
 from convpose.models.tta import TestTimeAugmentation
 from convpose.runtime.crop_spec import Spec
-
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # else whole precision
 
 
 class Runtime(Protocol):
@@ -52,12 +50,11 @@ class TorchRuntime:
         self.spec = spec
         self.device = torch.device(device)
         self.model: Any = model.eval().to(self.device)
-        self.half = AUTOCAST.get(precision)
+        self.precision = precision
 
     def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `Runtime`."""
-        half = torch.autocast(self.device.type, self.half) if self.half else None
-        with torch.inference_mode(), half or contextlib.nullcontext():
+        with torch.inference_mode(), autocast(self.device, self.precision):
             output = self.model(torch.from_numpy(crops).to(self.device))
         keypoints, scores = output["keypoints"].float().cpu(), output["scores"].float().cpu()
         return keypoints.numpy(), scores.numpy()

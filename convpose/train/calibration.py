@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from convpose.data.datamodule import PoseDataModule
-from convpose.evaluate.scoring import Truth, predict
+from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.metrics.functional import HIT
 from convpose.models.cascade import Cascade, fit_start_errors
 from convpose.models.pose_model import PoseModel
@@ -30,14 +30,14 @@ def calibrate(
         model: the network; it is left with the checkpoint's weights.
         checkpoint: of the training; it is replaced as a whole.
         datamodule: of the training.
-        device: see `predict`.
+        device: see `on_device`.
         precision: likewise.
     """
     load_checkpoint(model, checkpoint)
     model.score_slope.fill_(1)
     model.score_offset.zero_()
-    predictions = predict(model, datamodule.loader("val"), device, precision)
-    truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)
+    predictions = predict(on_device(model, device, precision), datamodule.loader("val"))
+    truth = GroundTruth.of(datamodule.datasets["val"], datamodule.skeleton)
     errors = truth.errors(torch.from_numpy(predictions.keypoints_px))
     assert predictions.scores is not None
     slope, offset = fit_scores(predictions.scores, errors <= HIT, np.isfinite(errors))
@@ -86,7 +86,7 @@ def measure_start_errors(
     Args:
         model: the network.
         datamodule: of the training.
-        device: see `predict`.
+        device: see `on_device`.
         precision: likewise.
 
     Returns:
@@ -94,9 +94,9 @@ def measure_start_errors(
     """
     if not isinstance(model, Cascade):
         return ""
-    predictions = predict(model.start, datamodule.loader("val"), device, precision)
+    predictions = predict(on_device(model.start, device, precision), datamodule.loader("val"))
     model.start.cpu()  # where the rest of the network still is
-    truth = Truth.of(datamodule.datasets["val"], datamodule.skeleton)
+    truth = GroundTruth.of(datamodule.datasets["val"], datamodule.skeleton)
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     predicted = truth.to_unit(predicted_px)
     size = pose_diameter(predicted, datamodule.skeleton)[:, None, None]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
-from convpose.evaluate.scoring import Truth
+from convpose.evaluate.scoring import GroundTruth
 from convpose.geometry import transform
 from convpose.metrics.functional import HIT
 from convpose.models.keypoints.heatmap import decode
@@ -40,7 +40,7 @@ SWAP = list(LSP14.mirror)
 PAIRS = [tuple(LSP14.index(f"{side}_{joint}") for side in SIDES) for joint in JOINTS]
 
 
-def look(overrides: tuple[str, ...], split: str) -> tuple[Truth, Tensor, Tensor]:
+def look(overrides: tuple[str, ...], split: str) -> tuple[GroundTruth, Tensor, Tensor]:
     """The truth of a part, its heatmaps' logits (N, K, S, S) and the affines of its crops."""
     packaged = load_packaged(accelerator="cpu", precision="32-true")
     size = f"data.input_size_px={packaged.spec.input_size_px}"
@@ -53,11 +53,11 @@ def look(overrides: tuple[str, ...], split: str) -> tuple[Truth, Tensor, Tensor]
         with torch.inference_mode():
             logits.append(packaged.model(batch["image"])["heatmap_logits"])
         affines.append(batch["unit_to_px"])
-    truth = Truth.of(datamodule.datasets[split], datamodule.skeleton)
+    truth = GroundTruth.of(datamodule.datasets[split], datamodule.skeleton)
     return truth, torch.cat(logits), torch.cat(affines)
 
 
-def kinds(truth: Truth, px: Tensor) -> dict[str, Tensor]:
+def kinds(truth: GroundTruth, px: Tensor) -> dict[str, Tensor]:
     """Which of `KINDS` each joint is that has a labelled partner: masks (N, K)."""
     own = torch.from_numpy(truth.errors(px))
     to_other = torch.from_numpy(truth.errors(px[:, SWAP]))[:, SWAP]  # its place to the other's
@@ -74,7 +74,7 @@ def kinds(truth: Truth, px: Tensor) -> dict[str, Tensor]:
     return {**found, "elsewhere": wrong & ~beside}
 
 
-def told(truth: Truth, px: Tensor, groups: list[tuple[str, ...]]) -> tuple[float, float]:
+def told(truth: GroundTruth, px: Tensor, groups: list[tuple[str, ...]]) -> tuple[float, float]:
     """PCK@0.2 if of each group of joints the better of both sides' orders were known.
 
     Returns:

@@ -8,12 +8,11 @@ from omegaconf import OmegaConf
 from tiny import tiny_config
 from torch import nn
 
-from convpose.benchmark.training import half_is_worth_it
 from convpose.config.instantiate import build, check
 from convpose.config.schema import fits
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
-from convpose.hardware import resolve_precision
+from convpose.hardware import multiplies_bf16, resolve_precision
 from convpose.models.build import build_model
 from convpose.train.build import build_module, build_trainer, check_top_level
 
@@ -167,7 +166,7 @@ def test_precision_auto_wants_no_emulated_bf16(monkeypatch):
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
     )
     assert resolve_precision(cfg) == "16-mixed"
-    assert not half_is_worth_it(torch.device("cuda"))
+    assert not multiplies_bf16(torch.device("cuda"))
 
 
 def test_a_source_that_nothing_reads_is_refused():

@@ -18,7 +18,7 @@ from convpose.errors import ConfigError, DataError, ModelError
 from convpose.evaluate import command as module
 from convpose.evaluate.command import evaluate, evaluated_config, seen_in_training
 from convpose.evaluate.predictions import Predictions
-from convpose.evaluate.scoring import Truth
+from convpose.evaluate.scoring import GroundTruth
 from convpose.history import best_row, read_history
 from convpose.run import Run
 from convpose.skeleton import SIDES
@@ -209,13 +209,13 @@ def configured_file(file: Path, *overrides: str) -> DictConfig:
 
 
 @pytest.fixture(scope="module")
-def truth() -> Truth:
+def truth() -> GroundTruth:
     datamodule = build_datamodule(configure("evaluate"))
     datamodule.setup()
-    return Truth.of(datamodule.datasets["test"], datamodule.skeleton)
+    return GroundTruth.of(datamodule.datasets["test"], datamodule.skeleton)
 
 
-def test_the_truth_itself_is_perfect(truth: Truth) -> None:
+def test_the_truth_itself_is_perfect(truth: GroundTruth) -> None:
     measures = truth.score(truth.keypoints_px)
 
     assert measures["pck@0.1"] == 1.0
@@ -224,7 +224,7 @@ def test_the_truth_itself_is_perfect(truth: Truth) -> None:
     assert measures["mse_unit"] == 0.0
 
 
-def test_a_shift_in_pixels_is_the_same_share_of_the_crop(truth: Truth) -> None:
+def test_a_shift_in_pixels_is_the_same_share_of_the_crop(truth: GroundTruth) -> None:
     shifted = truth.keypoints_px + torch.tensor([3.0, 4.0])
 
     measures = truth.score(shifted)
@@ -234,7 +234,7 @@ def test_a_shift_in_pixels_is_the_same_share_of_the_crop(truth: Truth) -> None:
     assert measures["mse_sq"] == pytest.approx(float((25 / side_px**2).mean()), rel=1e-5)
 
 
-def test_unit_and_pixels_are_inverse(truth: Truth) -> None:
+def test_unit_and_pixels_are_inverse(truth: GroundTruth) -> None:
     unit = truth.to_unit(truth.keypoints_px)
 
     assert bool(((unit > 0) & (unit < 1)).all())  # a box crop holds its joints
@@ -284,7 +284,7 @@ def test_another_network_is_refused(run: Path, tmp_path: Path) -> None:
         evaluate(evaluation(f"run={run}", f"checkpoint={tmp_path / 'other.ckpt'}"))
 
 
-def test_a_file_with_an_unknown_id_is_refused(truth: Truth, tmp_path: Path) -> None:
+def test_a_file_with_an_unknown_id_is_refused(truth: GroundTruth, tmp_path: Path) -> None:
     ids = np.array(["stranger", *truth.image_ids[1:]])
     Predictions(ids, truth.keypoints_px.numpy()).save(tmp_path / "mine.npz")
 

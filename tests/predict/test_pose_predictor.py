@@ -21,7 +21,7 @@ from convpose.data.crop import joints_box_px
 from convpose.errors import ConfigError, DataError, ModelError
 from convpose.evaluate.command import evaluate
 from convpose.evaluate.predictions import Predictions
-from convpose.evaluate.scoring import Truth, predict
+from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.predict.images import Picture, decode
 from convpose.predict.predictor import Person, PosePredictor
 from convpose.runtime.crop_spec import Spec
@@ -228,7 +228,7 @@ def test_accuracy_through_this_door_is_what_evaluate_measures(trained, tmp_path)
     assert len(people) == len(expected.image_id) == 6
     assert np.abs(found_px - expected.keypoints_px).max() < 1e-4
     assert np.abs([person.scores for person in people] - expected.scores).max() < 1e-4
-    again = Truth.of(dataset, LSP14).score(torch.from_numpy(found_px))
+    again = GroundTruth.of(dataset, LSP14).score(torch.from_numpy(found_px))
     for name in ("pck@0.2", "auc", "epe_px", "mse_unit"):
         assert again[name] == pytest.approx(measured[name], abs=1e-4), name
 
@@ -242,7 +242,7 @@ def test_whole_frames_are_cropped_as_in_training(crop, trained, tmp_path):
     OmegaConf.save(cfg, run / "config.yaml")
     datamodule = opened(run, cfg)
     model = load_run(run).model
-    expected = predict(model, datamodule.loader("val"), torch.device("cpu"), "32-true")
+    expected = predict(on_device(model, torch.device("cpu"), "32-true"), datamodule.loader("val"))
     people = people_of(datamodule.datasets["val"], run, tmp_path)
     found_px = np.stack([person.keypoints_px for person in people])
     assert np.abs(found_px - expected.keypoints_px).max() < 1e-4

@@ -17,8 +17,7 @@ from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.command import evaluate
-from convpose.evaluate.predictions import Predictions
-from convpose.evaluate.scoring import predict
+from convpose.evaluate.scoring import Network, on_device
 from convpose.models.build import build_model
 from convpose.models.cascade import Cascade
 from convpose.models.weights import load_checkpoint
@@ -90,18 +89,18 @@ def test_a_continued_cascade_is_the_unbroken_one(
     assert_same_run(tmp_path, second)
 
 
-def predict_elsewhere(model: nn.Module, *args) -> Predictions:
-    """As on a GPU, where `predict` leaves the network: here on a device without numbers."""
-    predictions, here = predict(model, *args), copy.deepcopy(model)
+def on_device_elsewhere(model: nn.Module, *args) -> Network:
+    """Leave the network elsewhere, as `on_device` does on a GPU: on a device without numbers."""
+    here = copy.deepcopy(model)
     model.to("meta").cpu = lambda: model.__dict__.update(here.__dict__)
-    return predictions
+    return on_device(here, *args)
 
 
 @pytest.mark.parametrize("starts", ["simulated", "real"])
 def test_a_training_learns_from_its_starts(
     starts: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convpose.train.calibration.predict", predict_elsewhere)
+    monkeypatch.setattr("convpose.train.calibration.on_device", on_device_elsewhere)
     folder = tmp_path / starts
     train(config(f"model.run={unbroken}", f"model.starts={starts}", "trainer.max_epochs=1"), folder)
     own = saved(folder)["state_dict"]

@@ -1,9 +1,9 @@
-"""Latency: what is measured and what it is called, with engines and peers that cost nothing."""
+"""The table of a benchmark: what is measured and what it is called."""
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from convpose.benchmark import clip, latency
+from convpose.benchmark import prediction
 from convpose.benchmark.command import benchmark
 from convpose.config.application import conf_folder
 from convpose.errors import ConfigError
@@ -17,8 +17,10 @@ def benchmark_config(*overrides):
 
 
 def test_every_part_of_a_picture_is_timed(unbroken):
-    head = ["latency.engines=[torch]", f"latency.run={unbroken}"]
-    speeds = latency.latency_speed(benchmark_config(*head))
+    keys = ("what=latency", "latency.engines=[torch]", f"latency.run={unbroken}")
+    speeds = benchmark(benchmark_config(*keys))
+    assert speeds[5].what == "peak memory of this process"
+    speeds = speeds[:5]
     assert [speed.what for speed in speeds] == [
         "JPEG 640 × 480 to pixels",
         "crop of 32 px",
@@ -32,8 +34,9 @@ def test_every_part_of_a_picture_is_timed(unbroken):
 
 
 def test_frames_of_a_clip_are_counted(unbroken, monkeypatch):
-    monkeypatch.setattr(clip, "FRAMES", 4)
-    speeds = clip.clip_speed(benchmark_config("latency.engines=[torch]", f"latency.run={unbroken}"))
+    monkeypatch.setattr(prediction, "CLIP_FRAMES", 4)
+    keys = ("what=[clip]", "latency.engines=[torch]", f"latency.run={unbroken}")
+    speeds = benchmark(benchmark_config(*keys))[:2]
     assert [speed.what for speed in speeds] == [
         "clip of 640 × 480 px, drawn, torch",
         "clip of 640 × 480 px, drawn and written, torch",
@@ -43,7 +46,7 @@ def test_frames_of_a_clip_are_counted(unbroken, monkeypatch):
 
 def test_an_unknown_engine():
     with pytest.raises(ConfigError, match=r"latency\.engines: tensorrt: type torch, onnx, openvi"):
-        latency.latency_speed(benchmark_config("latency.engines=[tensorrt]"))
+        prediction.latency_speed(benchmark_config("latency.engines=[tensorrt]"))
 
 
 @pytest.mark.parametrize(
