@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convpose.runtime.crop_spec import Spec
+from convpose.runtime.runtime import CropSpec
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints
@@ -19,7 +19,7 @@ class RedDot:
     """
 
     def __init__(self, frame="letterbox", size_px=64, box_scale=1.25):
-        self.spec = Spec(size_px, frame, box_scale, LSP14)
+        self.spec = CropSpec(size_px, frame, box_scale, LSP14)
         self.batches = []
 
     def __call__(self, crops):

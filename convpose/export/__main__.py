@@ -11,7 +11,7 @@ from convpose.config.application import application
 
 @application("export")
 def main(cfg: DictConfig) -> None:
-    """Export, and say how far the file is from PyTorch."""
+    """Export, and print how far the file is from PyTorch."""
     from convpose.export.command import export
 
     export(cfg)

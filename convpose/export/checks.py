@@ -1,4 +1,4 @@
-"""How far an exported file is from PyTorch, and what it costs in accuracy."""
+"""Compare an exported file with PyTorch: distances of keypoints, and accuracy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,10 @@ from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
 from convpose.evaluate.scoring import GroundTruth, predict
 from convpose.export.network import Network
-from convpose.runtime.crop_spec import Spec
-from convpose.runtime.runtime import Runtime
+from convpose.runtime.runtime import CropSpec, Runtime
 
 CROPS = 48
-AT_A_TIME = (1, 3, 16)  # batches of several sizes: an export for one size alone would be noticed
+BATCH_SIZES = (1, 3, 16)  # several, so that an export for one size alone is noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,11 @@ class Difference:
     """Distances of keypoints between two runtimes, in pixels of the crop.
 
     Attributes:
-        crops: how many were looked at.
-        largest_px: of all keypoints.
-        usual_px: not exceeded by 99 in 100 keypoints. Where a heatmap has two peaks of almost the
-            same height, rounding decides which one is the keypoint.
-        score: the largest difference of scores.
+        crops: number of crops.
+        largest_px: largest distance of all keypoints.
+        usual_px: distance that 99 in 100 keypoints do not exceed. Where a heatmap has two peaks of
+            almost the same height, rounding decides which one is the keypoint.
+        score: largest difference of scores.
     """
 
     crops: int
@@ -42,7 +41,7 @@ class Difference:
 
     @classmethod
     def between(cls, one: Runtime, other: Runtime, crops: NDArray[np.uint8]) -> "Difference":
-        """Of two runtimes on crops (N, 3, S, S) uint8; NaN from either counts as infinite."""
+        """Compare two runtimes on crops (N, 3, S, S) uint8; NaN counts as infinitely far."""
         (a, a_scores), (b, b_scores) = _answers(one, crops), _answers(other, crops)
         distance_px = np.linalg.norm(a - b, axis=-1) * one.spec.input_size_px
         distance_px = np.where(np.isnan(distance_px), np.inf, distance_px)
@@ -54,15 +53,15 @@ class Difference:
         )
 
     def __str__(self) -> str:
-        """One line for the terminal."""
+        """Describe the difference in one line."""
         return (
             f"keypoints are at most {self.largest_px:.2g} px of the crop off PyTorch's, 99 % of "
             f"them at most {self.usual_px:.2g} px; scores {self.score:.2g}; on {self.crops} crops"
         )
 
 
-def synthetic_crops(spec: Spec, count: int = CROPS) -> NDArray[np.uint8]:
-    """Crops (N, 3, S, S) of synthetic people: of any network, and without any data."""
+def synthetic_crops(spec: CropSpec, count: int = CROPS) -> NDArray[np.uint8]:
+    """Draw crops (N, 3, S, S) of synthetic people, which need no data."""
     source = SyntheticSource(count, image_size_px=160)
     dataset = PoseLandmarksDataset(
         source, range(count), Crop("box", 1.25), spec.input_size_px, spec.skeleton
@@ -75,19 +74,19 @@ def _answers(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     found, start, turn = [], 0, 0
     while start < len(crops):
-        size = AT_A_TIME[turn % len(AT_A_TIME)]
+        size = BATCH_SIZES[turn % len(BATCH_SIZES)]
         found.append(runtime(crops[start : start + size]))
         start, turn = start + size, turn + 1
     keypoints, scores = zip(*found, strict=True)
     return np.concatenate(keypoints), np.concatenate(scores)
 
 
-def open_data(cfg: DictConfig, network: Network, spec: Spec) -> PoseDataModule:
-    """The data of ``cfg.data``, else of the network's run with its split; not augmented.
+def open_data(cfg: DictConfig, network: Network, spec: CropSpec) -> PoseDataModule:
+    """Open the data of ``cfg.data``, else of the network's run with its split; not augmented.
 
     Args:
-        cfg: of ``conf/export.yaml``.
-        network: what is exported.
+        cfg: ``conf/export.yaml``, composed.
+        network: the one that is exported.
         spec: of its crops.
 
     Raises:

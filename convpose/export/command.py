@@ -1,4 +1,4 @@
-"""From the configuration of ``convpose.export`` to a file that has been checked."""
+"""Export as the configuration of ``convpose.export`` says, and check the file."""
 
 import json
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from convpose.export.checks import (
 from convpose.export.network import SUFFIXES, Network, check_format, staged, write
 from convpose.files import check_output
 from convpose.plot.tables import Measures, Table, percent, pixels
-from convpose.runtime.formats import ENGINE_OF, OPENERS
+from convpose.runtime.exported import ENGINE_OF, OPENERS
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 NUMBERS = {
@@ -34,17 +34,17 @@ NUMBERS = {
 
 
 def export(cfg: DictConfig) -> Path:
-    """Write the network that ``cfg`` names, hold it against PyTorch's, and report.
+    """Write the network that ``cfg`` names, compare it with PyTorch's, and report.
 
     Args:
-        cfg: of ``conf/export.yaml``.
+        cfg: ``conf/export.yaml``, composed.
 
     Returns:
         The file.
 
     Raises:
-        ConfigError: keys that cannot be, or an engine that is not installed.
-        ModelError: the file would not do what the network does; it is not kept.
+        ConfigError: a wrong value, or an engine that is not installed.
+        ModelError: the file answers otherwise than the network; it is not kept.
     """
     target = check_keys(cfg)
     network = Network.find(cfg.run, cfg.weights, cfg.checkpoint)
@@ -82,7 +82,7 @@ def export(cfg: DictConfig) -> Path:
 
 
 def accuracy_table(before: Measures, after: Measures, protocol: str) -> Table:
-    """What was measured before and after quantisation, a line a measure."""
+    """Tabulate the measures before and after quantisation."""
     rows = [
         (name, show(before[key]), show(after[key]))
         for name, key, show in (
@@ -97,12 +97,15 @@ def accuracy_table(before: Measures, after: Measures, protocol: str) -> Table:
 
 
 def check_difference(difference: Difference, precision: str, limit_px: float | None) -> None:
-    """ModelError if keypoints are further off than allowed; of fp16, more than one in a hundred.
+    """Refuse an export whose keypoints are too far from PyTorch's.
 
     Args:
         difference: from PyTorch.
-        precision: ``fp32`` or ``fp16``.
-        limit_px: what is allowed; None for `LIMITS_PX`.
+        precision: ``fp32``, or ``fp16``, where one keypoint in a hundred may be further off.
+        limit_px: allowed distance; None for that of `LIMITS_PX`.
+
+    Raises:
+        ModelError: the distance is larger than allowed.
     """
     limit_px = LIMITS_PX[precision] if limit_px is None else limit_px
     found_px = difference.usual_px if precision == "fp16" else difference.largest_px
@@ -115,7 +118,11 @@ def check_difference(difference: Difference, precision: str, limit_px: float | N
 
 
 def check_drop(before: Measures, after: Measures, limit: float) -> None:
-    """ModelError if PCK@0.2 fell by more than allowed."""
+    """Refuse an export that loses more PCK@0.2 than allowed.
+
+    Raises:
+        ModelError: the loss is larger than `limit`, a share of 1.
+    """
     drop = before["pck@0.2"] - after["pck@0.2"]
     if not drop <= limit:
         raise ModelError(
@@ -127,7 +134,7 @@ def check_drop(before: Measures, after: Measures, limit: float) -> None:
 
 
 def check_keys(cfg: DictConfig) -> Path | None:
-    """Hold the keys against what they may be; returns ``cfg.output`` as a path.
+    """Check the keys, and return ``cfg.output`` as a path.
 
     Raises:
         ConfigError: a value of another type or out of its range.

@@ -35,11 +35,11 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A trained network that may not be loaded yet.
+    """Trained network that may not be loaded yet.
 
     Attributes:
-        name: of its files.
-        file: its weights.
+        name: name for its files.
+        file: file of its weights.
         run: its run, None for packaged weights.
     """
 
@@ -49,7 +49,7 @@ class Network:
 
     @classmethod
     def find(cls, run: str | Path | None, weights: str | Path | None, checkpoint: str) -> "Network":
-        """The network of a run, else of packaged weights, else of those that come with convpose.
+        """Find the network of a run, else of packaged weights, else the one of convpose itself.
 
         Raises:
             ConfigError: no run there.
@@ -63,20 +63,21 @@ class Network:
         return cls(file.stem, file, found)
 
     def load(self) -> TorchRuntime:
-        """It in PyTorch, on the CPU in fp32; see `load_run` and `load_packaged`."""
+        """Load the network in PyTorch on the CPU, fp32; see `load_run` and `load_packaged`."""
         if self.run is not None:
             return load_run(self.run.folder, str(self.file), "cpu", "32-true")
         return load_packaged(None if self.file == DEFAULT else self.file, "cpu", "32-true")
 
     @property
     def sha256(self) -> str:
-        """Of its weights."""
+        """Return the SHA-256 of the weights file."""
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
     def facts(self, runtime: TorchRuntime, precision: str) -> dict[str, Any]:
-        """What an exported file says about itself; crop and keypoints are in ``spec``.
+        """Describe the network for the metadata of its file; crop and keypoints are in ``spec``.
 
-        Normalisation and score calibration are part of the graph; they are told, not to be applied.
+        Normalisation and score calibration happen inside the graph: their numbers are given for
+        information, not to be applied again.
         """
         model: PoseModel = runtime.model
         constants = ("pixel_mean", "pixel_std", "score_slope", "score_offset")
@@ -95,7 +96,7 @@ class Network:
 
 
 def check_format(form: str, precision: str, target: Path | None = None) -> None:
-    """Refuse what no writer can make.
+    """Refuse a format and precision that no writer can make.
 
     Raises:
         ConfigError: an unknown format or precision, a pair that does not go together, a file with
@@ -129,12 +130,12 @@ def write(
     """Write a network to a `staged` path.
 
     Args:
-        network: to write.
-        runtime: it in PyTorch.
+        network: the network.
+        runtime: the same network as a `TorchRuntime`.
         form: a key of `SUFFIXES`.
         precision: one of `PRECISIONS`.
-        path: of the file.
-        calibration: crops (N, 3, S, S), of int8 only.
+        path: the file.
+        calibration: crops (N, 3, S, S), for int8 only.
     """
     facts, size = network.facts(runtime, precision), runtime.spec.input_size_px
     half = precision == "fp16"
@@ -155,9 +156,9 @@ def write(
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A path of the same name in a folder of its own, whose file takes the place of `target`.
+    """Give a path in a temporary folder, whose file takes the place of `target` at the end.
 
-    If the block raises, nothing has happened. What else it leaves in the folder goes with it.
+    If the block raises, `target` stays as it was. Other files in the folder are removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
@@ -171,16 +172,16 @@ def staged(target: Path) -> Iterator[Path]:
 def exported(
     form: str, run: str | Path | None, weights: str | Path | None, checkpoint: str = "best"
 ) -> Path:
-    """The fp32 file of a network, made if there is none.
+    """Return the fp32 file of a network; write it if there is none.
 
-    It lies in the run's folder ``exported``, or for packaged weights in the user's cache. Its name
-    tells the weights and the code that made it, so that neither can go stale.
+    The file lies in the run's folder ``exported``, or for packaged weights in the user's cache. Its
+    name holds a hash of the weights and of the code, so that it is never out of date.
 
     Args:
         form: ``onnx`` or ``openvino``.
         run: see `Network.find`.
-        weights: likewise.
-        checkpoint: likewise.
+        weights: see there.
+        checkpoint: see there.
 
     Raises:
         ConfigError, ModelError: see `Network`; a package that exporting needs is not installed.
@@ -189,7 +190,7 @@ def exported(
     network = Network.find(run, weights, checkpoint)
     folder = _cache() if network.run is None else network.run.folder / "exported"
     if not network.file.is_file():
-        network.load()  # which says what is missing
+        network.load()  # its error says what is missing
     key = hashlib.sha256(f"{VERSION} {_code()} {network.sha256}".encode()).hexdigest()[:12]
     target = folder / f"{network.name}_{key}{SUFFIXES[form]}"
     if not target.is_file():
@@ -202,7 +203,7 @@ def exported(
 
 @cache
 def _code() -> str:
-    """Hash of the code of all networks: the same weights under other code are another network."""
+    """Hash the code of all networks: the same weights under other code are another network."""
     total = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].glob("models/**/*.py")):
         total.update(file.read_bytes())

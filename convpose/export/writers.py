@@ -1,4 +1,4 @@
-"""Writers of the three formats. OpenVINO's file is made from the ONNX graph, which is checked."""
+"""Write the three formats; OpenVINO's file is made from the ONNX graph."""
 
 import copy
 import importlib
@@ -22,11 +22,11 @@ OPSET = 20
 
 
 class Deployed(nn.Module):
-    """A network with nothing but what use needs: crops to keypoints and scores.
+    """Reduce a network to what use needs: crops to keypoints and scores.
 
     Args:
-        model: the network; a copy is taken.
-        half: whether backbone and head compute in fp16. Keypoints are decoded in fp32 all the same.
+        model: the network; it is copied.
+        half: whether backbone and head compute in fp16. Keypoints are decoded in fp32 anyway.
     """
 
     def __init__(self, model: nn.Module, half: bool = False) -> None:
@@ -34,13 +34,13 @@ class Deployed(nn.Module):
         self.model = copy.deepcopy(model)
         if half:
             for part in self.model.modules():
-                if isinstance(part, PoseModel):  # the network, and those that it starts from
+                if isinstance(part, PoseModel):  # the network, and those that a cascade starts from
                     part.backbone.half().register_forward_pre_hook(_to_half)
                     part.head.half()
         self.eval()
 
     def forward(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 3, S, S) uint8 to keypoints (B, K, 2) and scores (B, K)."""
+        """Turn (B, 3, S, S) uint8 into keypoints (B, K, 2) and scores (B, K)."""
         output = self.model(crops)
         return {"keypoints": output["keypoints"].float(), "scores": output["scores"].float()}
 
@@ -55,10 +55,10 @@ def write_onnx(
     """Write a `Deployed` network as ONNX, for batches of any size.
 
     Args:
-        network: to write.
+        network: the network.
         input_size_px: side of its crops.
-        facts: for the metadata.
-        path: of the file.
+        facts: metadata, see `convpose.export.network.Network.facts`.
+        path: the file.
     """
     onnx: Any = importlib.import_module("onnx")
     crops = torch.zeros(2, 3, input_size_px, input_size_px, dtype=torch.uint8)
@@ -82,8 +82,8 @@ def write_openvino(source: Path, facts: Mapping[str, Any], path: Path, half: boo
 
     Args:
         source: the ONNX file.
-        facts: for the metadata.
-        path: of the ``.xml``.
+        facts: see `write_onnx`.
+        path: the ``.xml`` file.
         half: whether the weights are stored in fp16; the engine chooses what to compute in.
     """
     engine: Any = importlib.import_module("openvino")
@@ -99,7 +99,8 @@ def write_torchscript(
     jit: Any = torch.jit  # its functions have no types
     crops = torch.zeros(2, 3, input_size_px, input_size_px, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
-        # TorchScript is deprecated, and asked for; what a trace freezes, the parity check would see
+        # TorchScript is deprecated, but the user asked for it; a trace may freeze what should vary,
+        # which the check against PyTorch would notice
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", jit.TracerWarning)
         traced = jit.freeze(jit.trace(network, crops, strict=False))
@@ -108,7 +109,7 @@ def write_torchscript(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters log about each node that they merge, remove or advise on."""
+    """Silence what the exporters log about each node that they merge or remove."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -118,19 +119,19 @@ def quiet() -> Iterator[None]:
 
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-AT_A_TIME = 8  # crops; the activations of all nodes are held for them
+BATCH_SIZE = 8  # crops; the activations of all nodes are held for them
 
 
 def quantize(source: Path, crops: NDArray[np.uint8], path: Path) -> None:
     """Write an int8 version of an ONNX file: QDQ, which ONNX Runtime and OpenVINO both read.
 
-    The normalisation, the last layers and the decoding behind them stay fp32: eight bits for a
-    heatmap or a coordinate would be half a pixel.
+    The normalisation, the last layers and the decoding after them stay fp32: rounding a heatmap or
+    a coordinate to eight bits would cost half a pixel.
 
     Args:
-        source: fp32, of `convpose.export.writers.write_onnx`.
-        crops: (N, 3, S, S) uint8, what the network will see.
-        path: of the new file.
+        source: fp32 file of `write_onnx`.
+        crops: (N, 3, S, S) uint8, such as the network will see.
+        path: the new file.
     """
     onnx: Any = importlib.import_module("onnx")
     tool: Any = importlib.import_module("onnxruntime.quantization")
@@ -154,7 +155,7 @@ def quantize(source: Path, crops: NDArray[np.uint8], path: Path) -> None:
 
 
 def whole_nodes(graph: Any) -> list[str]:
-    """Names of the nodes that stay fp32: before the first weights, the last weights, and after.
+    """List the nodes that stay fp32: before the first weights, the last weights, and after.
 
     Args:
         graph: ONNX, its nodes in topological order.
@@ -181,7 +182,7 @@ def whole_nodes(graph: Any) -> list[str]:
 
 
 def _reader(base: Any, crops: NDArray[np.uint8]) -> Any:
-    batches = iter([crops[i : i + AT_A_TIME] for i in range(0, len(crops), AT_A_TIME)])
+    batches = iter([crops[i : i + BATCH_SIZE] for i in range(0, len(crops), BATCH_SIZE)])
 
     class Reader(base):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:

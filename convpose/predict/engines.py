@@ -6,7 +6,7 @@ import torch
 
 from convpose.errors import ConfigError
 from convpose.export.network import exported
-from convpose.runtime.formats import ENGINE_OF, OPENERS, AnyRuntime
+from convpose.runtime.exported import ENGINE_OF, OPENERS, AnyRuntime
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 

@@ -1,1 +1,1 @@
-"""A trained network that can be called: in PyTorch, packaged, or as an exported file."""
+"""Call a trained network: in PyTorch, packaged, or as an exported file."""

@@ -1,8 +1,12 @@
-"""What the runtimes of exported files share: the facts that such a file holds about itself."""
+"""Run exported files in ONNX Runtime, OpenVINO and TorchScript."""
 
+import importlib
 import json
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -10,27 +14,28 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convpose.errors import ModelError
-from convpose.runtime.crop_spec import Spec
-from convpose.runtime.runtime import Runtime, TorchRuntime
+from convpose.errors import ModelError, require_extra
+from convpose.hardware import want_gpu
+from convpose.runtime.runtime import CropSpec, Runtime, TorchRuntime
 
-VERSION = 1
-KEY = "convpose"  # of the facts in a file's metadata
+VERSION = 1  # of the facts
+KEY = "convpose"  # under which a file's metadata holds the facts about it
 INPUT, OUTPUTS = "crops", ("keypoints", "scores")
+ERROR = 3  # log level of ONNX Runtime; errors are raised as well
 
 
 class ExportedRuntime(ABC):
-    """Base of the runtimes that read one exported file.
+    """Run one exported file: base of the engines.
 
     Args:
         path: the file.
-        facts: JSON text of its metadata, None where it has none.
+        facts: JSON text in its metadata, None if there is none.
 
     Attributes:
         spec: see `Runtime`.
 
     Raises:
-        ModelError: facts of another version, or none.
+        ModelError: no facts, or facts of another version.
     """
 
     def __init__(self, path: Path, facts: str | None) -> None:
@@ -39,17 +44,17 @@ class ExportedRuntime(ABC):
 
     @abstractmethod
     def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See `Runtime`."""
+        """Compute keypoints; see `Runtime`."""
 
     def with_tta(self, mirror: bool, quarter_turns: bool) -> Runtime:
         """Return a runtime with test-time augmentation; itself where neither is asked for."""
         if not (mirror or quarter_turns):
             return self
-        return TorchRuntime(_Module(self), self.spec).with_tta(mirror, quarter_turns)
+        return TorchRuntime(_AsModule(self), self.spec).with_tta(mirror, quarter_turns)
 
 
-class _Module(nn.Module):
-    """A runtime that answers as a `PoseModel` on the CPU does."""
+class _AsModule(nn.Module):
+    """Wrap a runtime as a module that answers like a `PoseModel` on the CPU."""
 
     def __init__(self, runtime: ExportedRuntime) -> None:
         super().__init__()
@@ -60,17 +65,138 @@ class _Module(nn.Module):
         return {"keypoints": torch.from_numpy(keypoints), "scores": torch.from_numpy(scores)}
 
 
+class OnnxRuntime(ExportedRuntime):
+    """Run an ``.onnx`` file in ONNX Runtime.
+
+    Args:
+        path: a file of `convpose.export`.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where onnxruntime-gpu finds one.
+        threads: number of processor threads; None for the engine's own choice.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or no such accelerator.
+        ModelError: no such file, or one that cannot be read.
+    """
+
+    def __init__(
+        self, path: str | Path, accelerator: str = "auto", threads: int | None = None
+    ) -> None:
+        require_extra("onnx", "onnxruntime")
+        engine: Any = importlib.import_module("onnxruntime")  # ships no types
+        path = Path(path)
+        check_file(path)
+        cuda = "CUDAExecutionProvider" in engine.get_available_providers()
+        on_gpu = want_gpu(accelerator, cuda, "ONNX Runtime sees none (onnxruntime-gpu brings it)")
+        options = engine.SessionOptions()
+        options.log_severity_level = ERROR
+        options.intra_op_num_threads = threads or 0
+        providers = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
+        try:
+            self._session = engine.InferenceSession(str(path), options, providers=providers)
+            facts = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        except Exception as error:  # the engine's own types, which share no base
+            raise broken(path, "ONNX", error) from error
+        super().__init__(path, facts)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute keypoints; see `Runtime`."""
+        keypoints, scores = self._session.run(OUTPUTS, {INPUT: crops})
+        return keypoints, scores
+
+
+class OpenVinoRuntime(ExportedRuntime):
+    """Run an ``.xml`` file with its ``.bin`` in OpenVINO.
+
+    Layers that are not int8 are computed in fp32. On processors with bf16, OpenVINO would choose
+    that by itself, and one keypoint in a hundred would land pixels away.
+
+    Args:
+        path: the ``.xml`` file of `convpose.export`.
+        accelerator: ``cpu``, ``gpu`` for a GPU of Intel, or ``auto`` for one where there is one.
+        threads: number of processor threads; None for the engine's own choice.
+
+    Raises:
+        ConfigError: openvino is not installed, or no such accelerator.
+        ModelError: no such file, or one that cannot be read.
+    """
+
+    def __init__(
+        self, path: str | Path, accelerator: str = "auto", threads: int | None = None
+    ) -> None:
+        require_extra("openvino", "openvino")
+        engine: Any = importlib.import_module("openvino")
+        path = Path(path)
+        for file in (path, path.with_suffix(".bin")):
+            check_file(file)
+        core = engine.Core()
+        intel = any(device.startswith("GPU") for device in core.available_devices)
+        on_gpu = want_gpu(accelerator, intel, "OpenVINO sees no GPU of Intel's here")
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            model = core.read_model(path)
+            facts = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
+            compiled = core.compile_model(model, "GPU" if on_gpu else "CPU", options)
+        except Exception as error:  # the engine's own types
+            raise broken(path, "OpenVINO", error) from error
+        super().__init__(path, facts)
+        self._request = compiled.create_infer_request()
+        self._alone = Lock()  # a request computes one batch at a time
+
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute keypoints; see `Runtime`."""
+        with self._alone:
+            found = self._request.infer({INPUT: crops}, share_inputs=True)
+        keypoints, scores = (found[name] for name in OUTPUTS)
+        return keypoints, scores
+
+
+def load_torchscript(
+    path: str | Path, accelerator: str = "auto", threads: int | None = None
+) -> TorchRuntime:
+    """Load a ``.torchscript`` file of `convpose.export`.
+
+    Such a file holds a program: open none from people whose programs you would not run.
+
+    Args:
+        path: the file.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
+        threads: number of processor threads; None for PyTorch's own choice.
+
+    Raises:
+        ConfigError: no such accelerator.
+        ModelError: no such file, or one that cannot be read.
+    """
+    path = Path(path)
+    check_file(path)
+    on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
+    device = "cuda" if on_gpu else "cpu"
+    extra = {KEY: ""}
+    try:
+        with warnings.catch_warnings():  # TorchScript is deprecated, but the user asked for it
+            warnings.simplefilter("ignore", FutureWarning)
+            jit: Any = torch.jit  # its functions have no types
+            module = jit.load(path, map_location=device, _extra_files=extra)
+    except (RuntimeError, ValueError) as error:
+        raise broken(path, "TorchScript", error) from error
+    spec = read_spec(path, extra[KEY])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchRuntime(module, spec, device)
+
+
 def check_file(path: Path) -> None:
-    """ModelError if an exported file is not there."""
+    """Refuse an exported file that is not there."""
     if not path.is_file():
         raise ModelError(f"weights={path}: no such file; python -m convpose.export writes one")
 
 
-def read_spec(path: Path, facts: str | None) -> Spec:
-    """The `Spec` in the facts of a file.
+def read_spec(path: Path, facts: str | None) -> CropSpec:
+    """Read the `CropSpec` in the facts of a file.
 
     Raises:
-        ModelError: facts of another version, or none.
+        ModelError: no facts, or facts of another version.
     """
     try:
         content: dict[str, Any] = json.loads(facts or "")
@@ -85,10 +211,20 @@ def read_spec(path: Path, facts: str | None) -> Spec:
             f"weights={path}: format version {version}, this convpose reads {VERSION}; export the "
             "network again"
         )
-    return Spec.from_dict(spec)
+    return CropSpec.from_dict(spec)
 
 
 def broken(path: Path, kind: str, error: Exception) -> ModelError:
-    """The error for a file that its engine cannot read."""
+    """Make the error for a file that its engine cannot read."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ModelError(f"weights={path}: not a readable {kind} file ({reason})")
+
+
+AnyRuntime = TorchRuntime | ExportedRuntime
+# by engine: (file, accelerator, threads) → runtime
+OPENERS: dict[str, Callable[[str | Path, str, int | None], AnyRuntime]] = {
+    "torch": load_torchscript,
+    "onnx": OnnxRuntime,
+    "openvino": OpenVinoRuntime,
+}
+ENGINE_OF = {".onnx": "onnx", ".xml": "openvino", ".torchscript": "torch"}

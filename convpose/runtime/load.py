@@ -1,4 +1,4 @@
-"""From a run folder to a network that can be called."""
+"""Load the network of a run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ from convpose.models.build import build_model
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
-from convpose.runtime.crop_spec import Spec
-from convpose.runtime.runtime import TorchRuntime
+from convpose.runtime.runtime import CropSpec, TorchRuntime
 from convpose.skeleton import LSP14
 
 
 def network_config(trained: DictConfig) -> DictConfig:
-    """The part of a training's configuration that its network is rebuilt from.
+    """Pick the part of a training's configuration from which its network is rebuilt.
 
-    No path of the training machine is in it, and no weights are fetched again.
+    It holds no path of the training machine, and no weights are downloaded again.
     """
     data: Any = {key: trained.data[key] for key in ("input_size_px", "crop", "box_scale")}
     data["skeleton"] = trained.data.get("skeleton", LSP14.name)
@@ -44,10 +43,10 @@ def load_run(
     accelerator: str = "auto",
     precision: str = "auto",
 ) -> TorchRuntime:
-    """The network of a run folder, or of a study's newest run.
+    """Load the network of a run folder, or of a study's newest run.
 
     Args:
-        folder: of the run.
+        folder: of the run or the study.
         checkpoint: ``best``, ``last`` or a file.
         accelerator: see `to_runtime`.
         precision: see `to_runtime`.
@@ -67,27 +66,27 @@ def load_run(
 def to_runtime(
     model: PoseModel, cfg: DictConfig, accelerator: str = "auto", precision: str = "auto"
 ) -> TorchRuntime:
-    """A network ready to be called.
+    """Make a network ready to be called.
 
     Args:
-        model: with its weights.
-        cfg: of `network_config`.
+        model: the network with its weights.
+        cfg: its `network_config`.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
-        precision: ``auto`` for what `convpose.evaluate` would take, or see `TorchRuntime`.
+        precision: ``auto`` for the one of `convpose.evaluate`, or see `TorchRuntime`.
 
     Raises:
-        ConfigError: an accelerator or a precision that is not there.
+        ConfigError: an accelerator that is not there, or an unknown precision.
     """
     on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
     if precision not in ("auto", "32-true", *AUTOCAST):
         raise ConfigError(f"precision={precision}: type auto, 32-true, {' or '.join(AUTOCAST)}")
     cfg.trainer.accelerator = accelerator
     kind = resolve_precision(cfg) if precision == "auto" else precision
-    return TorchRuntime(model, Spec.of(cfg.data), "cuda" if on_gpu else "cpu", kind)
+    return TorchRuntime(model, CropSpec.from_config(cfg.data), "cuda" if on_gpu else "cpu", kind)
 
 
 def _without_files(node: Any) -> Any:
-    """A network's keys without those that say where its weights once came from."""
+    """Drop the keys that say where the network's first weights came from."""
     if isinstance(node, list):
         return [_without_files(item) for item in node]
     if not isinstance(node, dict):

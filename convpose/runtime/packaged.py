@@ -1,7 +1,7 @@
-"""Packaged weights: a network in one small file that needs no run folder.
+"""Pack a network into one small file that needs no run folder, and load it.
 
-``NAME.safetensors`` holds the parameters in half precision (buffers, among them batch norm's
-statistics, stay whole) and in its metadata all that rebuilds the network. Beside it lies the model
+``NAME.safetensors`` holds the parameters in half precision (buffers, such as the statistics of
+batch norm, in fp32) and in its metadata all that rebuilds the network. Beside it lies the model
 card, ``NAME.json``: the file's SHA-256, the same facts for people, and the measured accuracy.
 """
 
@@ -20,9 +20,8 @@ from convpose.files import replacing, write
 from convpose.models.build import build_model
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
-from convpose.runtime.crop_spec import Spec
 from convpose.runtime.load import network_config, to_runtime
-from convpose.runtime.runtime import TorchRuntime
+from convpose.runtime.runtime import CropSpec, TorchRuntime
 
 VERSION = 1
 DEFAULT = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -32,8 +31,8 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
     """Write a run's network as packaged weights.
 
     Args:
-        run_folder: of the run, or a study's newest.
-        target: the file to write, ``.safetensors``; the card gets the same name with ``.json``.
+        run_folder: folder of the run, or of a study for its newest run.
+        target: file to write, ``.safetensors``; the card gets the same name with ``.json``.
         checkpoint: ``best``, ``last`` or a file.
 
     Returns:
@@ -59,7 +58,7 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
     facts = {
         "format": "convpose",
         "version": VERSION,
-        "spec": Spec.of(cfg.data).to_dict(),
+        "spec": CropSpec.from_config(cfg.data).to_dict(),
         "config": config,
         "metrics": _metrics(run.folder),
     }
@@ -80,17 +79,17 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
 def load_packaged(
     path: str | Path | None = None, accelerator: str = "auto", precision: str = "auto"
 ) -> TorchRuntime:
-    """The network of packaged weights.
+    """Load the network of packaged weights.
 
     Args:
-        path: of the ``.safetensors`` file; None for the one that comes with convpose.
+        path: the ``.safetensors`` file; None for the one that comes with convpose.
         accelerator: see `convpose.runtime.load.to_runtime`.
-        precision: likewise.
+        precision: see there.
 
     Raises:
-        ModelError: no file or card, contents that the card's hash does not match, another format
-            or version.
-        ConfigError: a description that names what is not a network, see `config.allowlist`.
+        ModelError: no file or card, a hash that is not the card's, or another format or version.
+        ConfigError: a description that names something else than a network, see
+            `convpose.config.allowlist`.
     """
     path = DEFAULT if path is None else Path(path)
     if path == DEFAULT and not path.is_file():
@@ -99,7 +98,7 @@ def load_packaged(
             "that convpose.train wrote, or weights=FILE.safetensors"
         )
     state, facts = _read(path)
-    Spec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
+    CropSpec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
     cfg = OmegaConf.create(facts["config"])
     model = build_model(cfg)
     try:
@@ -110,7 +109,7 @@ def load_packaged(
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of a file whose hash is the card's."""
+    """Read tensors and facts of a file, whose hash must be the card's."""
     if path.is_dir():
         raise ModelError(
             f"weights={path}: a folder; type run={path} for a run that convpose.train wrote, or "
@@ -152,11 +151,11 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
     half = tensor.half()
-    return half if torch.isfinite(half).all() else tensor  # beyond 65504
+    return half if torch.isfinite(half).all() else tensor  # half precision ends at 65504
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    """The best epoch of a run, and the measures and protocol of each of its evaluations."""
+    """Collect the best epoch of a run, and the measures and protocol of its evaluations."""
     found: dict[str, Any] = {}
     best = folder / "metrics.json"
     if best.is_file():

@@ -8,10 +8,8 @@ from convpose.config.application import conf_folder
 from convpose.export.checks import Difference, synthetic_crops
 from convpose.export.writers import Deployed, write_onnx
 from convpose.models.build import build_model
-from convpose.runtime.crop_spec import Spec
-from convpose.runtime.exported import VERSION
-from convpose.runtime.formats import OnnxRuntime
-from convpose.runtime.runtime import TorchRuntime
+from convpose.runtime.exported import VERSION, OnnxRuntime
+from convpose.runtime.runtime import CropSpec, TorchRuntime
 
 pytest.importorskip("onnxscript", reason="ONNX is written with onnxscript")
 pytest.importorskip("onnxruntime", reason="and computed by onnxruntime")
@@ -63,7 +61,7 @@ def untrained(cfg, crops):
 @pytest.mark.parametrize("head", HEADS)
 def test_an_exported_head_answers_as_in_pytorch(head, tmp_path):
     cfg = tiny_config(f"head={head}")
-    spec = Spec.of(cfg.data)
+    spec = CropSpec.from_config(cfg.data)
     crops = synthetic_crops(spec, 20)
     model = untrained(cfg, crops)
     path = tmp_path / "head.onnx"

@@ -6,10 +6,10 @@ import pytest
 from convpose.errors import ModelError
 from convpose.export.checks import Difference, synthetic_crops
 from convpose.export.command import check_difference, check_drop
-from convpose.runtime.crop_spec import Spec
+from convpose.runtime.runtime import CropSpec
 from convpose.skeleton import LSP14
 
-SPEC = Spec(100, "letterbox", 1.25, LSP14)
+SPEC = CropSpec(100, "letterbox", 1.25, LSP14)
 
 
 class Fixed:

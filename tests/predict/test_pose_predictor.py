@@ -24,8 +24,8 @@ from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.predict.images import Picture, decode
 from convpose.predict.predictor import Person, PosePredictor
-from convpose.runtime.crop_spec import Spec
 from convpose.runtime.load import load_run
+from convpose.runtime.runtime import CropSpec
 from convpose.skeleton import COCO17, LSP14
 
 
@@ -172,14 +172,14 @@ def test_the_extent_of_a_person():
 )
 def test_the_crop_of_a_whole_frame_follows_the_training(crop, frame):
     data = OmegaConf.create({"input_size_px": 96, "crop": crop, "box_scale": 1.5})
-    spec = Spec.of(data)
+    spec = CropSpec.from_config(data)
     assert (spec.frame, spec.input_size_px, spec.box_scale, spec.skeleton) == (
         *(frame, 96, 1.5),
         LSP14,
     )
-    assert Spec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert CropSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     data.skeleton = "coco17"
-    assert Spec.of(data).skeleton is COCO17
+    assert CropSpec.from_config(data).skeleton is COCO17
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,11 @@ def test_the_crop_of_a_whole_frame_follows_the_training(crop, frame):
     ],
 )
 def test_a_description_that_does_not_hold(changed, message):
-    facts = Spec(64, "image", 1.25, LSP14).to_dict()
+    facts = CropSpec(64, "image", 1.25, LSP14).to_dict()
     with pytest.raises(ModelError, match=message):
-        Spec.from_dict(facts | changed)
+        CropSpec.from_dict(facts | changed)
     with pytest.raises(ModelError, match="incomplete"):
-        Spec.from_dict({"skeleton": "lsp14"})
+        CropSpec.from_dict({"skeleton": "lsp14"})
 
 
 def people_of(dataset, run, folder):
