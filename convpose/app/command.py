@@ -4,20 +4,24 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before its import, which looks
 import gradio as gr
+from annotated_types import Ge, Le
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
 
 from convpose.app.handlers import KEPT_S, AnswerFolders, of_clip, of_picture
 from convpose.app.networks import Networks
 from convpose.config.instantiate import build
-from convpose.config.schema import fits
+from convpose.config.schema import Count, check_table
 from convpose.errors import ConfigError, ConvposeError, DataError
 
-LAST_PORT = 65535
+KEYS = {
+    "port": Annotated[int, Ge(1), Le(65535)],
+    **dict.fromkeys(("max_file_mb", "max_megapixels", "max_frames", "at_once"), Count),
+}
 HEADER = ["person", "joint", "x px", "y px", "score"]
 # fonts of the visitor's own machine: nothing is fetched from anywhere
 THEME = gr.themes.Base(
@@ -67,11 +71,7 @@ def launch_settings(cfg: DictConfig) -> dict[str, Any]:
 
 def build_page(cfg: DictConfig) -> gr.Blocks:
     """The page with its networks loaded."""
-    for key in ("port", "max_file_mb", "max_megapixels", "max_frames", "at_once"):
-        if not fits(cfg[key], int) or cfg[key] < 1:
-            raise ConfigError(f"{key}={cfg[key]}: expected a whole number above 0")
-    if cfg.port > LAST_PORT:
-        raise ConfigError(f"port={cfg.port}: expected a number from 1 to {LAST_PORT}")
+    check_table(cfg, KEYS)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
     folders = AnswerFolders()
     networks = Networks(Path(cfg.paths.runs), cfg.run, detector, cfg.accelerator)

@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from annotated_types import Ge
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from convpose.benchmark.measure import Speed, memory, start_speed
@@ -17,7 +19,7 @@ from convpose.benchmark.training import (
     synthetic_speed,
     training_speed,
 )
-from convpose.config.schema import fits
+from convpose.config.schema import Count, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.hardware import describe_hardware as hardware
@@ -47,13 +49,13 @@ PARTS: dict[str, Callable[[DictConfig], list[Speed]]] = {
     "latency": _latency_speed,
     "clip": _clip_speed,
 }
-LOWEST_VALUES = {
-    "rounds": 1,
-    "seconds": 0.001,
-    "threads": 1,
-    "batch_sizes": 1,
-    "latency.threads": 1,
-    "latency.repetitions": 2,  # fewer have no range
+KEYS = {
+    "rounds": Count,
+    "seconds": Annotated[float, Ge(0.001)],
+    "threads": Count | None,
+    "batch_sizes": Sequence[Count],
+    "latency.threads": Sequence[Count],
+    "latency.repetitions": Annotated[int, Ge(2)],  # fewer have no range
 }
 LEAST_WIDTH = 110  # characters
 
@@ -100,12 +102,7 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
         problem = "unknown part" if unknown else "nothing to measure"
         known = ",".join(PARTS)
         raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
-    for key, lowest in LOWEST_VALUES.items():
-        value = OmegaConf.select(cfg, key)
-        for number in value if isinstance(value, ListConfig) else [value]:
-            if number is not None and (not fits(number, type(lowest)) or number < lowest):
-                whole = "whole numbers" if isinstance(lowest, int) else "a number"
-                raise ConfigError(f"{key}={value}: expected {whole} from {lowest} up")
+    check_table(cfg, KEYS)
     if cfg.output is not None:
         check_output(Path(cfg.output), file=True)
     return list(parts)

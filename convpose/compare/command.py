@@ -8,8 +8,11 @@ from rich.console import Console
 
 from convpose import files
 from convpose.compare.comparison import WHAT, read_comparison, seed_table
+from convpose.config.schema import Natural, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
+
+KEYS = {"top": Natural}
 
 
 def compare(cfg: DictConfig) -> None:
@@ -21,11 +24,10 @@ def compare(cfg: DictConfig) -> None:
     Raises:
         ConfigError: nothing named, no such folder, no run in it, or no place to write to.
     """
+    check_table(cfg, KEYS)
     folders, root = chosen_folders(cfg)
     output = Path(cfg.output or (root if len(folders) == 1 else cfg.paths.runs))
     check_output(output)
-    if type(cfg.top) is not int or cfg.top < 0:
-        raise ConfigError(f"top={cfg.top}: expected a whole number of runs to print, from 0 up")
     comparison = read_comparison(folders, root)
     console = Console()
     console.print(comparison.table(cfg.top, console.width).to_rich())

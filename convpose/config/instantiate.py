@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from convpose.config.allowlist import current_name, find_target
-from convpose.config.schema import hints_of, require
+from convpose.config.schema import check_value, hints_of
 from convpose.errors import ConfigError, ConvposeError, ModelError
 from convpose.hardware import out_of_memory
 from convpose.skeleton import LSP14, Skeleton, skeleton_named
@@ -88,7 +88,8 @@ def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType
         if name not in parameters and not open_ended:
             raise ConfigError(f"unknown key {key}.{name}; keys there: {known}")
         if name in types_of:
-            require(f"{key}.{name}", plain[name], types_of[name])
+            usual = getattr(parameters.get(name), "default", None)
+            check_value(f"{key}.{name}", plain[name], types_of[name], usual)
     for name, parameter in parameters.items():
         starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         needed = parameter.default is parameter.empty and not starred

@@ -9,14 +9,16 @@ exactly whatever the number of workers and wherever it was interrupted.
 import os
 import random
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network at import
 import albumentations
 
+from convpose.config.schema import Share
 from convpose.errors import ConfigError
 from convpose.geometry import Affine, Image, compose, similarity, transform
 
@@ -34,25 +36,22 @@ class Augment:
         shift: the crop moves by ``U(−shift, shift)`` of its side in x and y.
         mirror_probability: share of samples that are mirrored, left and right exchanged.
         transforms: Albumentations transforms by name, applied in this order to the crop.
-
-    Raises:
-        ConfigError: a value out of its range.
     """
 
     def __init__(
         self,
-        scale: float = 0.0,
-        rotation_deg: float = 0.0,
-        rotation_probability: float = 1.0,
-        shift: float = 0.0,
-        mirror_probability: float = 0.0,
+        scale: Annotated[float, Ge(0), Le(2)] = 0.0,
+        rotation_deg: Annotated[float, Ge(0), Le(180)] = 0.0,
+        rotation_probability: Share = 1.0,
+        shift: Share = 0.0,
+        mirror_probability: Share = 0.0,
         transforms: Mapping[str, Transform] | None = None,
     ) -> None:
-        self.scale = _within("scale", scale, 0, 2)
-        self.rotation_deg = _within("rotation_deg", rotation_deg, 0, 180)
-        self.rotation_probability = _within("rotation_probability", rotation_probability, 0, 1)
-        self.shift = _within("shift", shift, 0, 1)
-        self.mirror_probability = _within("mirror_probability", mirror_probability, 0, 1)
+        self.scale = scale
+        self.rotation_deg = rotation_deg
+        self.rotation_probability = rotation_probability
+        self.shift = shift
+        self.mirror_probability = mirror_probability
         self.transforms = dict(transforms or {})
         chosen = list(self.transforms.values())
         self._may_move = not all(isinstance(t, albumentations.ImageOnlyTransform) for t in chosen)
@@ -116,9 +115,3 @@ class Augment:
                 "leave conversions and normalisation to the model"
             )
         return changed
-
-
-def _within(key: str, value: float, low: float, high: float) -> float:
-    if not low <= value <= high:
-        raise ConfigError(f"augment.{key}={value}: expected a number from {low} to {high}")
-    return value

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from convpose.data.annotation import Annotation, PoseSource
 from convpose.data.crop import Crop
-from convpose.errors import ConfigError, DataError
+from convpose.errors import DataError
 from convpose.geometry import Affine, Image, compose, invert, transform
 
 MARGIN = 1.3  # stored region / crop: room for augment.scale, shift and rotation around a box crop
@@ -141,15 +141,7 @@ def write_cache(
         quality: of the image format, 1 to 100.
         image_format: ``jpeg``, or ``webp`` (smaller, slower to decode).
         progress: wraps the indices, for a progress bar.
-
-    Raises:
-        ConfigError: a setting out of its range.
     """
-    if image_format not in FORMATS or not 1 <= quality <= 100 or size_px < 16:
-        raise ConfigError(
-            f"data.cache_format={image_format} data.cache_quality={quality} "
-            f"data.cache_size_px={size_px}: expected jpeg or webp, 1 to 100, at least 16"
-        )
     suffix, flag = FORMATS[image_format]
     encoded: list[NDArray[np.uint8]] = []
     regions: list[Affine] = []

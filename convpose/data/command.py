@@ -7,13 +7,20 @@ from omegaconf import DictConfig
 from PIL import Image as PillowImage
 from rich.console import Console
 
-from convpose.config.schema import check_seed, check_types
+from convpose.config.schema import Count, Seed, Subset, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.coco_export import write_coco
 from convpose.data.inspect import gallery, inspect_source, render
-from convpose.data.splits import SUBSETS
 from convpose.errors import ConfigError, DataError
 from convpose.files import check_output
+
+KEYS = {
+    "seed": Seed,
+    "decode": bool,
+    "coco": str | None,
+    "coco_part": Subset | None,
+    "data.gallery_images": Count,
+}
 
 
 def inspect(cfg: DictConfig) -> None:
@@ -26,15 +33,10 @@ def inspect(cfg: DictConfig) -> None:
         ConfigError: a value that does not fit, or no place to write to.
         DataError: an image that cannot be decoded.
     """
-    check_types(cfg, {"decode": bool, "coco": str | None})
-    check_seed(cfg.seed)
-    if cfg.coco_part not in (None, *SUBSETS):
-        raise ConfigError(f"coco_part={cfg.coco_part}: type one of {', '.join(SUBSETS)}")
+    check_table(cfg, KEYS)
     drawing = cfg.data.gallery is not None
     if drawing and Path(f"{cfg.data.gallery}").suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"data.gallery={cfg.data.gallery}: type a name that ends in .png or .jpg")
-    if drawing and not (isinstance(cfg.data.gallery_images, int) and cfg.data.gallery_images > 0):
-        raise ConfigError(f"data.gallery_images={cfg.data.gallery_images}: expected at least 1")
     for key, path in (("data.gallery", cfg.data.gallery), ("coco", cfg.coco)):
         if path is not None:
             check_output(Path(path), key, file=True)

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.errors import ConfigError
 from convpose.geometry import Affine, Image, compose, similarity, transform
 from convpose.skeleton import Skeleton
 
@@ -146,17 +145,9 @@ class Corruption:
         kind: one of `KINDS`.
         severity: 1 to 5.
         skeleton: of the keypoints; says where the body is.
-
-    Raises:
-        ConfigError: an unknown kind or severity.
     """
 
     def __init__(self, kind: str, severity: int, skeleton: Skeleton) -> None:
-        if kind not in KINDS or severity not in SEVERITIES:
-            raise ConfigError(
-                f"corruption {kind} {severity}: expected a severity of 1 to 5 and one of "
-                + ", ".join(KINDS)
-            )
         self.damage, amounts = KINDS[kind]
         self.amount = amounts[severity - 1]
         self.turn_deg = self.amount if kind == "rotation" else 0.0

@@ -9,15 +9,18 @@ The crop is an affine ``unit_to_px``; `convpose.geometry.warp` samples it. Three
 """
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, box_to_affine
 
-MODES = ("image", "letterbox", "box")
+Mode = Literal["image", "letterbox", "box"]
+Scale = Annotated[float, Ge(1), "a smaller crop would cut joints off"]
 
 
 class Crop:
@@ -26,24 +29,11 @@ class Crop:
     Args:
         mode: a crop mode, or one for each data set by name (``{lsp: image, lspet: box}``).
         box_scale: side of the ``box`` crop as a multiple of the longer side of the joints' box.
-
-    Raises:
-        ConfigError: unknown mode, or a scale below 1.
     """
 
-    def __init__(self, mode: str | Mapping[str, str], box_scale: float = 1.25) -> None:
+    def __init__(self, mode: Mode | Mapping[str, Mode], box_scale: Scale = 1.25) -> None:
         self.mode = mode if isinstance(mode, str) else dict(mode)
         self.box_scale = box_scale
-        for value in [mode] if isinstance(mode, str) else mode.values():
-            if value not in MODES:
-                raise ConfigError(
-                    f"data.crop={value}: unknown crop; type data.crop=" + "|".join(MODES)
-                )
-        if not box_scale >= 1:
-            raise ConfigError(
-                f"data.box_scale={box_scale}: the crop would cut joints off; "
-                "type data.box_scale=1.25"
-            )
 
     def __str__(self) -> str:
         """The mode as a short text for reports."""

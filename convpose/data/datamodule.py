@@ -4,18 +4,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from convpose.config.schema import Count, Natural
 from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.cache import CropCache, write_cache
-from convpose.data.crop import Crop
+from convpose.data.crop import Crop, Mode, Scale
 from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
@@ -62,7 +64,7 @@ class PoseDataModule(LightningDataModule):
         skeleton: of the keypoints.
 
     Raises:
-        ConfigError: a key out of its range, or a batch larger than the training part.
+        ConfigError: a batch larger than the training part.
         DataError: see the sources.
     """
 
@@ -70,30 +72,21 @@ class PoseDataModule(LightningDataModule):
         self,
         sources: Mapping[str, Callable[[], PoseSource]],
         split: str,
-        crop: str | Mapping[str, str] = "box",
-        box_scale: float = 1.25,
-        input_size_px: int = 224,
+        crop: Mode | Mapping[str, Mode] = "box",
+        box_scale: Scale = 1.25,
+        input_size_px: Annotated[int, Ge(32)] = 224,
         augment: Augment | None = None,
-        batch_size: int | Literal["auto"] = 64,
-        num_workers: int | None = None,
+        batch_size: Count | Literal["auto"] = 64,
+        num_workers: Natural | None = None,
         cache: str | None = None,
-        cache_size_px: int = 224,
-        cache_quality: int = 90,
-        cache_format: str = "jpeg",
-        train_share: float = 1.0,
+        cache_size_px: Annotated[int, Ge(16)] = 224,
+        cache_quality: Annotated[int, Ge(1), Le(100)] = 90,
+        cache_format: Literal["jpeg", "webp"] = "jpeg",
+        train_share: Annotated[float, Gt(0), Le(1)] = 1.0,
         seed: int = 0,
         skeleton: Skeleton = LSP14,
     ) -> None:
         super().__init__()
-        for key, value, least in (
-            ("input_size_px", input_size_px, 32),
-            ("batch_size", 1 if batch_size == "auto" else batch_size, 1),
-            ("num_workers", num_workers or 0, 0),
-        ):
-            if value < least:
-                raise ConfigError(f"data.{key}={value}: expected at least {least}")
-        if not 0 < train_share <= 1:
-            raise ConfigError(f"data.train_share={train_share}: expected above 0, at most 1")
         self.train_share = train_share
         self.sources = dict(sources)
         self.split_name = split

@@ -14,11 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image as PillowImage
 from rich.console import Console
 
-from convpose.config.schema import check_types
+from convpose.config.schema import Count, Natural, Subset, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
-from convpose.data.splits import SUBSETS
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.analyses import robustness, stage_measures
 from convpose.evaluate.predictions import Predictions, match
@@ -42,9 +41,11 @@ from convpose.run import Run
 from convpose.skeleton import LSP14
 
 log = logging.getLogger(__name__)
-TYPES = {
+KEYS = {
     **dict.fromkeys(("mirror_test", "quarter_turns", "robustness"), bool),
-    "gallery": int,
+    "split": Subset,
+    "batch_size": Count | None,
+    "gallery": Natural,
 }
 
 
@@ -66,13 +67,9 @@ def evaluate(cfg: DictConfig) -> float:
         raise ConfigError(
             "name what to evaluate: run=RUN_FOLDER, or predictions=FILE.npz with data=lsp"
         )
-    check_types(cfg, TYPES)
-    if cfg.gallery < 0:
-        raise ConfigError(f"gallery={cfg.gallery}: expected a whole number from 0 up")
+    check_table(cfg, KEYS)
     if cfg.output is not None:
         check_output(Path(str(cfg.output)))
-    if cfg.split not in SUBSETS:
-        raise ConfigError(f"split={cfg.split}: type one of {', '.join(SUBSETS)}")
     if cfg.run is not None:
         return evaluate_run(cfg)
     if cfg.get("data") is None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import files
-from convpose.config.schema import fits
+from convpose.config.schema import Count, NotNegative, check_table
 from convpose.errors import ConfigError, ModelError
 from convpose.export.checks import (
     CROPS,
@@ -25,11 +25,11 @@ from convpose.plot.tables import Measures, Table, percent, pixels
 from convpose.runtime.exported import ENGINE_OF, OPENERS
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
-NUMBERS = {
-    "max_difference_px": (float | None, "a number of at least 0, or null"),
-    "max_pck_drop": (float, "a number of at least 0"),
-    "calibration_images": (int, "a whole number above 0"),
-    "batch_size": (int, "a whole number above 0"),
+KEYS = {
+    "max_difference_px": NotNegative | None,
+    "max_pck_drop": NotNegative,
+    "calibration_images": Count,
+    "batch_size": Count,
 }
 
 
@@ -145,10 +145,7 @@ def check_keys(cfg: DictConfig) -> Path | None:
         check_output(target, file=True)
     if cfg.report is not None:
         check_output(Path(cfg.report), "report", file=True)
-    for key, (hint, words) in NUMBERS.items():
-        low = cfg[key] is not None and fits(cfg[key], hint) and cfg[key] < (hint is int)
-        if low or not fits(cfg[key], hint):
-            raise ConfigError(f"{key}={cfg[key]}: expected {words}")
+    check_table(cfg, KEYS)
     if cfg.run is not None and cfg.weights is not None:
         raise ConfigError(f"run={cfg.run} weights={cfg.weights}: two networks; type one of them")
     return target

@@ -1,12 +1,13 @@
 """Cascade: the pose of a trained network, refined from sharper sub-images around its joints."""
 
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
+from annotated_types import Ge, Le
 from torch import nn
 from torch.nn import functional as F
 
-from convpose.errors import ConfigError
+from convpose.config.schema import Count
 from convpose.models.pose_model import Loss, PoseModel, PoseOutput
 from convpose.models.subimage import SubImages, pose_diameter
 from convpose.skeleton import Skeleton
@@ -64,9 +65,6 @@ class Cascade(PoseModel):
         side: of a sub-image, in diameters of the pose (see `pose_diameter`).
         starts: errors to train on, ``simulated`` or ``real``.
         channels_last: see `PoseModel`.
-
-    Raises:
-        ConfigError: a key out of its range.
     """
 
     error_mean: torch.Tensor
@@ -78,16 +76,12 @@ class Cascade(PoseModel):
         backbone: nn.Module,
         head: nn.Module,
         skeleton: Skeleton,
-        subimage_px: int = 64,
-        side: float = 1.0,
+        subimage_px: Count = 64,
+        side: Annotated[float, Ge(0.1), Le(10)] = 1.0,
         starts: Literal["simulated", "real"] = "simulated",
         channels_last: bool = True,
     ) -> None:
         super().__init__(backbone, head, skeleton.num_keypoints, channels_last)
-        if not 0.1 <= side <= 10:
-            raise ConfigError(
-                f"model.side={side}: expected 0.1 to 10 torso diameters; type model.side=1.0"
-            )
         self.start = start
         self.skeleton = skeleton
         self.subimage_px = subimage_px

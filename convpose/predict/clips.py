@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
-from convpose.errors import ConfigError, require_extra
+from convpose.config.schema import NotNegative, Positive, Share
+from convpose.errors import require_extra
 from convpose.predict.predictor import Person
 from convpose.predict.sources import Frame
 
@@ -33,15 +35,15 @@ class ByteTrack:
         lost_s: seconds for which a number is kept for a person who is not seen.
 
     Raises:
-        ConfigError: a value out of its range, or the package is not installed.
+        ConfigError: the package is not installed.
     """
 
-    def __init__(self, sure: float = 0.5, overlap: float = 0.1, lost_s: float = 1.0) -> None:
-        if not (0 <= sure <= 1 and 0 < overlap < 1 and lost_s >= 0):
-            raise ConfigError(
-                f"tracker.sure={sure} tracker.overlap={overlap} tracker.lost_s={lost_s}: expected "
-                "0 to 1, between 0 and 1, and at least 0"
-            )
+    def __init__(
+        self,
+        sure: Share = 0.5,
+        overlap: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        lost_s: NotNegative = 1.0,
+    ) -> None:
         require_extra("track", "trackers", "supervision")
         import supervision
         from trackers import ByteTrackTracker
@@ -99,17 +101,11 @@ class OneEuro:
 
     def __init__(
         self,
-        cutoff_hz: float = 1.5,
-        beta: float = 8.0,
-        speed_cutoff_hz: float = 1.0,
-        forget_s: float = 0.5,
+        cutoff_hz: Positive = 1.5,
+        beta: NotNegative = 8.0,
+        speed_cutoff_hz: Positive = 1.0,
+        forget_s: NotNegative = 0.5,
     ) -> None:
-        if not (cutoff_hz > 0 and speed_cutoff_hz > 0 and beta >= 0 and forget_s >= 0):
-            raise ConfigError(
-                f"smoothing.cutoff_hz={cutoff_hz} smoothing.beta={beta} smoothing.speed_cutoff_hz="
-                f"{speed_cutoff_hz} smoothing.forget_s={forget_s}: expected cutoffs above 0 and "
-                "nothing negative"
-            )
         self.cutoff_hz = cutoff_hz
         self.beta = beta
         self.speed_cutoff_hz = speed_cutoff_hz

@@ -29,6 +29,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from convpose import files
+from convpose.config.schema import Count
 from convpose.errors import ConfigError, ConvposeError, require_extra
 from convpose.predict import pipeline
 from convpose.predict.boxes import BoxFile
@@ -63,13 +64,12 @@ class Cluster:
             ``threads`` processors.
 
     Raises:
-        ConfigError: no number above 0, or Ray is not installed.
+        ConfigError: Ray is not installed.
     """
 
-    def __init__(self, engine: str = "auto", shard: int = 250, workers: int | None = None) -> None:
-        for key, value in {"shard": shard, "workers": workers}.items():
-            if value is not None and value < 1:
-                raise ConfigError(f"cluster.{key}={value}: expected a whole number above 0")
+    def __init__(
+        self, engine: str = "auto", shard: Count = 250, workers: Count | None = None
+    ) -> None:
         require_extra("ray", "ray", "pyarrow")
         self.engine = engine
         self.shard = shard

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, ListConfig
 
 from convpose.config.instantiate import build, check
-from convpose.config.schema import fits
+from convpose.config.schema import Count, Positive, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.predict import pipeline
@@ -22,15 +22,15 @@ from convpose.predict.sources import open_sources
 from convpose.predict.writers import open_keypoints
 
 KEYS = {
-    "batch_size": (int, "a whole number above 0"),
-    "max_frames": (int | None, "a whole number above 0, or null"),
-    "box_scale": (float | None, "a number above 0, or null"),
-    "format": (Literal["json", "coco", "csv", "parquet"] | None, "json, coco, csv or parquet"),
-    "draw": (bool | None, "true, false or null"),
-    "show": (bool, "true or false"),
-    "threads": (int | None, "a whole number above 0, or null"),
-    "mirror_test": (bool, "true or false"),
-    "quarter_turns": (bool, "true or false"),
+    "batch_size": Count,
+    "max_frames": Count | None,
+    "box_scale": Positive | None,
+    "format": Literal["json", "coco", "csv", "parquet"] | None,
+    "draw": bool | None,
+    "show": bool,
+    "threads": Count | None,
+    "mirror_test": bool,
+    "quarter_turns": bool,
 }
 NOT_ON_RAY = {
     "format": (None, "parquet"),
@@ -107,10 +107,7 @@ def check_keys(cfg: DictConfig) -> None:
     """
     if cfg.source in (None, ""):  # also of source=$FORGOTTEN, which would be this folder
         raise ConfigError("what to look at? type source=FILE, a folder, a webcam's number (0), …")
-    for key, (hint, words) in KEYS.items():
-        value = cfg[key]
-        if not fits(value, hint) or (fits(value, float) and value <= 0):
-            raise ConfigError(f"{key}={value}: expected {words}")
+    check_table(cfg, KEYS)
     if cfg.engine != "ray":  # its workers may write where this machine cannot
         check_output(Path(cfg.output))
     for key, possible in NOT_ON_RAY.items() if cfg.engine == "ray" else ():

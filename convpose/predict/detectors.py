@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import nms
 
+from convpose.config.schema import Share
 from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.geometry import Image
 from convpose.models.weights import read_weights
@@ -42,7 +43,7 @@ class TorchvisionDetector:
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
 
     Raises:
-        ConfigError: no such detector, or a threshold outside [0, 1].
+        ConfigError: no such detector.
         ModelError: weights that cannot be fetched or do not fit.
     """
 
@@ -50,7 +51,7 @@ class TorchvisionDetector:
         self,
         name: str = "fasterrcnn_mobilenet_v3_large_fpn",
         weights: str | None = None,
-        score_threshold: float = 0.5,
+        score_threshold: Share = 0.5,
         accelerator: str = "auto",
     ) -> None:
         from torchvision import models
@@ -58,7 +59,6 @@ class TorchvisionDetector:
         known = models.list_models(module=models.detection)
         if name not in known:
             raise ConfigError(f"detector.name={name}: no such detector; type {', '.join(known)}")
-        check_share("score_threshold", score_threshold)
         self.score_threshold = score_threshold
         on_gpu = accelerator != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
@@ -106,12 +106,6 @@ def to_detections(boxes: torch.Tensor, scores: torch.Tensor, image: Image) -> De
     return Detections(corners[solid][order], confidence[solid][order])
 
 
-def check_share(key: str, value: float) -> None:
-    """Refuse a number of the detector that is not between 0 and 1."""
-    if not 0 <= value <= 1:
-        raise ConfigError(f"detector.{key}={value}: expected a number from 0 to 1")
-
-
 class YoloxDetector:
     """Detect people with a YOLOX in an ONNX file; its first class is the person, as in COCO.
 
@@ -126,15 +120,15 @@ class YoloxDetector:
         threads: number of threads; None for the engine's own choice.
 
     Raises:
-        ConfigError: no file named, a threshold outside [0, 1], or no onnxruntime.
+        ConfigError: no file named, or no onnxruntime.
         ModelError: a file that is no YOLOX.
     """
 
     def __init__(
         self,
         weights: str | None = None,
-        score_threshold: float = 0.3,
-        overlap_threshold: float = 0.5,
+        score_threshold: Share = 0.3,
+        overlap_threshold: Share = 0.5,
         threads: int | None = None,
     ) -> None:
         if weights is None:
@@ -142,8 +136,6 @@ class YoloxDetector:
                 "detector=yolox needs a file; type detector.weights=FILE.onnx, such as yolox_nano "
                 "from YOLOX's releases"
             )
-        check_share("score_threshold", score_threshold)
-        check_share("overlap_threshold", overlap_threshold)
         self.weights = weights
         self.score_threshold = score_threshold
         self.overlap_threshold = overlap_threshold

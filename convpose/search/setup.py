@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Gt
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from convpose import run
 from convpose.config.application import BY_USER, explain
 from convpose.config.instantiate import build, check
-from convpose.config.schema import fits
+from convpose.config.schema import Count, Natural, NotNegative, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
@@ -27,16 +28,16 @@ from convpose.search.storage import open_storage
 from convpose.search.trial_queue import Tickets, open_study
 from convpose.train.build import build_module, check_monitor, check_top_level
 
-SETTINGS: dict[str, tuple[Any, float, str]] = {  # key → type, smallest value, in words
-    "trials": (int | None, 1, "a whole number from 1 up, or null"),
-    "timeout_s": (float | None, 0, "seconds, or null"),
-    "storage": (str | None, 0, "a text, or null"),
-    "workers": (int, 1, "a whole number from 1 up"),
-    "worker": (int | None, 1, "null; workers=N sets it"),
-    "heartbeat_s": (int, 1, "a whole number from 1 up"),
-    "retries": (int, 0, "a whole number from 0 up"),
+KEYS = {
+    "trials": Count | None,
+    "timeout_s": NotNegative | None,
+    "storage": str | None,
+    "workers": Count,
+    "worker": Annotated[int, Gt(0), "workers=N sets it"] | None,
+    "heartbeat_s": Count,
+    "retries": Natural,
 }
-OWN = {*SETTINGS, "search", "sampler", "pruner", "study"}  # keys that no training has
+OWN = {*KEYS, "search", "sampler", "pruner", "study"}  # keys that no training has
 OF_THE_MACHINE = (  # keys in which the machines of a study may differ
     *("data.source", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices"),
     *("trainer.precision", "trainer.enable_progress_bar"),
@@ -98,15 +99,12 @@ def prepare(cfg: DictConfig) -> Plan:
 
 
 def check_settings(cfg: DictConfig) -> None:
-    """Hold the keys of the search against `SETTINGS`.
+    """Check the keys of the search.
 
     Raises:
         ConfigError: a value of another type, or a key that makes no sense in a search.
     """
-    for key, (hint, smallest, words) in SETTINGS.items():
-        value = cfg[key]
-        if not fits(value, hint) or (isinstance(value, int | float) and value < smallest):
-            raise ConfigError(f"{key}={value}: expected {words}")
+    check_table(cfg, KEYS)
     if cfg.ckpt_path is not None:
         raise ConfigError(f"ckpt_path={cfg.ckpt_path}: trials start anew; leave it out")
     if str(cfg.trainer.devices) != "1" or cfg.trainer.strategy != "auto":

@@ -14,16 +14,16 @@ from torch import nn
 
 from convpose.config.allowlist import find_target
 from convpose.config.instantiate import _line, build, skeleton_of
-from convpose.config.schema import check_seed, check_types
+from convpose.config.schema import Count, Positive, Seed, check_table
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
 from convpose.models.pose_model import PoseModel
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
 
-TOP_LEVEL: dict[str, Any] = {
+KEYS: dict[str, Any] = {
     "study": str | int | None,
-    "seed": int,
+    "seed": Seed,
     "monitor": str,
     "monitor_mode": Literal["max", "min"],
     "ckpt_path": str | None,
@@ -31,23 +31,23 @@ TOP_LEVEL: dict[str, Any] = {
     "lr_find": bool,
     "channels_last": bool,
     "compile": bool,
+    # Lightning gives 0 and -1 a meaning that no training here has
+    "trainer.max_epochs": Count,
+    "trainer.check_val_every_n_epoch": Count,
+    "trainer.accumulate_grad_batches": Count | None,
+    "trainer.limit_train_batches": Positive | None,
+    "trainer.limit_val_batches": Positive | None,
+    "trainer.gradient_clip_val": Positive | None,
 }
 
 
-ABOVE_ZERO = (  # numbers of the trainer, null where they may be left out
-    *("max_epochs", "limit_train_batches", "limit_val_batches", "gradient_clip_val"),
-    *("accumulate_grad_batches", "check_val_every_n_epoch"),
-)
-
-
 def check_top_level(cfg: DictConfig) -> None:
-    """Hold the keys that belong to no constructor against their types.
+    """Check the keys that belong to no constructor, and what Lightning allows but no training.
 
     Raises:
-        ConfigError: a value of another type, or a seed that no generator takes.
+        ConfigError: a value that cannot be.
     """
-    check_types(cfg, TOP_LEVEL)
-    check_seed(cfg.seed)
+    check_table(cfg, KEYS)
 
 
 def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
@@ -99,14 +99,10 @@ def build_trainer(
     given["default_root_dir"] = str(folder)
     given["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)
     trainer: Trainer = build(settings, "trainer", **given)
-    for key in ABOVE_ZERO:
-        value = settings.get(key)
-        if value is not None and value <= 0:
-            raise ConfigError(f"trainer.{key}={value}: expected more than 0")
     every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
-    if every is None or epochs is None or every > epochs:
+    if every > epochs:
         raise ConfigError(
-            f"trainer.max_epochs={epochs}: expected a whole number, and at least "
+            f"trainer.max_epochs={epochs}: expected at least "
             f"trainer.check_val_every_n_epoch={every} so that an epoch is validated"
         )
     return trainer

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+from annotated_types import Gt, Le
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from convpose.errors import ConfigError
+from convpose.config.schema import Share
 
 
 class HasBackbone(Protocol):
@@ -19,6 +20,10 @@ class HasBackbone(Protocol):
     def modules(self) -> Iterable[nn.Module]:
         """All parts, in the order of their definition."""
         ...
+
+
+# of optimizer.lr
+Factor = Annotated[float, Gt(0), Le(1), "callbacks=[default,freeze] keeps the backbone as it is"]
 
 
 class ParameterGroups:
@@ -32,20 +37,11 @@ class ParameterGroups:
         first_layer_lr: rate of the backbone's first layer over that of its last; the layers between
             follow geometrically.
         decay_norms: apply ``weight_decay`` to the scales of norm layers and to biases, too.
-
-    Raises:
-        ConfigError: a factor outside (0, 1].
     """
 
     def __init__(
-        self, backbone_lr: float = 1.0, first_layer_lr: float = 1.0, decay_norms: bool = False
+        self, backbone_lr: Factor = 1.0, first_layer_lr: Factor = 1.0, decay_norms: bool = False
     ) -> None:
-        for key, value in (("backbone_lr", backbone_lr), ("first_layer_lr", first_layer_lr)):
-            if not 0 < value <= 1:
-                raise ConfigError(
-                    f"parameters.{key}={value}: expected a factor above 0 and up to 1; "
-                    "callbacks=[default,freeze] keeps the backbone as it is"
-                )
         self.backbone_lr = backbone_lr
         self.first_layer_lr = first_layer_lr
         self.decay_norms = decay_norms
@@ -82,7 +78,7 @@ def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
 
 
 def cosine(
-    optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0
+    optimizer: Optimizer, total_steps: int, warmup: Share = 0.05, final: Share = 0.0
 ) -> LambdaLR:
     """Linear warm-up, then half a cosine down (Loshchilov and Hutter, 2017).
 
@@ -91,11 +87,7 @@ def cosine(
         total_steps: of the whole training.
         warmup: share of the steps that rise.
         final: rate at the end over the peak.
-
-    Raises:
-        ConfigError: a share out of 0 to 1.
     """
-    _check(warmup=warmup, final=final)
     rise = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:
@@ -110,9 +102,9 @@ def cosine(
 def step(
     optimizer: Optimizer,
     total_steps: int,
-    milestones: tuple[float, ...] = (0.7, 0.9),
-    gamma: float = 0.1,
-    warmup: float = 0.05,
+    milestones: tuple[Share, ...] = (0.7, 0.9),
+    gamma: Share = 0.1,
+    warmup: Share = 0.05,
 ) -> LambdaLR:
     """Linear warm-up, then times `gamma` at each milestone.
 
@@ -122,13 +114,7 @@ def step(
         milestones: shares of the steps after which the rate falls.
         gamma: factor of each fall.
         warmup: share of the steps that rise.
-
-    Raises:
-        ConfigError: a share out of 0 to 1.
     """
-    _check(gamma=gamma, warmup=warmup)
-    for share in milestones:
-        _check(milestones=share)
     rise = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:
@@ -137,9 +123,3 @@ def step(
         return float(gamma ** sum(step >= share * total_steps for share in milestones))
 
     return LambdaLR(optimizer, factor)
-
-
-def _check(**shares: float) -> None:
-    for key, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"scheduler.{key}={value}: expected a share from 0 to 1")

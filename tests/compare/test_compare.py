@@ -122,14 +122,6 @@ class TestRefused:
         assert result.err.endswith("\n  empty: an empty folder\n")
         assert files(tmp_path / "here") == set()
 
-    @pytest.mark.parametrize("top", ["-1", "many", "1.5", "true"])
-    def test_no_number_of_runs(self, compare, tmp_path, top):
-        study(tmp_path / "s", 0.1)
-        result = compare("study=s", f"top={top}")
-        assert result.code == 2
-        assert "expected a whole number of runs to print, from 0 up" in result.err
-        assert files(tmp_path / "s") == set()
-
     def test_no_place_to_write_to(self, compare, tmp_path):
         study(tmp_path / "s", 0.1)
         (tmp_path / "file").touch()

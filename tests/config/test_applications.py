@@ -44,30 +44,9 @@ def test_data_prints_what_a_set_holds_and_draws_it(
 
 
 @pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        ("gallery=out", "data.gallery=out: type a name that ends in .png or .jpg"),
-        ("gallery_images=0", "data.gallery_images=0: expected at least 1"),
-        ("gallery_images=all", "data.gallery_images=all: expected at least 1"),
-    ],
-)
-def test_data_refuses_a_gallery_before_it_reads(key, message, monkeypatch, capsys, tmp_path):
-    from convpose.data.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        call(main, monkeypatch, "data.gallery=o.png", f"data.{key}")
-
-    assert end.value.code == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", f"error: {message}\n")
-
-
-@pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("decode=perhaps", "decode=perhaps: expected true or false, got str"),
-        ("seed=-1", "seed=-1: expected a whole number from 0 to 4294967295"),
+        ("data.gallery=out", "data.gallery=out: type a name that ends in .png or .jpg"),
         ("coco=.", "coco=.: cannot be written (Is a directory); type coco=FILE"),
         (
             "data.gallery=file/a.png",

@@ -1,7 +1,5 @@
 """The signature is the schema: what `build` refuses, and the words it finds for it."""
 
-from typing import Literal
-
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -9,36 +7,11 @@ from tiny import tiny_config
 from torch import nn
 
 from convpose.config.instantiate import build, check
-from convpose.config.schema import fits
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
 from convpose.hardware import multiplies_bf16, resolve_precision
 from convpose.models.build import build_model
-from convpose.train.build import build_module, build_trainer, check_top_level
-
-
-@pytest.mark.parametrize(
-    ("value", "hint", "expected"),
-    [
-        (1, int, True),
-        (1.0, int, False),
-        (True, int, False),
-        ("1", int, False),
-        (1, float, True),
-        (True, float, False),
-        (True, bool, True),
-        (1, bool, False),
-        (None, int | None, True),
-        (None, int, False),
-        ("max", Literal["max", "min"], True),
-        ("up", Literal["max", "min"], False),
-        ([1, 2], tuple[int, ...], True),
-        (3, tuple[int, ...], False),
-        ("x", float | torch.Tensor, False),
-    ],
-)
-def test_fits(value, hint, expected):
-    assert fits(value, hint) is expected
+from convpose.train.build import build_module, build_trainer
 
 
 def test_an_unknown_key_names_the_keys_there_are():
@@ -93,7 +66,6 @@ def test_our_own_errors_pass_through():
     [
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1; it was given lr=-1"),
         ("optimizer.momentum=0", "optimizer: Nesterov momentum requires"),
-        ("scheduler.warmup=3", "scheduler.warmup=3"),
     ],
 )
 def test_a_rate_that_no_optimizer_takes(override, message):
@@ -105,29 +77,8 @@ def test_a_rate_that_no_optimizer_takes(override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed=abc", "seed=abc: expected a whole number, got str"),
-        ("seed=-1", "seed=-1: expected a whole number from 0"),
-        ("lr_find=2", "lr_find=2: expected true or false, got int"),
-        ("monitor_mode=up", "monitor_mode=up: expected max or min, got str"),
-        ("ckpt_path=3", "ckpt_path=3: expected a text or null, got int"),
-    ],
-)
-def test_top_level_keys_have_types_too(override, message):
-    with pytest.raises(ConfigError, match=message):
-        check_top_level(tiny_config(override))
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected a whole number or null"),
-        ("trainer.max_epochs=0", "trainer.max_epochs=0: expected more than 0"),
-        ("trainer.max_epochs=-1", "trainer.max_epochs=-1: expected more than 0"),
-        ("trainer.max_epochs=null", "trainer.max_epochs=None: expected a whole number"),
         ("trainer.check_val_every_n_epoch=3", "at least trainer.check_val_every_n_epoch=3"),
-        ("trainer.limit_val_batches=0", "trainer.limit_val_batches=0: expected more than 0"),
         ("trainer.devices=0", r"trainer: .*devices=0.*; it was given accelerator=cpu devices=0"),
-        ("trainer.precision=foo", "trainer.precision=foo: expected 64 or 32 or 16"),
         ("trainer.accelerator=foo", "trainer: .*foo.*; it was given accelerator=foo"),
     ],
 )

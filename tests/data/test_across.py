@@ -236,14 +236,6 @@ def test_it_is_exported(folder, monkeypatch, capsys, tmp_path):
     assert {a.subset for a in source.annotations} == {"test"}
 
 
-def test_a_part_that_does_not_exist_is_refused(folder, monkeypatch, capsys, tmp_path):
-    with pytest.raises(SystemExit) as end:
-        describe(monkeypatch, *place("coco", folder), f"coco={tmp_path / 'x'}", "coco_part=dev")
-    assert end.value.code == 2
-    assert "coco_part=dev: type one of train, val, test" in capsys.readouterr().err
-    assert not (tmp_path / "x").exists()
-
-
 def test_a_csv_with_an_unknown_joint_ends_in_one_message(monkeypatch, capsys, tmp_path):
     (tmp_path / "people.csv").write_text("image,left_hand_x,left_hand_y\n")
     with pytest.raises(SystemExit) as end:

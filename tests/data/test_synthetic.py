@@ -10,7 +10,6 @@ from convpose.data.annotation import PoseSource
 from convpose.data.synthetic import SyntheticSource
 from convpose.data.synthetic.figure import MARGIN, PARTS, sample_figures
 from convpose.data.synthetic.painting import Outfit, paint_figure
-from convpose.errors import ConfigError
 from convpose.geometry import identity
 from convpose.skeleton import LSP14
 
@@ -227,21 +226,6 @@ def test_what_an_occluder_covers_is_labelled_occluded(probe):
         found += white.sum()
         assert np.mean(figures.visibility[white, index] == 1) > 0.6  # the rest is at its rim
     assert found > 50
-
-
-@pytest.mark.parametrize(
-    ("arguments", "key"),
-    [
-        ({"num_images": 0}, "num_images=0"),
-        ({"num_images": 2.5}, "num_images=2.5"),
-        ({"image_size_px": 31}, "image_size_px=31"),
-        ({"seed": -1}, "seed=-1"),
-    ],
-)
-def test_impossible_arguments_name_key_value_and_remedy(arguments, key):
-    with pytest.raises(ConfigError, match=rf"data\.sources\.synthetic\.{key}\b") as error:
-        SyntheticSource(**arguments)
-    assert "Type for example data.sources.synthetic." in str(error.value)
 
 
 def test_the_smallest_allowed_picture_can_be_drawn():

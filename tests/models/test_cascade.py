@@ -7,7 +7,6 @@ from torch import nn
 from convpose.data.crop import Crop
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
-from convpose.errors import ConfigError
 from convpose.models.backbones.vgg import VggBn
 from convpose.models.cascade import SMALLEST_STD, Cascade, Resized
 from convpose.models.keypoints.regression import MaskedL1, RegressionHead
@@ -256,11 +255,3 @@ def test_it_learns_to_remove_a_fixed_error(starts):
         optimizer.step()
     assert untrained > 0.25
     assert error() < 0.14, "half of what the start is off, 0.28"
-
-
-@pytest.mark.parametrize("side", [0.0, 11.0, float("nan")])
-def test_a_window_has_a_reasonable_size(side):
-    with pytest.raises(
-        ConfigError, match=r"expected 0\.1 to 10 torso diameters; type model\.side=1"
-    ):
-        cascade(Told(torch.zeros(1, K, 2)), side=side)

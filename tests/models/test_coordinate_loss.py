@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convpose.errors import ConfigError
 from convpose.models.keypoints.regression import MaskedL1, MaskedMSE, MaskedSmoothL1, MaskedWing
 
 NAN = math.nan
@@ -128,16 +127,6 @@ def test_an_unlabelled_prediction_that_is_not_finite_does_no_harm(kind):
 def test_a_labelled_nan_is_not_hidden(kind):
     loss, _ = loss_and_gradient([[[0.5, 0.5]]], [[[NAN, NAN]]], [[2]], kind)
     assert math.isnan(loss)
-
-
-@pytest.mark.parametrize(
-    ("kind", "key", "usual"),
-    [(MaskedSmoothL1, "beta", 0.02), (MaskedWing, "w", 0.04), (MaskedWing, "epsilon", 0.008)],
-)
-def test_numbers_that_are_not_above_zero(kind, key, usual):
-    message = rf"^loss\.{key}=0: expected a number above 0; type loss\.{key}={usual}$"
-    with pytest.raises(ConfigError, match=message):
-        kind(**{key: 0})
 
 
 def test_wrong_labels_move_squares_and_hardly_l1():

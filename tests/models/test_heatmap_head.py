@@ -116,11 +116,6 @@ class TestHead:
         with pytest.raises(ConfigError, match=message + r"an input of 96 px or a smaller stride$"):
             self.head(stride=32)
 
-    def test_a_window_below_zero(self):
-        message = r"^head\.window=-1: expected 0 cells or more; type head\.window=2$"
-        with pytest.raises(ConfigError, match=message):
-            self.head(window=-1)
-
 
 @pytest.mark.parametrize(
     ("size_px", "nearest"), [(100, "96 or 128"), (16, "32 or 32"), (225, "224 or 256")]

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convpose.errors import ConfigError
 from convpose.models.keypoints import inside_crop
 from convpose.models.keypoints.heatmap import HeatmapCrossEntropy, gaussian
 
@@ -118,10 +117,3 @@ def test_a_batch_without_labels_is_zero_with_finite_gradients():
     loss, gradient = loss_and_gradient(torch.randn(2, 1, 4, 4), [[[NAN, NAN]]] * 2, [[0]] * 2)
     assert loss == 0.0
     assert gradient.unique().tolist() == [0.0]
-
-
-@pytest.mark.parametrize("sigma", [0, -1.0, math.inf, NAN])
-def test_a_sigma_that_is_no_width(sigma):
-    message = rf"^loss\.sigma={sigma}: expected a number above 0; type loss\.sigma=1\.0$"
-    with pytest.raises(ConfigError, match=message):
-        HeatmapCrossEntropy(sigma)

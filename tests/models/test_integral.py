@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convpose.errors import ConfigError
 from convpose.models.keypoints.heatmap import IntegralHead, IntegralLoss, gaussian, jensen_shannon
 
 NAN = math.nan
@@ -123,13 +122,3 @@ class TestLoss:
         logits = gaussian(truth, 16, 1.0).clamp(min=1e-30).log()
         loss = IntegralLoss()(self.output([[0.41, 0.57]], logits), truth, torch.tensor([[2]]))
         assert loss.item() == pytest.approx(0.0, abs=1e-5)
-
-    @pytest.mark.parametrize("weight", [-0.1, math.inf, NAN])
-    def test_a_weight_that_is_none(self, weight):
-        message = rf"^loss\.weight={weight}: expected 0 or more; type loss\.weight=0\.5$"
-        with pytest.raises(ConfigError, match=message):
-            IntegralLoss(weight=weight)
-
-    def test_a_sigma_that_is_no_width(self):
-        with pytest.raises(ConfigError, match=r"^loss\.sigma=0: .*; type loss\.sigma=1\.0$"):
-            IntegralLoss(sigma=0)

@@ -80,8 +80,3 @@ def test_a_stride_that_does_not_halve_evenly():
     with pytest.raises(ConfigError, match=r"^head\.stride=6: expected 28 or a half"):
         Pyramid((3,), (28,), 6, 6)
     assert Pyramid((3,), (28,), 6, 7)([torch.zeros(2, 3, 2, 2)]).shape == (2, 6, 8, 8)
-
-
-def test_no_channels():
-    with pytest.raises(ConfigError, match=r"^head\.channels=0: expected at least 1$"):
-        Pyramid(CHANNELS, STRIDES, 0, 4)

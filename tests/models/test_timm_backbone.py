@@ -98,10 +98,6 @@ class TestMaps:
                 r"^model\.strides=\[2\]: convnext_atto has no map of stride 2; it has 4, 8, 16",
             ),
             (
-                {"name": SMALL, "dropout": 1.0},
-                r"^model\.dropout=1\.0: expected a number from 0 to below 1$",
-            ),
-            (
                 {"name": "vgg11", "drop_path": 0.1},
                 r"^model\.name=vgg11 model\.drop_path=0\.1: timm cannot build it with feature maps "
                 r"\(.+\); choose another network, or model\.drop_path=0$",

@@ -62,12 +62,6 @@ def test_a_second_clip_begins_with_one():
     assert follow(ByteTrack(), *[[person()]] * 2)[1] == [1]
 
 
-@pytest.mark.parametrize("value", [{"sure": 1.5}, {"overlap": 0.0}, {"lost_s": -1.0}])
-def test_values_out_of_range(value):
-    with pytest.raises(ConfigError, match=r"tracker\.sure=.* expected 0 to 1, between 0 and 1"):
-        ByteTrack(**value)
-
-
 def test_without_the_package(monkeypatch):
     monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"trackers is not installed; .*'convpose\[track\]'"):

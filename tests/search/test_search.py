@@ -16,7 +16,6 @@ from tiny import history
 
 from convpose.config.application import BY_USER, conf_folder, explain
 from convpose.errors import ConfigError, ModelError
-from convpose.search.setup import check_settings
 from convpose.search.storage import open_storage
 
 JOURNAL = "storage=journal:///runs/s/study.journal"  # opens faster than sqlite
@@ -33,7 +32,6 @@ def states() -> list[str]:
 LRR = "{_target_:optuna.distributions.FloatDistribution,low:0.1,high:1}"
 REFUSED = {
     "search=optimiser": "search=optimiser: no such option; did you mean optimizer?",
-    "trials=ten": "trials=ten: expected a whole number from 1 up, or null",
     "storage=mysql://host/db": "storage=mysql://host/db: unknown storage; type sqlite:///FILE, jou",
     "ckpt_path=last": "ckpt_path=last: trials start anew; leave it out",
     "trainer.devices=2": "trainer.devices=2 trainer.strategy=auto: each worker of a search has one",
@@ -58,35 +56,6 @@ def test_refused_in_one_message_and_nothing_left(override, planned):
     assert REFUSED[override] in message
     assert len(message.splitlines()) <= 4, message
     assert not list(Path.cwd().rglob("*")), "no study and no file is left"
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("trials", 0, "a whole number from 1 up, or null"),
-        ("trials", True, "a whole number from 1 up, or null"),
-        ("timeout_s", -1.0, "seconds, or null"),
-        ("storage", 3, "a text, or null"),
-        ("workers", 0, "a whole number from 1 up"),
-        ("worker", "one", "null; workers=N sets it"),
-        ("heartbeat_s", 0.5, "a whole number from 1 up"),
-        ("retries", -1, "a whole number from 0 up"),
-    ],
-)
-def test_the_keys_of_a_search(key, value, words, settings):
-    settings[key] = value
-    with pytest.raises(ConfigError) as error:
-        check_settings(settings)
-    assert str(error.value) == f"{key}={value}: expected {words}"
-
-
-@pytest.fixture
-def settings():
-    cfg = {"ckpt_path": None, "trainer": {"devices": 1, "strategy": "auto"}}
-    search = OmegaConf.to_container(OmegaConf.load(conf_folder() / "search.yaml"))
-    cfg = OmegaConf.create({**search, **cfg})
-    check_settings(cfg)
-    return cfg
 
 
 def test_data_that_are_not_there_are_missed_before_the_first_trial(search):

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from convpose.errors import ConfigError
 from convpose.train.optim import constant, cosine, step
 
 
@@ -63,19 +62,3 @@ def test_a_resumed_schedule_goes_on():
     optimizer.step()
     resumed.step()
     assert resumed.get_last_lr() == pytest.approx([rates(cosine, 10)[5]])
-
-
-@pytest.mark.parametrize(
-    ("schedule", "keys", "message"),
-    [
-        (cosine, {"warmup": -0.1}, "scheduler.warmup=-0.1"),
-        (cosine, {"final": 1.5}, "scheduler.final=1.5"),
-        (step, {"gamma": 2}, "scheduler.gamma=2"),
-        (step, {"warmup": 5}, "scheduler.warmup=5"),
-        (step, {"milestones": (0.5, 30)}, "scheduler.milestones=30"),
-        (step, {"milestones": (-0.5, 0.9)}, "scheduler.milestones=-0.5"),
-    ],
-)
-def test_shares_out_of_range_are_refused(schedule, keys, message):
-    with pytest.raises(ConfigError, match=rf"{message}: expected a share from 0 to 1"):
-        rates(schedule, 10, **keys)

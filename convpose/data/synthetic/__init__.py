@@ -2,15 +2,17 @@
 
 import colorsys
 from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
+from convpose.config.schema import Count, Natural
 from convpose.data.annotation import Annotation
 from convpose.data.synthetic.figure import sample_figures
 from convpose.data.synthetic.painting import Canvas, Colour, colour, dress, f32, mix, paint_figure
-from convpose.errors import ConfigError
 from convpose.geometry import Affine, Image, identity
 
 _SMALLEST_PX = 32  # below that a forearm is thinner than a pixel
@@ -41,15 +43,14 @@ class SyntheticSource:
         num_images: how many.
         image_size_px: side of the square images.
         seed: of everything random; another seed gives other people.
-
-    Raises:
-        ConfigError: not a whole number, no image, images below 32 px, or a negative seed.
     """
 
-    def __init__(self, num_images: int = 6000, image_size_px: int = 160, seed: int = 0) -> None:
-        _require("num_images", num_images, 1, 6000)
-        _require("image_size_px", image_size_px, _SMALLEST_PX, 160)
-        _require("seed", seed, 0, 0)
+    def __init__(
+        self,
+        num_images: Count = 6000,
+        image_size_px: Annotated[int, Ge(_SMALLEST_PX)] = 160,
+        seed: Natural = 0,
+    ) -> None:
         self._size_px, self._seed = image_size_px, seed
         self._figures = sample_figures(num_images, image_size_px, seed)
         keypoints_px = self._figures.joints[..., :2].astype(np.float32)
@@ -79,15 +80,6 @@ class SyntheticSource:
         if rng.random() < 0.25:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.001, 0.004) * self._size_px)
         return np.asarray(image, np.uint8), identity()
-
-
-def _require(key: str, value: int, least: int, example: int) -> None:
-    """Raise ConfigError unless the value is a whole number and large enough."""
-    if not isinstance(value, int) or value < least:
-        raise ConfigError(
-            f"data.sources.synthetic.{key}={value} cannot be drawn: it takes a whole number of at "
-            f"least {least}. Type for example data.sources.synthetic.{key}={example}"
-        )
 
 
 def _paint_scene(rng: np.random.Generator, size_px: int, shadow_px: NDArray[np.float64]) -> Canvas:

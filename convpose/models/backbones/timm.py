@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
+from annotated_types import Ge, Lt
 from timm.models import load_state_dict_from_hf
 from torch import nn
 
@@ -38,8 +39,7 @@ class TimmBackbone(nn.Module):
             timm's or of a convpose run.
 
     Raises:
-        ConfigError: unknown name, a share out of its range, or strides that the network does not
-            have.
+        ConfigError: unknown name, or strides that the network does not have.
         ModelError: weights that cannot be had or do not fit.
     """
 
@@ -47,8 +47,8 @@ class TimmBackbone(nn.Module):
         self,
         name: str,
         strides: Sequence[int] | None = None,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0,
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -59,8 +59,6 @@ class TimmBackbone(nn.Module):
                 if near
                 else f"model.name={name}: timm has no such network; timm.list_models() lists them"
             )
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout={dropout}: expected a number from 0 to below 1")
         keys: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
         try:
             self.network = timm.create_model(name, features_only=True, **keys)

@@ -2,8 +2,10 @@
 
 from http.client import HTTPException
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le, Lt
 from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
@@ -27,7 +29,7 @@ class VggBn(nn.Module):
             dict of torchvision's ``vgg*_bn`` or of a convpose run.
 
     Raises:
-        ConfigError: a key out of its range.
+        ConfigError: weights without batch norm.
         ModelError: weights that cannot be had or do not fit.
     """
 
@@ -37,20 +39,13 @@ class VggBn(nn.Module):
 
     def __init__(
         self,
-        depth: int = 16,
-        width: float = 1.0,
-        dropout: float = 0.5,
+        depth: Literal[11, 13, 16, 19] = 16,
+        width: Annotated[float, Ge(1 / 64), Le(4)] = 1.0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.5,
         batch_norm: bool = True,
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        if depth not in CONFIGURATIONS:
-            known = ", ".join(map(str, CONFIGURATIONS))
-            raise ConfigError(f"model.depth={depth}: no such VGG; type one of {known}")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout={dropout}: expected a number from 0 to below 1")
-        if not 1 / 64 <= width <= 4:
-            raise ConfigError(f"model.width={width}: expected a number from 1/64 to 4")
         if weights is not None and not batch_norm:
             raise ConfigError("model.batch_norm=false: weights are for VGG with batch norm only")
         cfg = torchvision_vgg.cfgs[CONFIGURATIONS[depth]]

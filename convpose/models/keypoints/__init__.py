@@ -11,7 +11,6 @@ A loss maps output, keypoints and visibility to a scalar. It may declare ``requi
 outputs that it trains. `convpose.train.build.check_pair` holds one against the other.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -36,15 +35,13 @@ class Pyramid(nn.Module):
         stride: of the merged map: its side is the input's divided by it.
 
     Raises:
-        ConfigError: a stride that doubling cannot reach, or no channel.
+        ConfigError: a stride that doubling cannot reach.
     """
 
     def __init__(
         self, out_channels: Sequence[int], strides: Sequence[int], channels: int, stride: int
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ConfigError(f"head.channels={channels}: expected at least 1")
         levels = [strides[-1]]
         while levels[-1] > stride and levels[-1] % 2 == 0:
             levels.append(levels[-1] // 2)
@@ -210,14 +207,3 @@ def check_input(input_size_px: int, strides: tuple[int, ...]) -> None:
             f"data.input_size_px={input_size_px}: expected a multiple of {strides[-1]} for this "
             f"head, {max(lower, strides[-1])} or {lower + strides[-1]}"
         )
-
-
-def above_zero(key: str, value: float, usual: float) -> float:
-    """Return the value of ``loss.key``.
-
-    Raises:
-        ConfigError: it is not a finite number above 0; `usual` is what to type.
-    """
-    if not 0 < value < math.inf:
-        raise ConfigError(f"loss.{key}={value}: expected a number above 0; type loss.{key}={usual}")
-    return value

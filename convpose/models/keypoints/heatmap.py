@@ -5,12 +5,12 @@ import math
 import torch
 from torch import nn
 
+from convpose.config.schema import Count, Natural, NotNegative, Positive
 from convpose.errors import ConfigError
 from convpose.models.keypoints import (
     KeypointLoss,
     Pyramid,
     VisibilityProbe,
-    above_zero,
     check_input,
     inside_crop,
 )
@@ -31,7 +31,7 @@ class HeatmapHead(nn.Module):
 
     Raises:
         ConfigError: a stride that the pyramid cannot reach, an input that is no multiple of the
-            backbone's stride or leaves fewer than three cells, or a window below 0.
+            backbone's stride or leaves fewer than three cells.
     """
 
     outputs: tuple[str, ...] = ("heatmap_logits",)
@@ -43,14 +43,12 @@ class HeatmapHead(nn.Module):
         strides: tuple[int, ...],
         input_size_px: int,
         num_keypoints: int,
-        channels: int = 64,
+        channels: Count = 64,
         stride: int = 4,
-        window: int = 2,
+        window: Natural = 2,
     ) -> None:
         super().__init__()
         check_input(input_size_px, strides)
-        if window < 0:
-            raise ConfigError(f"head.window={window}: expected 0 cells or more; type head.window=2")
         self.window = window
         self.pyramid = Pyramid(out_channels, strides, channels, stride)
         if input_size_px // stride < 3:
@@ -161,16 +159,13 @@ class HeatmapCrossEntropy(KeypointLoss):
 
     Args:
         sigma: of the Gaussian in cells.
-
-    Raises:
-        ConfigError: a sigma that is not above 0.
     """
 
     requires = ("heatmap_logits",)
 
-    def __init__(self, sigma: float = 1.0) -> None:
+    def __init__(self, sigma: Positive = 1.0) -> None:
         super().__init__()
-        self.sigma = above_zero("sigma", sigma, 1.0)
+        self.sigma = sigma
 
     def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor
@@ -197,19 +192,14 @@ class IntegralLoss(KeypointLoss):
     Args:
         weight: of the divergence, which is at most ln 2; 0 leaves L1 alone, that of Sun et al.
         sigma: of the Gaussian in cells.
-
-    Raises:
-        ConfigError: a weight below 0, or a sigma that is not above 0.
     """
 
     requires = ("keypoints", "heatmap_logits")
 
-    def __init__(self, weight: float = 0.5, sigma: float = 1.0) -> None:
+    def __init__(self, weight: NotNegative = 0.5, sigma: Positive = 1.0) -> None:
         super().__init__()
-        if not 0 <= weight < math.inf:
-            raise ConfigError(f"loss.weight={weight}: expected 0 or more; type loss.weight=0.5")
         self.weight = weight
-        self.sigma = above_zero("sigma", sigma, 1.0)
+        self.sigma = sigma
 
     def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor

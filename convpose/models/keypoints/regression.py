@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from convpose.config.schema import Count, Positive
 from convpose.errors import ConfigError
-from convpose.models.keypoints import KeypointLoss, Standardized, above_zero
+from convpose.models.keypoints import KeypointLoss, Standardized
 from convpose.models.pose_model import Features, PoseOutput
 
 
@@ -36,15 +37,14 @@ class RegressionHead(Standardized):
         strides: tuple[int, ...],
         input_size_px: int,
         num_keypoints: int,
-        hidden: int = 512,
+        hidden: Count = 512,
         standardize: bool = True,
     ) -> None:
         super().__init__(num_keypoints, standardize)
         cells = (input_size_px // strides[-1]) ** 2
-        if cells == 0 or hidden < 1:
+        if cells == 0:
             raise ConfigError(
-                f"data.input_size_px={input_size_px} head.hidden={hidden}: expected an input of at "
-                f"least {strides[-1]} px and a hidden layer of at least 1"
+                f"data.input_size_px={input_size_px}: expected at least {strides[-1]} px"
             )
         self.num_keypoints = num_keypoints
         self.hidden = nn.Linear(out_channels[-1] * cells, hidden)
@@ -100,14 +100,11 @@ class MaskedSmoothL1(CoordinateLoss):
 
     Args:
         beta: in unit coordinates.
-
-    Raises:
-        ConfigError: a beta that is not above 0.
     """
 
-    def __init__(self, beta: float = 0.02) -> None:
+    def __init__(self, beta: Positive = 0.02) -> None:
         super().__init__()
-        self.beta = above_zero("beta", beta, 0.02)
+        self.beta = beta
 
     def penalty(self, error: torch.Tensor) -> torch.Tensor:
         """Return |e| − β/2 outside β, e² / 2β inside."""
@@ -120,15 +117,12 @@ class MaskedWing(CoordinateLoss):
     Args:
         w: in unit coordinates; the paper's 10 px of 256 are 0.04.
         epsilon: in unit coordinates; the smaller, the steeper at 0: the slope there is w / ε.
-
-    Raises:
-        ConfigError: a number that is not above 0.
     """
 
-    def __init__(self, w: float = 0.04, epsilon: float = 0.008) -> None:
+    def __init__(self, w: Positive = 0.04, epsilon: Positive = 0.008) -> None:
         super().__init__()
-        self.w = above_zero("w", w, 0.04)
-        self.epsilon = above_zero("epsilon", epsilon, 0.008)
+        self.w = w
+        self.epsilon = epsilon
 
     def penalty(self, error: torch.Tensor) -> torch.Tensor:
         """Return w · ln(1 + |e| / ε) below w, and |e| plus a constant that joins both above."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from convpose.errors import ConfigError
+from convpose.config.schema import Count
 from convpose.models.keypoints import KeypointLoss, Standardized, VisibilityProbe, check_input
 from convpose.models.pose_model import Features, PoseOutput
 
@@ -26,7 +26,7 @@ class RleHead(Standardized):
         standardize: see `Standardized`.
 
     Raises:
-        ConfigError: no channel, or an input that is no multiple of the backbone's stride.
+        ConfigError: an input that is no multiple of the backbone's stride.
     """
 
     outputs = ("keypoints", "sigma")
@@ -38,13 +38,11 @@ class RleHead(Standardized):
         strides: tuple[int, ...],
         input_size_px: int,
         num_keypoints: int,
-        channels: int = 128,
+        channels: Count = 128,
         standardize: bool = True,
     ) -> None:
         super().__init__(num_keypoints, standardize)
         check_input(input_size_px, strides)
-        if channels < 1:
-            raise ConfigError(f"head.channels={channels}: expected at least 1")
         cells = (input_size_px // strides[-1]) ** 2
         self.reduce = nn.Sequential(
             nn.Conv2d(out_channels[-1], channels, 1, bias=False),
@@ -77,18 +75,12 @@ class ResidualLogLikelihood(KeypointLoss):
     Args:
         hidden: width of the flow's layers.
         couplings: the flow's layers.
-
-    Raises:
-        ConfigError: a number below 1.
     """
 
     requires = ("keypoints", "sigma")
 
-    def __init__(self, hidden: int = 64, couplings: int = 6) -> None:
+    def __init__(self, hidden: Count = 64, couplings: Count = 6) -> None:
         super().__init__()
-        for key, value in (("hidden", hidden), ("couplings", couplings)):
-            if value < 1:
-                raise ConfigError(f"loss.{key}={value}: expected at least 1")
         self.flow = RealNvp(hidden, couplings)
 
     def per_keypoint(

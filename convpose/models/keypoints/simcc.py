@@ -5,12 +5,12 @@ import math
 import torch
 from torch import nn
 
+from convpose.config.schema import Count, Positive
 from convpose.errors import ConfigError
 from convpose.models.keypoints import (
     KeypointLoss,
     Pyramid,
     VisibilityProbe,
-    above_zero,
     check_input,
     inside_crop,
 )
@@ -50,19 +50,18 @@ class SimccHead(nn.Module):
         strides: tuple[int, ...],
         input_size_px: int,
         num_keypoints: int,
-        channels: int = 64,
+        channels: Count = 64,
         stride: int = 8,
-        split: float = 2.0,
-        window: int = 8,
+        split: Positive = 2.0,
+        window: Count = 8,
     ) -> None:
         super().__init__()
         check_input(input_size_px, strides)
         self.bins = round(input_size_px * split)
-        if window < 1 or self.bins <= 2 * window:
+        if self.bins <= 2 * window:
             raise ConfigError(
-                f"head.split={split} head.window={window}: expected a window of at least 1 and "
-                f"more than twice as many bins, here there are {self.bins}; type head.split=2.0 "
-                "head.window=8"
+                f"head.split={split} head.window={window}: expected more than twice as many bins "
+                f"as the window, here there are {self.bins}; type head.split=2.0 head.window=8"
             )
         self.window = window
         self.pyramid = Pyramid(out_channels, strides, channels, stride)
@@ -121,16 +120,13 @@ class SimccCrossEntropy(KeypointLoss):
 
     Args:
         sigma: of the Gaussian in bins.
-
-    Raises:
-        ConfigError: a sigma that is not above 0.
     """
 
     requires = ("simcc_logits",)
 
-    def __init__(self, sigma: float = 4.0) -> None:
+    def __init__(self, sigma: Positive = 4.0) -> None:
         super().__init__()
-        self.sigma = above_zero("sigma", sigma, 4.0)
+        self.sigma = sigma
 
     def per_keypoint(
         self, output: PoseOutput, keypoints: torch.Tensor, visibility: torch.Tensor

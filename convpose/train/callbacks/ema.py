@@ -4,6 +4,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from convpose.config.schema import Share
+
 
 class Ema(WeightAveraging):
     """Exponential moving average of weights and statistics, over all tensors at once.
@@ -14,12 +16,9 @@ class Ema(WeightAveraging):
 
     Args:
         decay: share of the average that a step keeps.
-
-    Raises:
-        ValueError: a share out of 0 to 1.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: Share = 0.999) -> None:
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
     @property

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 from torch.optim import Optimizer
 
-from convpose.errors import ConfigError
+from convpose.config.schema import Count
 
 
 class FreezeBackbone(Callback):
@@ -14,17 +14,9 @@ class FreezeBackbone(Callback):
 
     Args:
         epochs: number of epochs; None for the whole training.
-
-    Raises:
-        ConfigError: less than one epoch.
     """
 
-    def __init__(self, epochs: int | None = None) -> None:
-        if epochs is not None and epochs < 1:
-            raise ConfigError(
-                f"callbacks.freeze.epochs={epochs}: expected at least 1, or null for the whole "
-                "training"
-            )
+    def __init__(self, epochs: Count | None = None) -> None:
         self.epochs = epochs
         self._frozen: list[nn.Parameter] = []
 

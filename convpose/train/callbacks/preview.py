@@ -10,9 +10,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from convpose.config.schema import Count, Natural
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
-from convpose.errors import ConfigError
 from convpose.train.callbacks.epoch_report import tensorboard
 from convpose.train.distributed import gather
 
@@ -26,14 +26,14 @@ class PosePreview(Callback):
         images: how many fixed images, the first of the validation part; 0 for none.
         worst: how many of the images with the largest mean error; 0 for none.
         every_epochs: pause between pictures; the last epoch always has one.
-
-    Raises:
-        ConfigError: a pause below one epoch.
     """
 
-    def __init__(self, images: int = 10, worst: int = 10, every_epochs: int = 1) -> None:
-        if every_epochs < 1:
-            raise ConfigError(f"callbacks.preview.every_epochs={every_epochs}: expected at least 1")
+    def __init__(
+        self,
+        images: Natural = 10,
+        worst: Natural = 10,
+        every_epochs: Count = 1,
+    ) -> None:
         self.images = images
         self.worst = worst
         self.every_epochs = every_epochs

@@ -1,0 +1,196 @@
+"""What a command says to values that cannot be: one table of command lines and sentences.
+
+The command's own function is called, so a row also says that a value is refused before any work.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from tiny import TINY
+
+from convpose.config.application import conf_folder
+from convpose.errors import ConfigError
+from convpose.search.setup import check_settings
+
+OF = {"data": "inspect", "app": "build_page"}  # functions that are not named like their command
+GIVEN = {  # what a command wants to hear before it looks at anything else
+    "train": TINY,
+    "predict": ("source=photo.jpg",),
+    "evaluate": ("run=here",),
+    "compare": ("study=here",),
+    "data": ("data=synthetic",),
+}
+COUNT, NATURAL = "a whole number above 0", "a whole number from 0 up"
+SHARE, POSITIVE = "a number from 0 to 1", "a number above 0"
+NOT_NEGATIVE, BOOL = "a number from 0 up", "true or false"
+SUBSET = "one of train, val, test"
+FACTOR = "callbacks=[default,freeze] keeps the backbone as it is; type parameters."
+
+# command line → what is expected; the last words of a command line are the key and its value
+EXPECTED = {
+    "train seed=abc": "a whole number from 0 to 4294967295, got str",
+    "train seed=-1": "a whole number from 0 to 4294967295",
+    "train lr_find=2": f"{BOOL}, got int",
+    "train monitor_mode=up": "max or min",
+    "train ckpt_path=3": "a text or null, got int",
+    "train trainer.max_epochs=abc": f"{COUNT}, got str",
+    "train trainer.max_epochs=0": COUNT,
+    "train trainer.max_epochs=-1": COUNT,
+    "train trainer.max_epochs=null": f"{COUNT}, got NoneType",
+    "train trainer.check_val_every_n_epoch=0": COUNT,
+    "train trainer.accumulate_grad_batches=0": f"{COUNT} or null",
+    "train trainer.gradient_clip_val=-1": f"{POSITIVE} or null",
+    "train trainer.limit_train_batches=0": f"{POSITIVE} or null",
+    "train trainer.limit_val_batches=0": f"{POSITIVE} or null",
+    "train trainer.precision=foo": "one of 64, 32, 16, transformer-engine, …",
+    "train data.batch_size=ten": f"{COUNT} or auto, got str; type data.batch_size=64",
+    "train data.batch_size=0": f"{COUNT} or auto; type data.batch_size=64",
+    "train data.input_size_px=31": "a whole number from 32 up; type data.input_size_px=224",
+    "train data.num_workers=-1": f"{NATURAL} or null",
+    "train data.train_share=0.0": "a number above 0 and up to 1; type data.train_share=1.0",
+    "train data.train_share=1.5": "a number above 0 and up to 1; type data.train_share=1.0",
+    "train data.crop=round": "one of image, letterbox, box or a mapping, each value one of image,…",
+    "train data.crop={synthetic:round}": "one of image, letterbox, box or a mapping, each value…",
+    "train data.box_scale=0.99": "a number from 1 up; a smaller crop would cut joints off; type …",
+    "train data.box_scale=nan": "a number from 1 up; a smaller crop would cut joints off; type …",
+    "train data.cache_format=png": "jpeg or webp",
+    "train data.cache_quality=0": "a whole number from 1 to 100; type data.cache_quality=90",
+    "train data.cache_quality=101": "a whole number from 1 to 100; type data.cache_quality=90",
+    "train data.cache_size_px=15": "a whole number from 16 up; type data.cache_size_px=224",
+    "train data.sources.synthetic.num_images=0": f"{COUNT}; type data.sources.synthetic.num…",
+    "train data.sources.synthetic.num_images=2.5": f"{COUNT}, got float; type data…",
+    "train data.sources.synthetic.image_size_px=31": "a whole number from 32 up; type data…",
+    "train data.sources.synthetic.seed=-1": f"{NATURAL}; type data.sources.synthetic.seed=0",
+    "train augment.scale=3": "a number from 0 to 2; type augment.scale=0.0",
+    "train augment.scale=-0.1": "a number from 0 to 2; type augment.scale=0.0",
+    "train augment.rotation_deg=181": "a number from 0 to 180; type augment.rotation_deg=0.0",
+    "train augment.rotation_probability=1.5": f"{SHARE}; type augment.rotation_probability=1.0",
+    "train augment.shift=2": f"{SHARE}; type augment.shift=0.0",
+    "train augment.mirror_probability=nan": f"{SHARE}; type augment.mirror_probability=0.0",
+    "train model.depth=12": "one of 11, 13, 16, 19; type model.depth=16",
+    "train model.dropout=1": "a number from 0 to below 1; type model.dropout=0.5",
+    "train model.dropout=-0.1": "a number from 0 to below 1; type model.dropout=0.5",
+    "train model.width=0": "a number from 0.015625 to 4; type model.width=1.0",
+    "train model.width=5": "a number from 0.015625 to 4; type model.width=1.0",
+    "train model=resnet50 model.dropout=1.0": "a number from 0 to below 1; type model.dropout=0.0",
+    "train model=resnet50 model.drop_path=-1": "a number from 0 to below 1; type model.drop_path…",
+    "train model=cascade model.side=11": "a number from 0.1 to 10; type model.side=1.0",
+    "train model=cascade model.side=nan": "a number from 0.1 to 10; type model.side=1.0",
+    "train model=cascade model.starts=guessed": "simulated or real",
+    "train model=cascade model.subimage_px=x": f"{COUNT}, got str; type model.subimage_px=64",
+    "train head.hidden=0": f"{COUNT}; type head.hidden=512",
+    "train head=heatmap head.channels=0": f"{COUNT}; type head.channels=64",
+    "train head=heatmap head.window=-1": f"{NATURAL}; type head.window=2",
+    "train head=rle head.channels=0": f"{COUNT}; type head.channels=128",
+    "train head=simcc head.split=0": f"{POSITIVE}; type head.split=2.0",
+    "train head=simcc head.window=0": f"{COUNT}; type head.window=8",
+    "train head=heatmap loss.sigma=0": f"{POSITIVE}; type loss.sigma=1.0",
+    "train head=heatmap loss.sigma=inf": f"{POSITIVE}; type loss.sigma=1.0",
+    "train head=heatmap loss.sigma=nan": f"{POSITIVE}; type loss.sigma=1.0",
+    "train head=simcc loss.sigma=-1": f"{POSITIVE}; type loss.sigma=4.0",
+    "train head=integral loss.sigma=0": f"{POSITIVE}; type loss.sigma=1.0",
+    "train head=integral loss.weight=-0.1": f"{NOT_NEGATIVE}; type loss.weight=0.5",
+    "train head=integral loss.weight=inf": f"{NOT_NEGATIVE}; type loss.weight=0.5",
+    "train head=rle loss.hidden=0": f"{COUNT}; type loss.hidden=64",
+    "train head=rle loss.couplings=0": f"{COUNT}; type loss.couplings=6",
+    "train loss=smooth_l1 loss.beta=0": f"{POSITIVE}; type loss.beta=0.02",
+    "train loss=wing loss.w=0": f"{POSITIVE}; type loss.w=0.04",
+    "train loss=wing loss.epsilon=0": f"{POSITIVE}; type loss.epsilon=0.008",
+    "train parameters.backbone_lr=0": f"a number above 0 and up to 1; {FACTOR}backbone_lr=1.0",
+    "train parameters.first_layer_lr=1.5": f"a number above 0 and up to 1; {FACTOR}first_layer_lr…",
+    "train scheduler.warmup=5": f"{SHARE}; type scheduler.warmup=0.05",
+    "train scheduler.final=-0.1": f"{SHARE}; type scheduler.final=0.0",
+    "train scheduler=step scheduler.gamma=2": f"{SHARE}; type scheduler.gamma=0.1",
+    "train scheduler=step scheduler.milestones=[0.5,30]": f"a list, each item {SHARE}",
+    "train callbacks=[default,freeze] callbacks.freeze.epochs=0": f"{COUNT} or null",
+    "train callbacks.preview.every_epochs=0": f"{COUNT}; type callbacks.preview.every_epochs=1",
+    "train callbacks=[default,ema] callbacks.ema.decay=2": f"{SHARE}; type callbacks.ema.decay=0.…",
+    "predict batch_size=0": COUNT,
+    "predict max_frames=many": f"{COUNT} or null, got str",
+    "predict box_scale=-1": f"{POSITIVE} or null",
+    "predict format=xml": "one of json, coco, csv, parquet or null",
+    "predict draw=maybe": f"{BOOL} or null, got str",
+    "predict show=2": f"{BOOL}, got int",
+    "predict threads=0": f"{COUNT} or null",
+    "predict smoothing.cutoff_hz=0": f"{POSITIVE}; type smoothing.cutoff_hz=1.5",
+    "predict smoothing.beta=fast": f"{NOT_NEGATIVE}, got str; type smoothing.beta=8.0",
+    "predict smoothing.speed_cutoff_hz=0": f"{POSITIVE}; type smoothing.speed_cutoff_hz=1.0",
+    "predict smoothing.forget_s=-1": f"{NOT_NEGATIVE}; type smoothing.forget_s=0.5",
+    "predict tracker.sure=1.5": f"{SHARE}; type tracker.sure=0.5",
+    "predict tracker.overlap=0": "a number above 0 and below 1; type tracker.overlap=0.1",
+    "predict tracker.lost_s=-1": f"{NOT_NEGATIVE}; type tracker.lost_s=1.0",
+    "predict engine=ray cluster.shard=0": f"{COUNT}; type cluster.shard=250",
+    "predict engine=ray cluster.workers=-1": f"{COUNT} or null",
+    "predict detector=yolox detector.score_threshold=2.0": f"{SHARE}; type detector.score_thresho…",
+    "predict detector=yolox detector.overlap_threshold=-1": f"{SHARE}; type detector.overlap_thre…",
+    "predict detector=torchvision detector.score_threshold=2": f"{SHARE}; type detector.score_thr…",
+    "export max_pck_drop=-1": NOT_NEGATIVE,
+    "export calibration_images=0": COUNT,
+    "export batch_size=0.5": f"{COUNT}, got float",
+    "export max_difference_px=far": f"{NOT_NEGATIVE} or null, got str",
+    "evaluate gallery=-1": NATURAL,
+    "evaluate gallery=few": f"{NATURAL}, got str",
+    "evaluate mirror_test=yes": f"{BOOL}, got str",
+    "evaluate batch_size=0": f"{COUNT} or null",
+    "evaluate split=dev": SUBSET,
+    "compare top=-1": NATURAL,
+    "compare top=1.5": f"{NATURAL}, got float",
+    "compare top=True": f"{NATURAL}, got bool",
+    "benchmark rounds=0": COUNT,
+    "benchmark rounds=2.5": f"{COUNT}, got float",
+    "benchmark seconds=0": "a number from 0.001 up",
+    "benchmark threads=0": f"{COUNT} or null",
+    "benchmark batch_sizes=[8,0]": f"a list, each item {COUNT}",
+    "benchmark latency.threads=[0]": f"a list, each item {COUNT}",
+    "benchmark latency.repetitions=many": "a whole number from 2 up, got str",
+    "data decode=perhaps": f"{BOOL}, got str",
+    "data seed=-1": "a whole number from 0 to 4294967295",
+    "data coco_part=dev": f"{SUBSET} or null",
+    "data data.gallery_images=0": COUNT,
+    "data data.gallery_images=all": f"{COUNT}, got str",
+    "app port=0": "a whole number from 1 to 65535",
+    "app port=70000": "a whole number from 1 to 65535",
+    "app max_file_mb=0": COUNT,
+    "app max_megapixels=0": COUNT,
+    "app max_frames=0": COUNT,
+    "app at_once=0": COUNT,
+    "search trials=0": f"{COUNT} or null",
+    "search trials=True": f"{COUNT} or null, got bool",
+    "search timeout_s=-1": f"{NOT_NEGATIVE} or null",
+    "search storage=3": "a text or null, got int",
+    "search workers=0": COUNT,
+    "search worker=one": f"{COUNT} or null, got str; workers=N sets it",
+    "search heartbeat_s=0.5": f"{COUNT}, got float",
+    "search retries=-1": NATURAL,
+}
+
+
+def call(command: str, overrides: list[str], folder: Path) -> None:
+    """Compose the configuration and call the command, or of a search its check, in this process."""
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        given = GIVEN.get(command, ())
+        if any(override.startswith("model=") for override in overrides):
+            given = tuple(key for key in given if not key.startswith("model."))
+        cfg = compose(command, [*given, *overrides])
+    if command == "search":
+        check_settings(cfg)
+        return
+    task = getattr(import_module(f"convpose.{command}.command"), OF.get(command, command))
+    task(cfg, folder) if command == "train" else task(cfg)
+
+
+@pytest.mark.parametrize("line", EXPECTED)
+def test_a_value_that_cannot_be(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "here").mkdir()
+    command, *overrides = line.split()
+    with pytest.raises(ConfigError) as error:
+        call(command, overrides, tmp_path)
+    given, _, expected = str(error.value).partition(": expected ")
+    assert given.replace(" ", "").replace("'", "").replace("None", "null") == overrides[-1]
+    beginning, more, _ = EXPECTED[line].partition("…")
+    assert expected.startswith(beginning) if more else expected == beginning
+    assert not list(tmp_path.glob("*/*")), "nothing is written"
