@@ -1,4 +1,4 @@
-"""One GPU for each of several trainings at once; the GPUs here are names."""
+"""One GPU for each of several trainings at once (the GPUs here are names); full memory."""
 
 import os
 import signal
@@ -7,10 +7,26 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from convpose import hardware as devices
+
+FULL = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    MemoryError(),
+    np._core._exceptions._ArrayMemoryError((1000, 1000), np.dtype("float64")),
+    OSError(12, "Cannot allocate memory"),
+    RuntimeError("Caught RuntimeError in DataLoader worker process 0.\n can't allocate memory"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +106,14 @@ def test_only_jobs_that_run_at_once_share(launcher, leases, monkeypatch):
     assert len(devices._lease) == leases
     for file in devices._lease:
         file.close()
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: str(error)[:30])
+def test_what_full_memory_looks_like(error):
+    assert devices.out_of_memory(error)
+
+
+def test_other_errors_are_not_about_memory():
+    for error in (RuntimeError("shapes do not match"), ValueError("out of range"), OSError(28, "")):
+        assert not devices.out_of_memory(error)
+        assert not devices.loader_killed(error)

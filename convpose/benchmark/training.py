@@ -152,8 +152,7 @@ class TrainingWork:
 
     def __init__(self, cfg: DictConfig, batch_size: int, half: bool, device: torch.device) -> None:
         self.module: PoseModule = build_module(cfg, build_model(cfg)).to(device)
-        groups = self.module.parameter_groups(self.module.model, self.module.loss)
-        self.optimizer = self.module.optimizer(groups)
+        self.optimizer = self.module.make_optimizer()
         self.device = device
         self.precision = "bf16-mixed" if half else "32-true"
         size, k = cfg.data.input_size_px, self.module.metrics.skeleton.num_keypoints

@@ -13,6 +13,7 @@ from convpose.models.cascade import Cascade, fit_start_errors
 from convpose.models.pose_model import PoseModel
 from convpose.models.subimage import pose_diameter
 from convpose.models.weights import load_checkpoint
+from convpose.train.checkpoints import DirectFiles
 
 STEPS = 25  # of Newton's method, which settles in about ten
 
@@ -24,7 +25,7 @@ def calibrate(
     device: torch.device,
     precision: str,
 ) -> None:
-    """Fit the scores of a checkpoint on the validation part, and write them into it.
+    """Fit the scores of a checkpoint on the validation subset, and write them into it.
 
     Args:
         model: the network; it is left with the checkpoint's weights.
@@ -44,15 +45,13 @@ def calibrate(
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     content["state_dict"]["model.score_slope"] = slope
     content["state_dict"]["model.score_offset"] = offset
-    part = checkpoint.with_name(checkpoint.name + ".part")
-    torch.save(content, part)
-    part.replace(checkpoint)
+    DirectFiles().save_checkpoint(content, checkpoint)
 
 
 def fit_scores(
     scores: NDArray[np.float32], hits: NDArray[np.bool_], counted: NDArray[np.bool_]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slope and offset (K,) of each keypoint's score.
+    """Fit slope and offset (K,) of each keypoint's score.
 
     A prior of one image's worth holds slope 1 and offset 0 where there is nothing to learn from.
 
@@ -79,9 +78,9 @@ def fit_scores(
 def measure_start_errors(
     model: PoseModel, datamodule: PoseDataModule, device: torch.device, precision: str
 ) -> str:
-    """Tell a cascade the errors of its start on the validation part; nothing for another network.
+    """Fit a cascade's start errors on the validation subset; do nothing to another network.
 
-    Not those on the training part, which its start knows by heart.
+    Those on the training subset would be too small: its start knows it by heart.
 
     Args:
         model: the network.

@@ -1,9 +1,10 @@
-"""One training run, from its configuration to its folder."""
+"""Train one run, from its configuration to its folder: prepare, build, resume, fit, finish."""
 
 import contextlib
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 
 from convpose import files
 from convpose.data.build import build_datamodule
+from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model, self_contained
@@ -19,7 +21,6 @@ from convpose.models.layer_table import layer_table, layer_table_markdown
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import transfer
 from convpose.run import Run, hyperparameters
-from convpose.train.batch_size import choose_batch_size
 from convpose.train.build import (
     build_callbacks,
     build_logger,
@@ -30,11 +31,12 @@ from convpose.train.build import (
 )
 from convpose.train.calibration import calibrate, measure_start_errors
 from convpose.train.callbacks.epoch_report import EpochReport, tensorboard
-from convpose.train.checkpoints import DirectFiles
+from convpose.train.checkpoints import BEST, DirectFiles
 from convpose.train.distributed import StopTogether, check_processes
-from convpose.train.failures import fit
-from convpose.train.lr_find import find_learning_rate
+from convpose.train.failures import fit_or_explain
+from convpose.train.module import PoseModule
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
+from convpose.train.tune import choose_batch_size, find_learning_rate
 
 IGNORED_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.11 and later
@@ -42,6 +44,29 @@ IGNORED_WARNINGS = (
     "Found .* in eval mode at the start of training",  # what a cascade starts from stays as it is
     "You requested to overfit",  # the fixed order that Lightning chooses is what is wanted
 )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the steps of `train` work on.
+
+    Attributes:
+        cfg: the configuration; ``data.batch_size=auto`` is replaced by what was chosen.
+        folder: of the run.
+        checkpoint: to continue from; None for a new training.
+        module: model, loss, optimizer and schedule.
+        datamodule: the data, read and split.
+        trainer: Lightning's, with its callbacks and logger.
+        report: the callback that keeps the numbers of each epoch.
+    """
+
+    cfg: DictConfig
+    folder: Path
+    checkpoint: Path | None
+    module: PoseModule
+    datamodule: PoseDataModule
+    trainer: Trainer
+    report: EpochReport
 
 
 def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> float:
@@ -57,8 +82,17 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
 
     Raises:
         ConfigError, DataError, ModelError: see `convpose.errors`.
-        SystemExit: after Ctrl-C or SIGTERM, see `fit`.
+        SystemExit: after Ctrl-C or SIGTERM, see `fit_or_explain`.
     """
+    cfg, checkpoint = prepare(cfg, folder)
+    training = build(cfg, folder, checkpoint, callbacks)
+    resume(training)
+    fit(training)
+    return finish(training)
+
+
+def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
+    """Check the keys that stand alone, choose the checkpoint to continue from and seed."""
     keep_console_clean()
     cfg = cfg.copy()
     check_top_level(cfg)
@@ -72,14 +106,22 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
     seed_everything(cfg.seed, workers=True, verbose=False)
     if checkpoint and cfg.data.batch_size == "auto":  # what was chosen belongs to the run
         cfg.data.batch_size = Run(checkpoint.parents[1]).config.data.batch_size
+    return cfg, checkpoint
+
+
+def build(
+    cfg: DictConfig, folder: Path, checkpoint: Path | None, callbacks: Sequence[Callback]
+) -> Training:
+    """Build data, module and trainer, hold the checkpoint against the module, read the data."""
     datamodule = build_datamodule(cfg)
     module = build_module(cfg, build_model(cfg))
-    epochs = check_checkpoint(checkpoint, module, cfg.trainer.max_epochs) if checkpoint else 0
+    epochs = None
     if checkpoint:
+        epochs = check_checkpoint(checkpoint, module, cfg.trainer.max_epochs)
         check_optimizer(checkpoint, module)
     report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, {})
     all_callbacks = [*build_callbacks(cfg, report), *callbacks, StopTogether()]
-    logger = build_logger(cfg, folder, purge_step=epochs if checkpoint else None)
+    logger = build_logger(cfg, folder, purge_step=epochs)
     trainer = build_trainer(cfg, all_callbacks, logger, folder)
     trainer.strategy.checkpoint_io = DirectFiles()
     check_processes(trainer, cfg)
@@ -88,42 +130,68 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
     if cfg.trainer.overfit_batches:
         datamodule.datasets["val"] = datamodule.datasets["train"]
     datamodule.check_shares(trainer.world_size)
-    if checkpoint and checkpoint.parents[1] == folder:
-        check_run(Run(folder), cfg, datamodule.split)
     mean, std = datamodule.keypoint_statistics()
     module.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
-    if cfg.weights and not checkpoint:
+    return Training(cfg, folder, checkpoint, module, datamodule, trainer, report)
+
+
+def resume(training: Training) -> None:
+    """Check the run that a checkpoint continues, or find what a new training starts from."""
+    cfg, module, datamodule = training.cfg, training.module, training.datamodule
+    trainer, checkpoint = training.trainer, training.checkpoint
+    if checkpoint:  # it has weights, start errors and rate of its own
+        if checkpoint.parents[1] == training.folder:
+            check_run(Run(training.folder), cfg, datamodule.split)
+        return
+    if cfg.weights:
         start = Path(cfg.weights)
         file = Run.find(start).checkpoint("best") if start.is_dir() else start
         trainer.print(transfer(module.model, file))
     if cfg.data.batch_size == "auto":
-        cfg.data.batch_size = datamodule.batch_size = choose_batch_size(module, datamodule, trainer)
-    if not checkpoint:
-        device, precision = trainer.strategy.root_device, resolve_precision(cfg)
-        if line := measure_start_errors(module.model, datamodule, device, precision):
-            trainer.print(line)
-    if cfg.lr_find and not checkpoint:
-        find_learning_rate(trainer, module, datamodule, folder)
-    report.hyperparameters = hyperparameters(cfg)
-    run = Run(folder)
+        cfg.data.batch_size = choose_batch_size(module, datamodule, trainer)
+    device, precision = trainer.strategy.root_device, resolve_precision(cfg)
+    if line := measure_start_errors(module.model, datamodule, device, precision):
+        trainer.print(line)
+    if cfg.lr_find:
+        find_learning_rate(trainer, module, datamodule, training.folder)
+
+
+def fit(training: Training) -> None:
+    """Write what is known before the first step, then train."""
+    cfg, folder, trainer, module = training.cfg, training.folder, training.trainer, training.module
+    training.report.hyperparameters = hyperparameters(cfg)
     with contextlib.ExitStack() as stack:
         if trainer.is_global_zero:
+            run = Run(folder)
             stack.enter_context(run.claimed())
-            run.write_start(self_contained(cfg), datamodule.split)
+            run.write_start(self_contained(cfg), training.datamodule.split)
             write_layers(trainer, module.model, cfg.data.input_size_px, folder)
         if cfg.compile:
             module.model.compile()
         trainer.print(f"run folder {folder}", flush=True)
-        fit(trainer, module, datamodule, checkpoint)
+        fit_or_explain(trainer, module, training.datamodule, training.checkpoint)
+
+
+def finish(training: Training) -> float:
+    """Calibrate the best checkpoint, write the run's end and say how to see it.
+
+    Returns:
+        The best value of ``cfg.monitor``.
+
+    Raises:
+        ModelError: no epoch gave a finite one.
+    """
+    cfg, folder, trainer = training.cfg, training.folder, training.trainer
+    report = training.report
     best = report.best()
     if not best:
         raise ModelError(f"no epoch gave a finite {cfg.monitor}; see {report.path}")
     if trainer.is_global_zero:
-        file = folder / "checkpoints" / "best.ckpt"
+        file = folder / "checkpoints" / BEST
         if file.is_file() and cfg.trainer.limit_val_batches is None:  # a few would not do
             device, precision = trainer.strategy.root_device, resolve_precision(cfg)
-            calibrate(module.model, file, datamodule, device, precision)
-        run.write_end(best, sum(row["seconds"] for row in report.rows))
+            calibrate(training.module.model, file, training.datamodule, device, precision)
+        Run(folder).write_end(best, sum(row["seconds"] for row in report.rows))
     value, epoch = best[cfg.monitor], best["epoch"] + 1
     trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
     trainer.print(f"  python -m convpose.evaluate run={folder} split=val")
@@ -140,7 +208,7 @@ def keep_console_clean() -> None:
 
 
 def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder: Path) -> None:
-    """The layer table as ``layers.md``, and as text in TensorBoard."""
+    """Write the layer table to ``layers.md``, and as text to TensorBoard."""
     image = torch.zeros(1, 3, input_size_px, input_size_px, dtype=torch.uint8)
     text = layer_table_markdown(layer_table(model, image))
     files.write(folder / "layers.md", text)

@@ -1,4 +1,4 @@
-"""How a training may end: each way in words, with what to do next."""
+"""Explain how a training may end: each way in words, with what to do next."""
 
 import signal
 import sys
@@ -16,10 +16,10 @@ from convpose.train.distributed import outside
 from convpose.train.module import PoseModule
 
 
-def fit(
+def fit_or_explain(
     trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, checkpoint: Path | None
 ) -> None:
-    """Lightning's fit, with advice for what may happen to it.
+    """Call Lightning's fit, with advice for what may happen to it.
 
     Raises:
         ConfigError: what Lightning refuses only now, a network that cannot be compiled, or one
@@ -41,10 +41,11 @@ def fit(
     except Exception as error:
         size = f"data.batch_size={datamodule.batch_size}"
         if out_of_memory(error):
+            auto = "data.batch_size=auto or " if trainer.strategy.root_device.type == "cuda" else ""
             raise ModelError(
                 f"out of memory with {size} at data.input_size_px={datamodule.input_size_px}; "
                 "halve data.batch_size and double trainer.accumulate_grad_batches, or type "
-                "data.batch_size=auto or trainer.precision=bf16-mixed"
+                f"{auto}trainer.precision=bf16-mixed"
             ) from error
         if "not used in producing the loss" in str(error):
             raise ConfigError(
@@ -63,7 +64,7 @@ def fit(
 
 
 def _stopped(trainer: Trainer, by_scheduler: bool) -> int:
-    """Say how to go on after a signal; the exit code of this process."""
+    """Print how to go on after a signal; return the exit code of this process."""
     stop = signal.SIGTERM if by_scheduler else signal.SIGINT
     if trainer.is_global_zero:
         print(

@@ -102,11 +102,16 @@ class PoseModule(LightningModule):
         for name in HEADLINE:
             self._log(f"val/{name}", float(self.validation[name]))
 
-    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """The optimizer and its schedule, stepped every batch."""
+    def make_optimizer(self) -> Optimizer:
+        """Make an optimizer for all parameters, each group at its own rate."""
         optimizer = self.optimizer(self.parameter_groups(self.model, self.loss))
         for group in optimizer.param_groups:
             group["lr"] = (self.learning_rate or group["lr"]) * group["lr_factor"]
+        return optimizer
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """Give Lightning the optimizer and its schedule, stepped every batch."""
+        optimizer = self.make_optimizer()
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.scheduler(optimizer, total_steps)
         return {

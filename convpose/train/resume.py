@@ -151,8 +151,8 @@ def check_optimizer(path: Path, module: PoseModule) -> None:
     Raises:
         ModelError: another optimizer, or other groups of parameters.
     """
-    own = module.optimizer(module.parameter_groups(module.model, module.loss))
-    typed = [dict(group, lr=group["lr"] * group["lr_factor"]) for group in own.param_groups]
+    own = module.make_optimizer()
+    typed = [dict(group) for group in own.param_groups]
     saved = _read(path)["optimizer_states"][0]
     try:
         own.load_state_dict(saved)  # it adds the keys of a newer torch

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
 from convpose.errors import ConfigError
-from convpose.train import failures as endings
 from convpose.train.distributed import StopTogether, check_processes, gather
+from convpose.train.failures import fit_or_explain
 
 DDP = ("trainer.strategy=ddp", "trainer.devices=2")
 
@@ -118,7 +118,7 @@ def test_processes_that_wait_for_gradients_that_no_step_has():
     with pytest.raises(
         ConfigError, match=r"ddp: the head leaves out.*type trainer\.strategy=ddp_f"
     ):
-        endings.fit(beside, None, datamodule, None)
+        fit_or_explain(beside, None, datamodule, None)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_exit_codes_of_several_processes(started_by, first, code, monkeypatch, t
     beside.is_global_zero, beside.interrupted, beside.fit = first, True, stopped
     beside.current_epoch, beside.default_root_dir = 3, tmp_path
     with pytest.raises(SystemExit) as end:
-        endings.fit(beside, None, None, None)
+        fit_or_explain(beside, None, None, None)
     assert end.value.code == code
     said = (
         f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {tmp_path}"

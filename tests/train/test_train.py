@@ -2,20 +2,25 @@
 
 import json
 import logging
+import os
+import signal
 import warnings
 
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from omegaconf import open_dict
 from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
 from convpose.config.application import conf_folder
+from convpose.data.dataset import PoseLandmarksDataset
 from convpose.errors import ConfigError, ModelError
 from convpose.models.build import build_model
 from convpose.train import command as fit
 from convpose.train.callbacks.alarms import NanGuard
 from convpose.train.command import train
+from convpose.train.module import PoseModule
 
 HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
 
@@ -86,27 +91,6 @@ def test_eight_images_by_heart(head, tmp_path, monkeypatch):
     assert len(seen) == 100
 
 
-def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
-    search = (
-        *("data.batch_size=4", "trainer.max_epochs=15", "trainer.check_val_every_n_epoch=5"),
-        *("scheduler=constant", "logger=none", "callbacks.preview=null"),
-    )
-    tiny_run(tmp_path / "found", *search, "lr_find=true")
-    assert "lr_find: optimizer.lr=" in capsys.readouterr().out
-    assert (tmp_path / "found" / "lr_find.png").stat().st_size > 10_000
-    rate = history(tmp_path / "found")[0]["lr"]
-    assert 1e-4 < rate <= 0.1
-    tiny_run(tmp_path / "given", *search, f"optimizer.lr={rate}")
-    assert_same_run(tmp_path / "found", tmp_path / "given")
-    assert not list((tmp_path / "found").glob(".lr_find*"))
-
-
-def test_a_search_over_too_few_steps(tmp_path):
-    with pytest.raises(ConfigError, match=r"no valley; choose optimizer\.lr yourself"):
-        tiny_run(tmp_path, "lr_find=true", "trainer.max_epochs=1", "logger=none")
-    assert not list(tmp_path.iterdir())
-
-
 def broken_model(change):
     def build(cfg):
         model = build_model(cfg)
@@ -139,12 +123,27 @@ def test_a_living_network_is_left_alone(unbroken):
 
 
 def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    """That of this machine, which refuses the tensor; then that of a GPU."""
+    monkeypatch.setattr(PoseModule, "training_step", lambda *_: torch.zeros(2**60))
+    with pytest.raises(
+        ModelError,
+        match=r"^out of memory with data\.batch_size=8 at data\.input_size_px=32; halve "
+        r"data\.batch_size and double trainer\.accumulate_grad_batches, or type trainer\.precision",
+    ):
+        tiny_run(tmp_path, "logger=none", "callbacks.preview=null")
+    monkeypatch.setattr(SingleDeviceStrategy, "root_device", torch.device("cuda"))
+    with pytest.raises(ModelError, match=r"or type data\.batch_size=auto or trainer\.prec"):
+        tiny_run(tmp_path / "gpu", "logger=none", "callbacks.preview=null")
 
-    monkeypatch.setattr(Trainer, "fit", full)
-    with pytest.raises(ModelError, match=r"data\.batch_size=8 at data\.input_size_px=32; halve"):
-        tiny_run(tmp_path)
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the dead worker
+def test_a_loading_process_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        PoseLandmarksDataset, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    with pytest.raises(ModelError, match=r"^a loading process was killed, mostly because the mem"):
+        tiny_run(tmp_path, "data.num_workers=1", "logger=none", "callbacks.preview=null")
 
 
 def test_the_console_is_clean(tmp_path, monkeypatch, capsys):
