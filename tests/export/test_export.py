@@ -89,14 +89,13 @@ def test_openvino(one_graph, trained):
         open_network(weights=half)
 
 
-def test_packaged_weights_become_one_file_and_nothing_else(
-    onnx_file, trained, tmp_path, monkeypatch
-):
+def test_packaged_weights_become_one_file_and_nothing_else(trained, tmp_path, monkeypatch):
     weights = pack(trained, tmp_path / "tiny.safetensors")
-    here, output = tmp_path / "here", tmp_path / "out" / "small.onnx"
+    here, output = tmp_path / "here", tmp_path / "out" / "small.torchscript"
     here.mkdir()
     monkeypatch.chdir(here)
-    assert export(export_config(f"weights={weights}", f"output={output}")) == output
+    cfg = export_config(f"weights={weights}", f"output={output}", "format=torchscript")
+    assert export(cfg) == output
     assert list(output.parent.iterdir()) == [output]
     assert not list(here.iterdir())
     assert difference_px(open_network(weights=weights), open_network(weights=output)) < 1e-3
@@ -180,7 +179,7 @@ def test_keys_that_cannot_be(overrides, message, trained):
         export(export_config(f"run={trained}", *overrides))
 
 
-def test_int8_of_packaged_weights_asks_for_pictures(onnx_file, trained, tmp_path):
+def test_int8_of_packaged_weights_asks_for_pictures(trained, tmp_path):
     weights = pack(trained, tmp_path / "tiny.safetensors")
     with pytest.raises(ConfigError, match="needs pictures to calibrate with; type data=lspet"):
         export(export_config(f"weights={weights}", "precision=int8", f"paths.runs={tmp_path}"))

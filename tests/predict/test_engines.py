@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from fake_network import dot
-from hydra import compose, initialize_config_dir
 from PIL import Image
+from tiny import composed
 
-from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ModelError
 from convpose.export import network as on_demand
 from convpose.predict.command import predict
 from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
 from convpose.runtime.exported import KEY, VERSION
+from convpose.runtime.packaged import pack
 
 
 def needing(*packages):
@@ -27,7 +27,6 @@ def needing(*packages):
 
 needs_onnx = needing("onnx", "onnxscript", "onnxruntime")
 needs_openvino = needing("openvino", "onnx", "onnxscript", "onnxruntime")
-ENGINES = [pytest.param("onnx", marks=needs_onnx), pytest.param("openvino", marks=needs_openvino)]
 
 
 @pytest.fixture
@@ -43,9 +42,8 @@ def pictures(tmp_path):
 def predicted(run, pictures, *overrides):
     """Keypoints (N, 14, 2) and scores (N, 14) that `convpose.predict` writes."""
     output = pictures.parent / "out"
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        how = [f"source={pictures}", f"run={run}", f"output={output}", "draw=false", "threads=1"]
-        summary = predict(compose("predict", [*how, *overrides]))
+    how = [f"source={pictures}", f"run={run}", f"output={output}", "draw=false", "threads=1"]
+    summary = predict(composed("predict", *how, *overrides))
     assert (summary.people, summary.failures) == (3, [])
     frames = json.loads((output / "keypoints.json").read_text())["frames"]
     people = [person for frame in frames for person in frame["people"]]
@@ -53,8 +51,8 @@ def predicted(run, pictures, *overrides):
 
 
 @pytest.mark.parametrize("looks", [[], ["mirror_test=true", "quarter_turns=true"]])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_predict_finds_the_same_people(engine, looks, trained, pictures):
+@pytest.mark.parametrize("engine", ["onnx", pytest.param("openvino", marks=needs_openvino)])
+def test_predict_finds_the_same_people(engine, looks, one_graph, trained, pictures):
     expected, expected_scores = predicted(trained, pictures, "engine=torch", *looks)
     found, scores = predicted(trained, pictures, f"engine={engine}", *looks)
     scale = np.array([64, 300, 32]) / 32  # pixels of the picture in one of the crop
@@ -62,8 +60,7 @@ def test_predict_finds_the_same_people(engine, looks, trained, pictures):
     assert np.abs(scores - expected_scores).max() < 1e-4
 
 
-@needs_onnx
-def test_an_export_is_made_once(trained, tmp_path, monkeypatch, capsys):
+def test_an_export_is_made_once(one_graph, trained, tmp_path, monkeypatch, capsys):
     run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("exported"))
     first = open_network(run=run, engine="onnx")
     assert first.path.parent == run / "exported"
@@ -81,10 +78,7 @@ def test_an_export_is_made_once(trained, tmp_path, monkeypatch, capsys):
     assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
 
 
-@needs_onnx
-def test_packaged_weights_are_exported_to_the_cache(trained, tmp_path, monkeypatch):
-    from convpose.runtime.packaged import pack
-
+def test_packaged_weights_are_exported_to_the_cache(one_graph, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     weights = pack(trained, tmp_path / "tiny.safetensors")
     found = open_network(weights=weights, engine="onnx")
@@ -93,17 +87,29 @@ def test_packaged_weights_are_exported_to_the_cache(trained, tmp_path, monkeypat
         open_network(weights=tmp_path / "none.safetensors", engine="onnx")
 
 
-@needs_onnx
-def test_a_predictor_opens_an_exported_file(trained):
-    file = open_network(run=trained, engine="onnx").path
+def test_a_predictor_opens_an_exported_file(onnx_file, trained):
     image = dot(48, 48, (20, 25))
     expected = PosePredictor.from_run(trained)(image)[0]
-    found = PosePredictor.from_weights(file)(image)[0]
+    found = PosePredictor.from_weights(onnx_file)(image)[0]
     assert np.abs(found.keypoints_px - expected.keypoints_px).max() < 2e-3
-    with pytest.raises(ConfigError, match=r"engine=torch: that file is for engine=onnx; type eng"):
-        open_network(weights=file, engine="torch")
-    with pytest.raises(ConfigError, match="precision=16-mixed: an exported network has the prec"):
-        open_network(weights=file, precision="16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"engine": "torch"}, "engine=torch: that file is for engine=onnx; type engine=auto"),
+        ({"precision": "16-mixed"}, "precision=16-mixed: an exported network has the precision"),
+        ({"accelerator": "tpu"}, "accelerator=tpu: type auto, cpu or gpu"),
+        pytest.param(
+            {"accelerator": "gpu"},
+            "accelerator=gpu: ONNX Runtime sees none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_an_exported_file_cannot_be_opened_so(how, message, onnx_file):
+    with pytest.raises(ConfigError, match=message):
+        open_network(weights=onnx_file, **how)
 
 
 @pytest.mark.parametrize(
@@ -152,31 +158,23 @@ def test_a_broken_file_and_none(suffix, kind, tmp_path):
         open_network(weights=file)
 
 
-@needs_onnx
-def test_a_file_of_others_and_of_another_version(trained, tmp_path):
-    import onnx
-
-    graph = onnx.load(open_network(run=trained, engine="onnx").path)
-    for facts, message in (
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
         ({}, "does not say what crops it wants"),
         ({KEY: "hello"}, "does not say what crops it wants"),
         ({KEY: json.dumps({"version": VERSION + 1, "spec": {}})}, "format version 2, this convpo"),
         ({KEY: json.dumps({"version": VERSION, "spec": {}})}, "description of the network is inc"),
-    ):
-        onnx.helper.set_model_props(graph, facts)
-        onnx.save(graph, tmp_path / "other.onnx")
-        with pytest.raises(ModelError, match=message):
-            open_network(weights=tmp_path / "other.onnx")
+    ],
+)
+def test_a_file_of_others_and_of_another_version(facts, message, onnx_file, tmp_path):
+    import onnx
 
-
-@needs_onnx
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_for_the_engine(trained):
-    file = open_network(run=trained, engine="onnx").path
-    with pytest.raises(ConfigError, match="accelerator=gpu: ONNX Runtime sees none"):
-        open_network(weights=file, accelerator="gpu")
-    with pytest.raises(ConfigError, match="accelerator=tpu: type auto, cpu or gpu"):
-        open_network(weights=file, accelerator="tpu")
+    graph = onnx.load(onnx_file)
+    onnx.helper.set_model_props(graph, facts)
+    onnx.save(graph, tmp_path / "other.onnx")
+    with pytest.raises(ModelError, match=message):
+        open_network(weights=tmp_path / "other.onnx")
 
 
 def test_threads_are_those_of_torch(trained):

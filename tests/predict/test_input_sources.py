@@ -1,4 +1,4 @@
-"""What source= names: files, folders, globs, clips, cameras, addresses, standard input."""
+"""Frames of what source= names: files, folders, globs, clips, cameras, URLs, standard input."""
 
 import io
 import sys
@@ -201,17 +201,18 @@ class Web(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def address(monkeypatch):
+def site(monkeypatch):
+    """The URL of a server."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
-def test_a_picture_from_an_address(address):
-    (frame,) = read_frames(open_sources(f"{address}/a%20b.png"))
+def test_a_picture_from_a_url(site):
+    (frame,) = read_frames(open_sources(f"{site}/a%20b.png"))
     assert tuple(frame.picture.image[0, 0]) == (4, 5, 6)
     assert base_name(frame.name) == "a b.png"
 
@@ -224,9 +225,9 @@ def test_a_picture_from_an_address(address):
         ("short.png", "short.png: broke off ("),
     ],
 )
-def test_an_address_without_a_picture(page, message, address):
-    (failure,) = read_frames(open_sources(f"{address}/{page}"))
-    assert failure.message.startswith(f"{address}/{message}")
+def test_a_url_without_a_picture(page, message, site):
+    (failure,) = read_frames(open_sources(f"{site}/{page}"))
+    assert failure.message.startswith(f"{site}/{message}")
 
 
 def test_nobody_answers(monkeypatch):

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -296,20 +294,6 @@ def test_half_precision_is_near(trained):
     whole = PosePredictor.from_run(trained)(image)[0].keypoints_px
     half = PosePredictor.from_run(trained, precision="bf16-mixed")(image)[0].keypoints_px
     assert 0 < np.abs(whole - half).max() < 1.0
-
-
-def test_the_package_offers_it_without_torch_and_it_predicts_without_lightning():
-    code = (
-        "import sys, convpose\n"
-        "assert not {'torch', 'cv2', 'numpy'} & set(sys.modules)\n"
-        "from convpose import PosePredictor\n"
-        "import convpose.predict.command\n"
-        "assert 'torch' in sys.modules and 'lightning' not in sys.modules\n"
-        "print(PosePredictor.__module__)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "convpose.predict.predictor\n"
 
 
 def test_the_package_offers_nothing_else():

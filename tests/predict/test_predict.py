@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -263,22 +264,23 @@ def test_a_second_source_is_refused(typed, predict):
     )
 
 
-def test_help_without_importing_torch(tmp_path):
+def test_help_without_importing_torch_and_a_predictor_without_lightning(tmp_path):
     code = (
-        "import sys, runpy\n"
+        "import sys, runpy, convpose\n"
         "sys.argv = ['predict', '--help']\n"
         "try: runpy.run_module('convpose.predict', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
-        "print('imported:', sorted({'torch', 'cv2', 'av', 'numpy'} & set(sys.modules)))\n"
+        "assert not {'torch', 'cv2', 'av', 'numpy'} & set(sys.modules)\n"
+        "from convpose import PosePredictor\n"
+        "import convpose.predict.command\n"
+        "assert 'torch' in sys.modules and 'lightning' not in sys.modules\n"
+        "print(PosePredictor.__module__)\n"
     )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith("imported: []\n")
+    assert result.stdout.endswith("convpose.predict.predictor\n")
     assert "detector: none, torchvision, yolox" in result.stdout
     assert not list(tmp_path.iterdir())
