@@ -1,4 +1,4 @@
-"""The README's picture: ``python docs/figure.py RUN_FOLDER``, of a run that has been evaluated.
+"""Draw the README's picture: ``python docs/figure.py RUN_FOLDER``, of an evaluated run.
 
 Above, what its network finds on synthetic people that no training has seen, the first ones of
 another seed; below, the epochs of the training and the share of each joint that is found.
@@ -34,7 +34,7 @@ PAINTED_PX = 2 * SIDE_PX  # drawn on twice as large, so that strokes are smooth
 
 
 def people(run: Run) -> Image:
-    """A contact sheet of people with prediction (colour) and truth (dashed)."""
+    """Draw a contact sheet of people with prediction (colour) and ground truth (dashed)."""
     predictor = PosePredictor.from_run(run.folder, accelerator="cpu")
     source = SyntheticSource(COLUMNS * ROWS, PAINTED_PX, SEED)
     tiles = []
@@ -49,7 +49,7 @@ def people(run: Run) -> Image:
 
 
 def charts(run: Run, width_px: int) -> Figure:
-    """PCK over the epochs, and over the joints; the mean pose as a dashed line and as marks."""
+    """Plot PCK over epochs and over joints; the mean pose is a dashed line, or marks."""
     path = run.folder / "evaluate_test" / "metrics.json"
     if not path.is_file():
         raise DataError(f"{path}: no such file; type python -m convpose.evaluate run={run.folder}")
@@ -81,7 +81,7 @@ def charts(run: Run, width_px: int) -> Figure:
 
 
 def _bars(axes: Any, measures: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
-    """Left and right of each part side by side, in the colours of the drawings."""
+    """Plot left and right of each body part side by side, in the colours of the drawings."""
     found = {name: 100 * joint["pck@0.2"] for name, joint in measures["per_joint"].items()}
     constant = {name: 100 * joint["pck@0.2"] for name, joint in baseline["per_joint"].items()}
     parts = dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in found)

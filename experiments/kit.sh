@@ -1,17 +1,17 @@
-# What a GPU without a network needs beside the repository. `source` it for the keys and files that scripts for a GPU share.
+# Everything that a GPU machine without a network needs beside the repository. Scripts for a GPU `source` it for keys and files.
 # To make it, from the repository's root, with the archives in CONVPOSE_DATA or data/ (5 minutes):
 #   bash experiments/kit.sh        crops and ImageNet weights, for this machine
-#   bash experiments/kit.sh 3.12   also packages for another one that has no network, by the version of its Python; PyTorch,
-#                                  torchvision, timm, OpenCV and what they need are there already
-# It has two parts of 50 MiB, each small enough to travel with the repository in 64. KIT, by default runs/kit, says where it lies.
+#   bash experiments/kit.sh 3.12   also packages for a machine without a network that has this Python; PyTorch, torchvision,
+#                                  timm, OpenCV and what they need are there already
+# It has two parts of 50 MiB; each fits into 64 MiB together with the repository. KIT names its folder, by default runs/kit.
 set -euo pipefail
 python="${PYTHON:-.venv/bin/python}"
 kit="${KIT:-runs/kit}"
-# A person of LSP or LSPET is about 150 px across in its crop, 200 at most: more than 192 px has no more to show.
+# A person of LSP or LSPET is about 150 px across in its crop, 200 at most: more than 192 px shows nothing more.
 crops="data.cache=$kit/1/crops.safetensors data.cache_size_px=192 data.cache_format=webp data.cache_quality=60"
 whole="data.cache=$kit/2/whole.safetensors data.cache_size_px=192 data.cache_format=webp data.cache_quality=35"
 
-weights() {  # 0 or 2: where model.weights of EfficientNet-Lite are
+weights() {  # 0 or 2: model.weights of that EfficientNet-Lite, a file or imagenet
   local file="$kit/2/efficientnet_lite$1.safetensors"
   [[ -f $file ]] && echo "$file" || echo imagenet
 }

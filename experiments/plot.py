@@ -1,7 +1,7 @@
-"""Pictures of a study's runs: ``python experiments/plot.py KIND runs/STUDY [KEY …]``.
+"""Draw pictures of a study's runs: ``python experiments/plot.py KIND runs/STUDY [KEY …]``.
 
-KIND is ``runs`` (a row a setting, a dot a seed), ``heat`` (the monitor over two keys), ``trunk``
-(PCK by how far people are from upright, of runs that were evaluated) or ``speed`` (PCK over the
+KIND is ``runs`` (a row for each setting, a dot for each seed), ``heat`` (the monitor over two
+keys), ``torso`` (PCK by torso angle, of runs that were evaluated) or ``speed`` (PCK over the
 milliseconds that `speed` of studies.sh has measured). Runs whose names differ by the seed at the
 end are one setting. The picture and the table of `convpose.compare` go to the folder of the same
 name under experiments/.
@@ -28,7 +28,7 @@ DASHES = ("-", "--")
 
 
 def by_setting(comparison: Comparison) -> dict[str, list[float]]:
-    """PCK@0.2 in percent of each setting's seeds, which end the runs' names."""
+    """Collect PCK@0.2 in percent of each setting's seeds, which end the runs' names."""
     names = next(c for c in comparison.columns if c.name == "run").values
     reached = next(c for c in comparison.columns if c.name == comparison.monitor).values
     settings: dict[str, list[float]] = {}
@@ -42,7 +42,7 @@ def _setting(name: str) -> str:
 
 
 def runs(comparison: Comparison, *_: str) -> Figure:
-    """PCK@0.2 of every run; runs whose names differ by a number at the end share a row."""
+    """Plot PCK@0.2 of every run; runs whose names differ by a number at the end share a row."""
     ordered = sorted(by_setting(comparison).items(), key=lambda row: mean(row[1]))
     figure, (axes,) = new_figure(comparison.title, columns=1, width=7.2)
     figure.set_figheight(1.2 + 0.34 * len(ordered))
@@ -58,18 +58,18 @@ def runs(comparison: Comparison, *_: str) -> Figure:
             color=INK,
         )
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
-    axes.set(xlabel="PCK@0.2 %, validation part, best epoch", ylim=(-0.6, len(ordered) - 0.4))
+    axes.set(xlabel="PCK@0.2 %, validation subset, best epoch", ylim=(-0.6, len(ordered) - 0.4))
     axes.margins(x=0.12)
     return figure
 
 
 def heat(comparison: Comparison, x: str, y: str) -> Figure:
-    """The monitor over two keys, other keys averaged."""
+    """Plot the monitor over two keys, averaged over other keys."""
     return heat_map(comparison, x, y)
 
 
-def trunk(comparison: Comparison, *_: str) -> Figure:
-    """PCK@0.2 of each range of the trunk angle, a line a setting, the mean of its seeds."""
+def torso(comparison: Comparison, *_: str) -> Figure:
+    """Plot PCK@0.2 over the torso angle: a line for each setting, the mean of its seeds."""
     figure, (axes,) = new_figure(comparison.title, columns=1, width=7.8)
     settings: dict[str, list[dict[str, Any]]] = {}
     for run in comparison.runs:
@@ -83,13 +83,13 @@ def trunk(comparison: Comparison, *_: str) -> Figure:
         values = [100 * mean(group[angle]["pck@0.2"] for group in groups) for angle in bins]
         label = f"{name}  {100 * reached[name]:.1f}"
         axes.plot(bins, values, f"o{dash}", color=hue, label=label, linewidth=1.6, ms=4)
-    axes.set(xlabel="trunk angle, degrees from upright", ylabel="PCK@0.2 %")
+    axes.set(xlabel="torso angle, degrees from upright", ylabel="PCK@0.2 %")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     return figure
 
 
 def speed(comparison: Comparison, *_: str) -> Figure:
-    """PCK@0.2 over the milliseconds of a picture: seeds and their mean; hollow: from scratch."""
+    """Plot PCK@0.2 over the milliseconds of a picture: seeds, mean; hollow: from scratch."""
     figure, (axes,) = new_figure(comparison.title, columns=1, width=9)
     settings = by_setting(comparison)
     above = float("inf")
@@ -125,7 +125,7 @@ def main() -> None:
     kind, study, *keys = sys.argv[1:]
     folder = Path(study)
     target = Path(__file__).parent / folder.name
-    figure = {"runs": runs, "heat": heat, "trunk": trunk, "speed": speed}[kind](
+    figure = {"runs": runs, "heat": heat, "torso": torso, "speed": speed}[kind](
         read_comparison([folder], folder), *keys
     )
     name = "_".join([kind, *(key.rpartition(".")[2] for key in keys)])

@@ -1,11 +1,11 @@
-# What the scripts of the studies share. `source` it; "$@" of a script are overrides for all its runs,
+# Functions that the scripts of the studies share. `source` it; "$@" of a script are overrides for all its runs,
 # e.g. trainer=gpu data.input_size_px=224 trainer.max_epochs=100.
 set -euo pipefail
 python="${PYTHON:-.venv/bin/python}"
 study=$(basename "$(dirname "$0")")
 train="$python -m convpose.train experiment=study study=$study"
 
-# run NAME OVERRIDES…: one training in runs/STUDY/NAME; nothing if it is complete, so that an interrupted script goes on
+# run NAME OVERRIDES…: one training in runs/STUDY/NAME; skipped if it is complete, so that an interrupted script goes on
 run() {
   local folder="runs/$study/$1"
   shift
@@ -15,7 +15,7 @@ run() {
   fi
 }
 
-# score NAME OVERRIDES…: what a run of this study reaches on a part or on other data
+# score NAME OVERRIDES…: evaluate a run of this study on a subset or on other data
 score() {
   local folder="runs/$study/$1"
   shift

@@ -1,8 +1,8 @@
-"""What labels say about themselves: bodies that cannot be, and two labellings of one photograph.
+"""Check labels by geometry: impossible bodies, exchanged sides, two labellings of one photograph.
 
-Every measure is pure geometry and zero, or nearly, on the synthetic people, whose labels are exact.
-None of them finds all wrong labels, and each also marks a few people seen from very near or in a
-contortion, so that the numbers are for looking at people and comparing data sets, not for deletion.
+On the synthetic people, whose labels are exact, every check finds nothing or almost nothing. No
+check finds all wrong labels, and each marks a few people who are very near or in a contortion. So
+use the numbers to look at people and compare data sets, not to delete labels.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ _HEIGHTS = {
 
 
 def stretch(keypoints_px: Points, skeleton: Skeleton) -> tuple[NDArray[np.float64], list[str]]:
-    """How much too long the longest bone of each person is.
+    """Compare the longest bone of each person with the others.
 
-    A bone in an image may be shorter than the body has it, never longer. So each implies a least
-    height of the body; returned is the largest one over the third largest. Exact labels stay below
-    1.3; beyond 1.5 a label is doubtful, and 2 is impossible but for extreme perspective.
+    A bone may look shorter in an image than it is, never longer. So each bone implies a least
+    height of the body. The ratio is the largest of these heights over the third largest. Exact
+    labels stay below 1.3; beyond 1.5 a label is doubtful, and 2 needs an extreme perspective.
 
     Args:
         keypoints_px: (N, K, 2), NaN where unlabelled.
@@ -60,27 +60,27 @@ def stretch(keypoints_px: Points, skeleton: Skeleton) -> tuple[NDArray[np.float6
 
 
 def twist(keypoints_px: Points, skeleton: Skeleton) -> NDArray[np.float64]:
-    """How far shoulders and hips contradict each other about which side is left.
+    """Compare the left side of the shoulders with that of the hips.
 
-    Seen along the trunk, the left shoulder is on the side of the left hip, or the body is turned in
-    itself by more than 90°. Where it is not, left and right are mostly swapped in one of the pairs.
+    Seen along the torso, left shoulder and left hip are on the same side, unless the body is
+    twisted by more than 90°. If they are not, left and right are mostly exchanged in one pair.
 
     Args:
         keypoints_px: (N, K, 2), NaN where unlabelled.
         skeleton: names the joints.
 
     Returns:
-        (N,) width of the narrower of the two pairs across the trunk, in trunk lengths; negative
+        (N,) width of the narrower of the two pairs across the torso, in torso lengths; negative
         where they contradict, NaN where one of the four is unlabelled. Doubtful below −0.3.
     """
     left, right = (
         [_joint(keypoints_px, skeleton, f"{side}_{joint}") for joint in ("shoulder", "hip")]
         for side in SIDES
     )
-    trunk = (left[0] + right[0] - left[1] - right[1]) / 2
-    across = np.stack([-trunk[:, 1], trunk[:, 0]], axis=1)
+    torso = (left[0] + right[0] - left[1] - right[1]) / 2
+    across = np.stack([-torso[:, 1], torso[:, 0]], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        across /= (trunk**2).sum(axis=1, keepdims=True)
+        across /= (torso**2).sum(axis=1, keepdims=True)
     shoulders, hips = (((a - b) * across).sum(axis=1) for a, b in zip(left, right, strict=True))
     return np.asarray(np.sign(shoulders * hips) * np.minimum(np.abs(shoulders), np.abs(hips)))
 
@@ -91,7 +91,7 @@ class Agreement:
 
     Attributes:
         distance: (K,) between them in torso diameters, NaN where one lacks a label.
-        swapped: they fit better when left and right are exchanged in one of them.
+        swapped: whether they fit better with left and right exchanged in one of them.
     """
 
     distance: NDArray[np.float64]
@@ -99,10 +99,10 @@ class Agreement:
 
 
 def agreement(first_px: Points, second_px: Points, skeleton: Skeleton) -> Agreement | None:
-    """Compare two labellings (K, 2) of one person, whatever part of the photo each file shows.
+    """Compare two labellings (K, 2) of one person, in two files that may be cropped differently.
 
-    Scale and shift between the files are the medians over joints, so that a few wrong joints do not
-    move the others. None where fewer than five joints are common, or nobody labelled a torso.
+    Scale and shift between the files are medians over joints, so that a few wrong joints do not
+    move the others. None if fewer than five joints are common, or neither labelled a torso.
     """
     scale, plain = _laid_over(first_px, second_px)
     _, mirrored = _laid_over(first_px[list(skeleton.mirror)], second_px)
@@ -119,7 +119,7 @@ def agreement(first_px: Points, second_px: Points, skeleton: Skeleton) -> Agreem
 
 
 def _laid_over(first_px: Points, second_px: Points) -> tuple[float, NDArray[np.float64]]:
-    """The scale that fits best, and the distances (K,) that it leaves; NaN where it cannot."""
+    """Return the scale that fits best, and the distances (K,) that remain; NaN if nothing fits."""
     common = ~np.isnan(first_px[:, 0]) & ~np.isnan(second_px[:, 0])
     if common.sum() < 5:
         return np.nan, np.full(len(common), np.nan)

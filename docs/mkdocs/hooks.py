@@ -1,8 +1,7 @@
-"""What MkDocs does not do by itself: the lab book lies elsewhere, and formulae need no script.
+"""Add the lab book to the site, and turn LaTeX into MathML.
 
-The lab book stays in ``experiments/``, where the studies are, and is read from there; a new study
-is picked up. Pages link to it as they do on the disk (``../experiments/…``). A ``math`` block in
-LaTeX becomes MathML, which browsers draw themselves.
+The lab book is read from ``experiments/``; a new study is picked up. Pages link to it as they do on
+the disk (``../experiments/…``). Browsers draw MathML without a script.
 """
 
 import re
@@ -25,7 +24,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what the lab book shows and links to, as if it were among the pages."""
+    """Add the pages of the lab book, and the files that they show or link to."""
     for path in sorted(ROOT.glob("experiments/**/*")):
         if path.is_file():
             uri = path.relative_to(ROOT).as_posix()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The paper's setting on a GPU: 224 px, 25, 30 and 200 epochs of one training, for its rate is constant; then the recipe that learns.
+# The paper's setting on a GPU: 224 px, one training with reports after 25, 30 and 200 epochs (its rate is constant); then a recipe that learns.
 # Usage, from the repository's root, with the archive in CONVPOSE_DATA or data/, or KIT of kit.sh:
 #   bash experiments/001-paper/gpu.sh [OVERRIDE…]         all of it
-#   END_S=300 bash experiments/001-paper/gpu.sh […]       as many epochs of the paper's as fit into so many seconds
+#   END_S=300 bash experiments/001-paper/gpu.sh […]       as many epochs of the paper's recipe as fit into this many seconds
 # From the environment: EPOCHS="25 30 200"; OUT, the folder for an archive of reports and curves; TRAINER=gpu; PYTHON.
 set -euo pipefail
 source "$(dirname "$0")/../kit.sh"

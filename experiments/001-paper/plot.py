@@ -1,7 +1,7 @@
-"""Figure 4 redrawn, with all seeds: ``python experiments/001-paper/plot.py runs/001-paper``.
+"""Redraw figure 4 with all seeds: ``python experiments/001-paper/plot.py runs/001-paper``.
 
 Writes training.png (25 epochs) and training_200.png, and their numbers as curves.csv, beside this
-file, and prints what the page's tables hold. Runs that are not there are left out.
+file, and prints the numbers of the page's tables. Missing runs are left out.
 """
 
 import csv
@@ -35,13 +35,13 @@ HERE = Path(__file__).parent
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean and sample deviation."""
+    """Return mean and sample deviation."""
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{deviation}"
 
 
 def crossing(rows: list[Row]) -> tuple[int | None, int | None]:
-    """The first epoch, from 1, whose training loss is the lower one, and from when on for good."""
+    """Find the first epoch, from 1, with the lower training loss, and the first for good."""
     below = [row["train/loss"] < row["val/loss"] for row in rows]
     if not any(below):
         return None, None
@@ -50,7 +50,7 @@ def crossing(rows: list[Row]) -> tuple[int | None, int | None]:
 
 
 def draw(name: str, runs: dict[str, list[Row]]) -> None:
-    """Losses and PCK of all seeds, their mean bold."""
+    """Plot losses and PCK of all seeds, their mean bold."""
     file, title = STUDIES[name]
     figure, (losses, scores) = new_figure(title, columns=2, width=10.4)
     epochs = range(1, 1 + min(len(rows) for rows in runs.values()))
@@ -76,7 +76,7 @@ def draw(name: str, runs: dict[str, list[Row]]) -> None:
 
 
 def tell(runs: Iterable[Path]) -> None:
-    """The measures of a setting on the test part."""
+    """Read the metrics of a setting on the test subset."""
     folders = [folder for run in runs for folder in run.glob("evaluate_test*")]
     for kind in sorted({folder.name for folder in folders}):
         files = [folder / "metrics.json" for folder in folders if folder.name == kind]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What in the paper's recipe keeps the network at the mean pose? One change a run, short trainings.
+# Which setting of the paper's recipe keeps the network at the mean pose? Each run has one change; short trainings.
 # Usage, from the repository's root, with the archive in CONVPOSE_DATA or data/:
 #   bash experiments/001-paper/recipes.sh [further overrides, e.g. trainer=gpu trainer.max_epochs=25]
 set -euo pipefail

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The models that are to win, on one GPU: small, best, regression type; heads side by side.
+# The strongest models, on one GPU: small, best, regression type; and a comparison of heads.
 # Usage, from the repository's root:
 #   bash experiments/003-models/gpu.sh PART [OVERRIDE…]  train small, best, regression or heads on the crops of LSP and LSPET
 #   bash experiments/003-models/gpu.sh score             score all parts on both tests, with the archives; on any machine
-# A part trains its runs at the same time, for three small networks keep a GPU and 16 cores busier than one; two epochs
-# tell how many fit. From the environment: END_S=560, seconds after which all is stopped and packed; OUT, the folder for one
-# archive a run (weights in half precision, curves); KIT of kit.sh, which comes first; SEEDS="0 1 2"; TRAINER=gpu; PYTHON.
+# A part trains its runs at the same time, for three small networks keep a GPU and 16 cores busier than one. Two epochs
+# show how many fit. From the environment: END_S=560, seconds after which all is stopped and packed; OUT, the folder for an
+# archive of each run (weights in half precision, curves); KIT of kit.sh, which comes first; SEEDS="0 1 2"; TRAINER=gpu; PYTHON.
 set -euo pipefail
 shopt -s nullglob
 source "$(dirname "$0")/../kit.sh"
 out="${OUT:-runs/003-out}" end_s="${END_S:-560}" start_s=45  # seconds to start a training, calibrate its scores and pack it
 part="${1:?small, best, regression, heads or score}"
 runs="runs/003-$part"
-# An average over 0.995 of what was: three epochs of 60 batches, where 0.999 would still hold the start of a short training.
+# Decay 0.995 averages over about three epochs of 60 batches; 0.999 would still include the start of a short training.
 common="experiment=small trainer=${TRAINER:-gpu} $crops data.batch_size=128 optimizer.lr=2.5e-3 callbacks.ema.decay=0.995"
 common+=" callbacks.preview=null study=003-$part"
 small="model=efficientnet_lite0 model.weights=$(weights 0)"

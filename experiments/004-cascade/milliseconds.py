@@ -1,6 +1,6 @@
-"""Processor time of runs: ``python experiments/004-cascade/milliseconds.py RUN_FOLDER…``.
+"""Time the processor for runs: ``python experiments/004-cascade/milliseconds.py RUN_FOLDER…``.
 
-One thread, bf16, from a crop to the pose; the least of 60 looks, the runs in turn.
+One thread, bf16, from a crop to the pose; the least of 60 repetitions, the runs in turn.
 """
 
 import sys

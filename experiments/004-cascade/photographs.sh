@@ -9,7 +9,7 @@ for seed in ${SEEDS:-0 1 2}; do
     model=cascade ~model.depth ~model.width ~model.dropout model.run="runs/$study/lsp-stage1-$seed" model.backbone.width=0.125 \
     trainer.max_epochs=40 "$@"
   score "lsp-stage2-$seed"  # has a row for each stage
-  # what else one could do with the time and the pixels of stage 2: give them to stage 1
+  # the control: stage 1 gets the time and the pixels of stage 2
   run "lsp-larger-$seed" $lsp data.cache=runs/cache/lsp_160.safetensors data.cache_size_px=160 data.input_size_px=128 seed=$seed \
     trainer.max_epochs=70 "$@"
   score "lsp-larger-$seed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two more stages over the quick start's network, on synthetic people; no download. The three took 109 minutes on a
-# core of an AMD EPYC that ten others shared; what follows them comes on top.
+# core of an AMD EPYC that ten others shared; the commands after them come on top.
 # Usage, from the repository's root:
 #   bash experiments/004-cascade/run.sh [further overrides]
 set -euo pipefail
@@ -14,9 +14,9 @@ $stage model.run=$runs/stage2 trainer.max_epochs=3 hydra.run.dir=$runs/stage3 "$
 $python -m convpose.evaluate run=$runs/stage1
 $python -m convpose.evaluate run=$runs/stage3  # has a row for each stage
 
-# what to learn from: two epochs each
+# simulated against real starts: two epochs each
 $stage model.run=$runs/stage1 trainer.max_epochs=2 hydra.run.dir=$runs/simulated "$@"
 $stage model.run=$runs/stage1 trainer.max_epochs=2 model.starts=real hydra.run.dir=$runs/real "$@"
-# not run yet: the time of the stages given to one network
+# not run yet: one network that gets the time of all stages
 $python -m convpose.train experiment=quickstart study=004-cascade trainer.max_epochs=40 \
   callbacks.early_stopping=null hydra.run.dir=$runs/longer-stage1 "$@"

@@ -1,8 +1,9 @@
-"""Time MediaPipe's pose networks on one picture; print one JSON line a model.
+"""Time MediaPipe's pose networks on one picture, and print a JSON line for each model.
 
 Run it with an interpreter of its own that has mediapipe==0.10.21, which wants NumPy below 2:
 ``MEDIAPIPE_VENV/bin/python -I experiments/005-speed/mediapipe.py PICTURE REPETITIONS CORES``.
-Models whose file does not come with the package are left out: it would fetch them.
+Models whose files do not come with the package are left out, for it would download them.
+run.sh writes the picture and calls this script.
 """
 
 import importlib
@@ -17,7 +18,7 @@ MODELS = ("lite", "full", "heavy")
 
 
 def main(picture: str, repetitions: int, cores: int) -> None:
-    """Print the milliseconds from the bytes of a picture to keypoints, again and again."""
+    """Print the milliseconds of each repetition, from the bytes of a picture to keypoints."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     import cv2

@@ -1,4 +1,4 @@
-"""Accuracy against milliseconds: ``python experiments/005-speed/plot.py`` writes tradeoff.png."""
+"""Plot accuracy over milliseconds to tradeoff.png: ``python experiments/005-speed/plot.py``."""
 
 from pathlib import Path
 

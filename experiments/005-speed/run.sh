@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What exports of the packaged network keep, and how fast they are, on a quiet machine. Three minutes of exports on one core of an AMD
-# EPYC, then four of the benchmark.
+# Accuracy and speed of exports of the packaged network, on a quiet machine. Three minutes of exports on one core of an AMD
+# EPYC, then four of the benchmark. With MEDIAPIPE_PYTHON also MediaPipe, timed by mediapipe.py.
 # Usage, from the repository's root: [MEDIAPIPE_PYTHON=VENV/bin/python] bash experiments/005-speed/run.sh [overrides of the benchmark]
 set -euo pipefail
 python="${PYTHON:-.venv/bin/python}"
@@ -15,6 +15,6 @@ $python -m convpose.benchmark what=[latency,clip] latency.repetitions=200 \
   latency.files=[$runs/exported/default_int8.onnx,$runs/exported/default_int8.xml] \
   output=$runs/latency.json "$@"
 if [ -n "${MEDIAPIPE_PYTHON:-}" ]; then
-  $python -c "from pathlib import Path; from convpose.benchmark.latency import jpeg, picture; Path('$runs/picture.jpg').write_bytes(jpeg(picture()))"
+  $python -c "from pathlib import Path; from convpose.benchmark.prediction import jpeg, picture; Path('$runs/picture.jpg').write_bytes(jpeg(picture()))"
   "$MEDIAPIPE_PYTHON" -I experiments/005-speed/mediapipe.py $runs/picture.jpg 200 1
 fi

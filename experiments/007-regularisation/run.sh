@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Dropout, weight decay, batch norm, and how many images there are; three seeds. About 80 minutes on one core of an AMD EPYC.
+# Dropout, weight decay, batch norm and the number of images; three seeds. About 80 minutes on one core of an AMD EPYC.
 # Usage, from the repository's root: [SEEDS="0 1 2"] bash experiments/007-regularisation/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"
 for seed in ${SEEDS:-0 1 2}; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One change of the images at a time, and all together, three seeds; by how far people are from upright. About 80 minutes on one core of an AMD EPYC.
+# One change of the images at a time, and all together, three seeds; PCK by torso angle. About 80 minutes on one core of an AMD EPYC.
 # Usage, from the repository's root: [SEEDS="0 1 2"] bash experiments/008-augmentation/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"
 turn="augment=none +augment.rotation_probability=0.8 +augment.rotation_deg"
@@ -17,4 +17,4 @@ for seed in ${SEEDS:-0 1 2}; do
 done
 for folder in runs/"$study"/*/; do score "$(basename "$folder")" split=val; done
 $python -m convpose.compare study="runs/$study"
-for kind in trunk runs; do $python experiments/plot.py $kind "runs/$study"; done
+for kind in torso runs; do $python experiments/plot.py $kind "runs/$study"; done

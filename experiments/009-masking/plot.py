@@ -1,4 +1,4 @@
-"""The test error of both networks on both labels: ``python experiments/009-masking/plot.py RUNS``.
+"""Plot errors of both networks on both labels: ``python experiments/009-masking/plot.py RUNS``.
 
 RUNS is ``runs/009-masking``; the picture is labels.png, its numbers labels.csv, beside this file.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What it costs to take LSPET's unlabelled coordinates for labels: three seeds each, whole images as in the paper.
+# The cost of taking LSPET's unlabelled coordinates for labels: three seeds each, whole images as in the paper.
 # About 20 minutes on one core of an AMD EPYC.
 # Usage, from the repository's root: bash experiments/009-masking/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"

@@ -1,4 +1,4 @@
-"""Left and right of the packaged network: ``python experiments/017-sides/sides.py [OVERRIDE…]``.
+"""Study sides of the packaged network: ``python experiments/017-sides/sides.py [OVERRIDE…]``.
 
 The overrides are of `convpose.evaluate`'s data, such as ``paths.data=FOLDER``. The tables are
 printed; sides.csv and sides.png go beside this file.
@@ -41,7 +41,7 @@ PAIRS = [tuple(LSP14.index(f"{side}_{joint}") for side in SIDES) for joint in JO
 
 
 def look(overrides: tuple[str, ...], split: str) -> tuple[GroundTruth, Tensor, Tensor]:
-    """The truth of a part, its heatmaps' logits (N, K, S, S) and the affines of its crops."""
+    """Return the ground truth of a subset, the logits (N, K, S, S) and the affines of its crops."""
     packaged = load_packaged(accelerator="cpu", precision="32-true")
     size = f"data.input_size_px={packaged.spec.input_size_px}"
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -58,7 +58,7 @@ def look(overrides: tuple[str, ...], split: str) -> tuple[GroundTruth, Tensor, T
 
 
 def kinds(truth: GroundTruth, px: Tensor) -> dict[str, Tensor]:
-    """Which of `KINDS` each joint is that has a labelled partner: masks (N, K)."""
+    """Sort the joints that have a labelled partner into `KINDS`: masks (N, K)."""
     own = torch.from_numpy(truth.errors(px))
     to_other = torch.from_numpy(truth.errors(px[:, SWAP]))[:, SWAP]  # its place to the other's
     other_there, other_here = own[:, SWAP] <= HIT, to_other[:, SWAP] <= HIT
@@ -75,10 +75,10 @@ def kinds(truth: GroundTruth, px: Tensor) -> dict[str, Tensor]:
 
 
 def told(truth: GroundTruth, px: Tensor, groups: list[tuple[str, ...]]) -> tuple[float, float]:
-    """PCK@0.2 if of each group of joints the better of both sides' orders were known.
+    """Compute PCK@0.2 if the better order of both sides were known for each group of joints.
 
     Returns:
-        It, and the share of people with an exchanged group, in percent.
+        PCK@0.2 and the share of people with an exchanged group, both in percent.
     """
     own = torch.from_numpy(truth.errors(px))
     swapped = torch.from_numpy(truth.errors(px[:, SWAP]))
@@ -93,10 +93,10 @@ def told(truth: GroundTruth, px: Tensor, groups: list[tuple[str, ...]]) -> tuple
 
 
 def apart(logits: Tensor, cells: float, gap: float) -> Tensor:
-    """Logits without the weaker peak where both sides' lie within `cells`.
+    """Remove the weaker peak from the logits if both sides' peaks lie within `cells`.
 
-    The joint that loses less goes to its next best place; none if that is less likely by more than
-    `gap` in the logarithm.
+    The joint that loses less moves to its next best peak, unless its log-probability falls by more
+    than `gap`.
     """
     log = logits.flatten(2).log_softmax(2)
     side = logits.shape[-1]
@@ -116,7 +116,7 @@ def apart(logits: Tensor, cells: float, gap: float) -> Tensor:
 
 
 def smooth(logits: Tensor, deviation: float) -> Tensor:
-    """Logits of the heatmaps blurred by a Gaussian of so many cells."""
+    """Blur the heatmaps by a Gaussian of this many cells, and return logits."""
     at = torch.arange(-4, 5)
     bell = torch.exp(-(at**2) / (2 * deviation**2))
     kernel = (bell[:, None] * bell / bell.sum() ** 2).expand(logits.shape[1], 1, 9, 9)
@@ -125,7 +125,7 @@ def smooth(logits: Tensor, deviation: float) -> Tensor:
 
 
 def keypoints_px(logits: Tensor, affines: Tensor) -> Tensor:
-    """Keypoints (N, K, 2) in pixels of the photographs."""
+    """Decode keypoints (N, K, 2) in pixels of the photographs."""
     return transform(affines, decode(logits, window=2)[0])
 
 
