@@ -96,14 +96,11 @@ def loop_pcp(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> float:
 # --- torso -------------------------------------------------------------------------------------
 
 
-def test_torso_is_left_shoulder_to_right_hip() -> None:
-    size, kind = F.torso_diameter(*a_person(), LSP14)
-    assert size.tolist() == [50.0]
-    assert kind.tolist() == [F.Torso.MAIN]
-
-
-def test_torso_falls_back_to_the_other_diagonal_then_to_none() -> None:
+def test_torso_is_left_shoulder_to_right_hip_then_the_other_diagonal_then_none() -> None:
     keypoints_px, visibility = a_person()
+    visibility[0, JOINT["right_hip"]] = 1  # an occluded end is a labelled end
+    size, kind = F.torso_diameter(keypoints_px, visibility, LSP14)
+    assert (size.tolist(), kind.tolist()) == ([50.0], [F.Torso.MAIN])
     keypoints_px[0, JOINT["left_hip"]] = torch.tensor([60.0, 80.0])  # other diagonal: 100 px
     unlabel(keypoints_px, visibility, "right_hip")
     size, kind = F.torso_diameter(keypoints_px, visibility, LSP14)
@@ -112,12 +109,6 @@ def test_torso_falls_back_to_the_other_diagonal_then_to_none() -> None:
     size, kind = F.torso_diameter(keypoints_px, visibility, LSP14)
     assert size.isnan().all()
     assert kind.tolist() == [F.Torso.NONE]
-
-
-def test_occluded_torso_ends_are_labelled_ends() -> None:
-    keypoints_px, visibility = a_person()
-    visibility[0, JOINT["right_hip"]] = 1
-    assert F.torso_diameter(keypoints_px, visibility, LSP14)[1].tolist() == [F.Torso.MAIN]
 
 
 # --- PCK and AUC -------------------------------------------------------------------------------
@@ -139,13 +130,8 @@ def test_pck_is_the_share_of_keypoints() -> None:
     assert F.pck(predicted_px, keypoints_px, visibility, LSP14) == 0.5
     unlabel(keypoints_px, visibility, "right_ankle")  # one of the seven wrong ones
     assert F.pck(predicted_px, keypoints_px, visibility, LSP14).item() == pytest.approx(7 / 13)
-
-
-def test_a_nan_prediction_misses() -> None:
-    keypoints_px, visibility = a_person()
-    predicted_px = keypoints_px.clone()
-    predicted_px[0, 0] = math.nan
-    assert F.pck(predicted_px, keypoints_px, visibility, LSP14).item() == pytest.approx(13 / 14)
+    predicted_px[0, 13] = math.nan  # misses
+    assert F.pck(predicted_px, keypoints_px, visibility, LSP14).item() == pytest.approx(6 / 13)
     assert F.epe(predicted_px, keypoints_px, visibility).isnan()
 
 
@@ -175,16 +161,10 @@ def test_auc_by_hand() -> None:
     assert F.auc(step).item() == pytest.approx((0.5 + 10) / 20)
 
 
-def test_thresholds_are_the_decimals() -> None:
-    assert len(F.THRESHOLDS) == 21
-    assert F.THRESHOLDS[0] == 0.0
-    assert F.THRESHOLDS[7] == 0.07
-    assert F.THRESHOLDS[20] == 0.2
-
-
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_pck_equals_the_loop(seed: int) -> None:
     split = random_split(seed)
+    assert (len(F.THRESHOLDS), *F.THRESHOLDS[7::13]) == (21, 0.07, 0.2), "the decimals"
     curve = F.pck_curve(*split, LSP14).tolist()
     expected = [loop_pck(*split, threshold) for threshold in F.THRESHOLDS]
     assert curve == pytest.approx(expected, abs=1e-12)
@@ -193,7 +173,7 @@ def test_pck_equals_the_loop(seed: int) -> None:
     assert F.auc(torch.tensor(curve)).item() == pytest.approx(area, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     shift=st.tuples(st.integers(-500, 500), st.integers(-500, 500)),
@@ -247,7 +227,7 @@ def test_pcp_counts_sticks_with_all_keypoints_labelled() -> None:
     assert missing == {"torso", "left_upper_leg"}
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_pcp_equals_the_loop(seed: int) -> None:
     predicted_px, keypoints_px, visibility = random_split(seed)
     predicted_px = keypoints_px.nan_to_num() + 4 * (predicted_px - keypoints_px).nan_to_num()
@@ -259,12 +239,6 @@ def test_pcp_equals_the_loop(seed: int) -> None:
 # --- EPE and MSE -------------------------------------------------------------------------------
 
 
-def test_epe_is_the_distance_not_a_mean_over_coordinates() -> None:
-    keypoints_px, visibility = a_person()
-    shifted = keypoints_px + torch.tensor([3.0, 4.0])
-    assert F.epe(shifted, keypoints_px, visibility) == 5.0
-
-
 def test_mse_in_three_conventions() -> None:
     keypoints, visibility = torch.full((1, K, 2), 0.5), torch.full((1, K), 2)
     predicted = keypoints + torch.tensor([0.3, 0.4])
@@ -273,6 +247,7 @@ def test_mse_in_three_conventions() -> None:
     pm1 = ((2 * predicted - 1) - (2 * keypoints - 1)).square().mean().item()
     assert F.MSE_SCALES["mse_pm1"] * value == pytest.approx(pm1)
     assert F.MSE_SCALES["mse_sq"] * value == pytest.approx(0.25)
+    assert F.epe(predicted, keypoints, visibility).item() == pytest.approx(0.5), "the distance"
 
 
 @pytest.mark.parametrize("seed", range(3))

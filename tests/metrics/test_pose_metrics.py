@@ -4,7 +4,6 @@ import json
 import math
 from itertools import pairwise
 
-import lightning as L
 import pytest
 import torch
 from hypothesis import given, settings
@@ -117,17 +116,18 @@ def test_groups_average_and_pool_as_documented() -> None:
         {name: alone[name] for name in ("pck@0.2", "pck@0.1", "auc")}
     )
 
-
-def test_curve_ends_at_the_headline() -> None:
-    result = measure(a_split())
     curve = result["pck_curve"]
     assert list(curve) == ["thresholds", "total", *LSP14.parts]
     assert curve["total"][-1] == result["pck@0.2"]
     assert curve["elbow"][-1] == result["per_part"]["elbow"]["pck@0.2"]
     assert curve["total"] == sorted(curve["total"])
 
+    batch["visibility"][:, LSP14.index("left_wrist")] = 0
+    result = measure(batch)  # one side unlabelled leaves the other to its part
+    assert result["per_part"]["wrist"]["pck@0.2"] == result["per_joint"]["right_wrist"]["pck@0.2"]
 
-@settings(max_examples=20, deadline=None)
+
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), cuts=st.sets(st.integers(1, 19)))
 def test_batching_and_order_do_not_matter(seed: int, cuts: set[int]) -> None:
     batch = a_split(seed, images=20)
@@ -154,13 +154,6 @@ def test_nothing_labelled_gives_nan_not_zero() -> None:
     for name in ("pck@0.2", "auc", "pcp@0.5", "epe_px", "mse_unit"):
         assert math.isnan(result[name]), name
     assert math.isnan(result["per_part"]["head"]["pck@0.2"])
-
-
-def test_one_side_unlabelled_leaves_the_other_to_its_part() -> None:
-    batch = a_split()
-    batch["visibility"][:, LSP14.index("left_wrist")] = 0
-    result = measure(batch)
-    assert result["per_part"]["wrist"]["pck@0.2"] == (result["per_joint"]["right_wrist"]["pck@0.2"])
 
 
 def test_half_precision_modules_keep_double_sums() -> None:
@@ -192,35 +185,3 @@ def test_states_add_over_devices() -> None:
     for name, reduce in first._reductions.items():
         setattr(first, name, reduce(torch.stack([getattr(first, name), getattr(second, name)])))
     assert flat(first.compute()) == pytest.approx(flat(measure(batch)), abs=1e-12)
-
-
-class Loop(L.LightningModule):
-    """The least module that validates with the metric."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.metrics = PoseMetrics(LSP14)
-
-    def validation_step(self, batch: Batch, index: int) -> None:
-        self.metrics.update(**batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log("val/pck@0.2", self.metrics.compute()["pck@0.2"])
-        self.metrics.reset()
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")  # two batches
-def test_serves_a_validation_loop(tmp_path) -> None:
-    batch = a_split()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    batches = [rows(batch, slice(0, 25)), rows(batch, slice(25, 40))]
-    loader = torch.utils.data.DataLoader(batches, batch_size=None)
-    (logged,) = trainer.validate(Loop(), loader, verbose=False)
-    assert logged["val/pck@0.2"] == pytest.approx(measure(batch)["pck@0.2"], abs=1e-6)

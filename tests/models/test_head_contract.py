@@ -1,4 +1,4 @@
-"""What holds for every head of conf/head with the loss of its name; a new one is picked up."""
+"""What holds for every head of conf/head and every loss of conf/loss; a new one is picked up."""
 
 import math
 
@@ -11,6 +11,7 @@ from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
 from convpose.models.build import build_model
+from convpose.models.keypoints import check_input, inside_crop
 from convpose.models.pose_model import PoseModel
 from convpose.train.build import build_module, check_pair
 
@@ -21,7 +22,7 @@ NAN = math.nan
 
 
 class Maps:
-    """Feature maps as those of a backbone."""
+    """Feature maps as those of a backbone, for an input of 64 px."""
 
     out_channels, strides = (4, 8), (16, 32)
 
@@ -48,9 +49,16 @@ def loss_of(name):
     return build(OmegaConf.load(CONF / f"loss/{name}.yaml"), "loss")
 
 
-@pytest.fixture(params=HEADS)
+# every head with its default loss, and the other losses with the paper's head
+PAIRS = [(head, None) for head in HEADS]
+PAIRS += [("regression", loss) for loss in LOSSES if loss not in HEADS]
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: pair[1] or pair[0])
 def pair(request):
-    return head_of(request.param), loss_of(request.param)
+    name, loss = request.param
+    head = head_of(name)
+    return head, loss_of(loss or head.default_loss)
 
 
 def truth(batch):
@@ -58,29 +66,31 @@ def truth(batch):
     return torch.rand(batch, 14, 2, generator=rng), torch.full((batch, 14), 2)
 
 
-def leaves(output, gives):
+def leaves(output, trained):
     """The output with those of its tensors that a loss may train as leaves."""
-    return {k: v.detach().requires_grad_(k in gives) for k, v in output.items()}
+    return {k: v.detach().requires_grad_(k in trained) for k, v in output.items()}
 
 
-def test_the_output_is_complete(pair):
+def test_the_output_is_complete_and_each_person_s_own(pair):
     head, loss = pair
-    output = head(Maps.of(3))
+    assert set(loss.requires) <= set(head.outputs)
+    maps = Maps.of(3)
+    output = head.eval()(maps)
     assert {"keypoints", "scores", *head.outputs} <= set(output)
     assert output["keypoints"].shape == (3, 14, 2)
     assert output["scores"].shape == (3, 14)
     assert ((output["scores"] >= 0) & (output["scores"] <= 1)).all()
     assert all(v.shape[:2] == (3, 14) for v in output.values()), "a cascade picks by keypoint"
-    assert set(loss.requires) <= set(head.outputs)
-    assert build(OmegaConf.load(CONF / f"loss/{head.default_loss}.yaml"), "loss").requires
+    alone = head([m[1:2] for m in maps])
+    for key, value in output.items():
+        torch.testing.assert_close(value[1:2], alone[key], rtol=1e-4, atol=1e-5)
 
 
 def test_the_output_is_float32_under_autocast(pair):
     head, loss = pair
-    keypoints, visibility = truth(4)
     with torch.autocast("cpu", torch.bfloat16):
         output = head.train()(Maps.of(4))
-        value = loss(output, keypoints, visibility)
+        value = loss(output, *truth(4))
     assert {v.dtype for v in output.values()} == {torch.float32}
     assert value.dtype is torch.float32
     value.backward()
@@ -118,14 +128,16 @@ def test_people_without_labels_change_nothing(pair):
         assert given[key].grad[1:].unique().tolist() == [0.0]
 
 
-def test_unlabelled_keypoints_change_nothing(pair):
+def test_unlabelled_keypoints_change_nothing_whatever_is_said_of_them(pair):
     head, loss = pair
     output = head.eval()(Maps.of(2))
     keypoints, visibility = truth(2)
     visibility[:, 5:] = 0
     values = []
-    for hidden in (NAN, 0.3, -7.0):
+    for hidden, predicted in ((NAN, None), (0.3, None), (-7.0, 9.0), (NAN, NAN)):
         given, keypoints[:, 5:] = leaves(output, head.outputs), hidden
+        if predicted is not None and "keypoints" in given:
+            given["keypoints"].data[:, 5:] = predicted
         values.append(loss(given, keypoints, visibility))
         values[-1].backward()
         assert all(given[k].grad[:, 5:].unique().tolist() == [0.0] for k in loss.requires)
@@ -138,7 +150,8 @@ def test_without_any_label_it_is_zero(pair):
     value = loss(head.eval()(maps), torch.full((2, 14, 2), NAN), torch.zeros(2, 14))
     value.backward()
     assert value.item() == 0
-    assert all(m.grad is None or m.grad.abs().sum() == 0 for m in maps)
+    gradients = [m.grad for m in maps] + [p.grad for p in loss.parameters()]
+    assert all(g is None or g.abs().sum() == 0 for g in gradients)
 
 
 @pytest.mark.parametrize("far", [1.0, 1.3, -0.2, 50.0])
@@ -162,15 +175,6 @@ def test_a_labelled_nan_is_not_trained_on_silently(pair):
     value = loss(output, keypoints, visibility)
     visibility[0, 0] = 0
     assert value.isnan() or value.item() == loss(output, keypoints, visibility).item()
-
-
-def test_in_evaluation_each_person_is_looked_at_alone(pair):
-    head, _ = pair
-    head.eval()
-    maps = Maps.of(3)
-    together, alone = head(maps), head([m[1:2] for m in maps])
-    for key, value in together.items():
-        torch.testing.assert_close(value[1:2], alone[key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -200,9 +204,9 @@ class TestPairs:
                 assert maps[-1].grad.abs().sum() > 0
                 trained.append(type(loss))
             else:
-                with pytest.raises(ConfigError, match=rf"to train; type loss={name}$"):
+                with pytest.raises(ConfigError, match=rf"; type loss={head.default_loss}$"):
                     check_pair(head, loss)
-        assert type(loss_of(name)) in trained
+        assert type(loss_of(head.default_loss)) in trained
 
     @pytest.mark.parametrize(
         ("head", "loss", "message"),
@@ -212,12 +216,6 @@ class TestPairs:
                 "heatmap",
                 "loss: HeatmapCrossEntropy trains heatmap_logits, and RegressionHead has only "
                 "keypoints to train; type loss=regression",
-            ),
-            (
-                "simcc",
-                "l1",
-                "loss: MaskedL1 trains keypoints, and SimccHead has only simcc_logits to train; "
-                "type loss=simcc",
             ),
             (
                 "integral",
@@ -233,32 +231,41 @@ class TestPairs:
             build_module(cfg, build_model(cfg))
         assert str(error.value) == message
 
-    @pytest.mark.parametrize(
-        ("head", "loss"),
-        [("integral", "heatmap"), ("integral", "l1"), ("regression", "wing"), ("rle", "smooth_l1")],
-    )
-    def test_another_loss_may_fit_as_well(self, head, loss):
-        cfg = tiny_config(f"head={head}", f"loss={loss}", "data.input_size_px=64")
+    def test_another_loss_may_fit_as_well(self):
+        cfg = tiny_config("head=integral", "loss=wing", "data.input_size_px=64")
         assert isinstance(build_module(cfg, build_model(cfg)).model, PoseModel)
 
-    def test_parts_that_declare_nothing_train_keypoints(self):
-        plain = torch.nn.Identity()
-        check_pair(plain, plain)
-        check_pair(plain, loss_of("l1"))
-        message = r"Identity has only keypoints to train; type a loss that trains keypoints$"
-        with pytest.raises(ConfigError, match=message):
-            check_pair(plain, loss_of("heatmap"))
-
-    def test_the_names_of_version_0_1(self):
+    def test_parts_of_one_s_own(self):
         head, loss = torch.nn.Identity(), torch.nn.Identity()
-        head.gives, loss.needs = ("simcc_logits",), ("simcc_logits",)
+        check_pair(head, loss)  # those that declare nothing train keypoints
+        check_pair(head, loss_of("l1"))
+        with pytest.raises(ConfigError, match=r"only keypoints .*; type a loss that trains keypo"):
+            check_pair(head, loss_of("heatmap"))
+        head.default_loss = "mine"
+        with pytest.raises(ConfigError, match=r"Identity has only keypoints .*; type loss=mine$"):
+            check_pair(head, loss_of("heatmap"))
+        head.gives, loss.needs = ("simcc_logits",), ("simcc_logits",)  # the names of version 0.1
         check_pair(head, loss)
         head.gives = ("keypoints",)
         with pytest.raises(ConfigError, match=r"trains simcc_logits, and Identity has only keypo"):
             check_pair(head, loss)
 
-    def test_a_head_names_the_loss_to_type(self):
-        head = torch.nn.Identity()
-        head.default_loss = "l1"
-        with pytest.raises(ConfigError, match=r"to train; type loss=l1$"):
-            check_pair(head, loss_of("heatmap"))
+
+@pytest.mark.parametrize(
+    ("size_px", "nearest"), [(100, "96 or 128"), (16, "32 or 32"), (225, "224 or 256")]
+)
+def test_an_input_that_does_not_divide(size_px, nearest):
+    message = f"^data.input_size_px={size_px}: expected a multiple of 32 for this head, {nearest}$"
+    with pytest.raises(ConfigError, match=message):
+        check_input(size_px, (4, 32))
+    check_input(96, (4, 32))
+
+
+def test_inside_is_labelled_and_within_the_crop():
+    keypoints = torch.tensor(
+        [[[0.0, 0.0], [1.0, 0.5], [0.5, -0.01], [NAN, NAN], [0.99, 0.99], [0.3, 0.3]]]
+    )
+    safe, inside = inside_crop(keypoints, torch.tensor([[1, 2, 2, 0, 2, 0]]))
+    assert inside.tolist() == [[True, False, False, False, True, False]]
+    assert safe[0, 1:4].unique().tolist() == [0.5]
+    assert torch.equal(safe[0, [0, 4]], keypoints[0, [0, 4]])

@@ -33,29 +33,17 @@ def paper_rows():
     yield Layer("Linear", "–", (28,), 14_364)
 
 
-@pytest.fixture(scope="module")
-def model():
-    backbone = VggBn()
-    return PoseModel(backbone, RegressionHead(backbone.out_channels, backbone.strides, 224, 14), 14)
+def network(size_px=224, **keys):
+    backbone = VggBn(**keys)
+    head = RegressionHead(backbone.out_channels, backbone.strides, size_px, 14)
+    return PoseModel(backbone, head, 14)
 
 
-@pytest.fixture(scope="module")
-def rows(model):
-    return layer_table(model, torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
-
-
-def test_the_paper_s_table_row_for_row(rows):
+def test_the_paper_s_table_row_for_row_and_as_markdown():
+    with torch.device("meta"):
+        rows = layer_table(network(), torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
     assert rows == list(paper_rows())
-
-
-def test_48_layers_and_27_583_068_parameters(rows):
-    assert len(rows) == 48
-    assert sum(row.parameters for row in rows) == 27_583_068
     assert rows[0] == Layer("Conv2d", "3 / 1 / 1", (64, 224, 224), 1792)
-    assert rows[45].parameters == 25_088 * 512 + 512
-
-
-def test_as_markdown(rows):
     lines = layer_table_markdown(rows).splitlines()
     assert lines[0] == "| # | layer | kernel / stride / padding | output size | parameters |"
     assert lines[2] == "| 1 | Conv2d | 3 / 1 / 1 | 64 × 224 × 224 | 1,792 |"
@@ -65,9 +53,7 @@ def test_as_markdown(rows):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_is_left_as_it_was(training):
-    backbone = VggBn(11, 1 / 64)
-    head = RegressionHead(backbone.out_channels, backbone.strides, 32, 14)
-    model = PoseModel(backbone, head, 14).train(training)
+    model = network(32, depth=11, width=1 / 64).train(training)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     layer_table(model, torch.full((1, 3, 32, 32), 200, dtype=torch.uint8))
     assert all(m.training == training for m in model.modules())

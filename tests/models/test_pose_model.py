@@ -58,55 +58,32 @@ def test_the_memory_layout_reaches_the_backbone_and_changes_no_result(channels_l
     assert torch.equal(seen, other)
 
 
-def test_an_output_has_one_point_and_score_for_each_keypoint():
-    output = tiny().eval()(torch.zeros(3, 3, 64, 64, dtype=torch.uint8))
-    assert output["keypoints"].shape == (3, 14, 2)
-    assert output["scores"].shape == (3, 14)
-
-
-def test_statistics_reach_a_head_that_asks_and_no_other():
-    model = tiny()
-    model.set_statistics(torch.full((14, 2), 0.3), torch.full((14, 2), 0.1))
-    assert model.head.centre.unique().tolist() == pytest.approx([0.3])
-    PoseModel(Echo(), Keep(), 2).set_statistics(torch.zeros(1), torch.zeros(1))
-
-
-def test_a_state_dict_carries_normalisation_and_statistics():
+def test_statistics_reach_a_head_that_asks_and_a_state_dict_carries_them():
+    PoseModel(Echo(), Keep(), 2).set_statistics(torch.zeros(1), torch.zeros(1))  # asks for none
     model, copy = tiny(), tiny()
     model.set_statistics(torch.full((14, 2), 0.3), torch.full((14, 2), 0.1))
+    assert model.head.centre.unique().tolist() == pytest.approx([0.3])
     copy.load_state_dict(model.state_dict())
     image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.equal(copy.eval()(image)["keypoints"], model.eval()(image)["keypoints"])
+        poses = [model.eval()(x)["keypoints"] for x in (image, image.flip(-1), image // 2)]
+        assert torch.equal(copy.eval()(image)["keypoints"], poses[0])
+    assert not torch.equal(poses[0], poses[1]), "a mirrored image is another input"
+    assert not torch.equal(poses[0], poses[2]), "and so is a darker one"
 
 
-def test_a_mirrored_or_darker_image_is_another_input():
-    model = tiny().eval()
-    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    poses = [model(x)["keypoints"] for x in (image, image.flip(-1), image // 2)]
-    assert not torch.equal(poses[0], poses[1])
-    assert not torch.equal(poses[0], poses[2])
-
-
-def scores_of(head_says, slope, offset):
+@pytest.mark.parametrize(
+    ("head_says", "slope", "offset", "expected"),
+    [
+        ([0.2, 0.9], [1.0, 1.0], [0.0, 0.0], [0.2, 0.9]),  # the head's until they are calibrated
+        # odds of 1/3 squared, times 3; and odds of 1 are e of them
+        ([0.25, 0.5], [2.0, 7.0], [math.log(3), 1.0], [1 / 4, math.e / (1 + math.e)]),
+        ([0.0, 1.0], [3.0, 3.0], [0.0, 0.0], [1e-12, 1 - 1e-12]),  # quite certain, still finite
+    ],
+)
+def test_scores_are_calibrated(head_says, slope, offset, expected):
     model = PoseModel(Echo(), Keep(head_says), 2)
     model.score_slope.copy_(torch.tensor(slope))
     model.score_offset.copy_(torch.tensor(offset))
-    return model(torch.zeros(3, 3, 4, 4, dtype=torch.uint8))["scores"]
-
-
-def test_scores_are_the_head_s_until_they_are_calibrated():
-    scores = scores_of([0.2, 0.9], [1.0, 1.0], [0.0, 0.0])
-    torch.testing.assert_close(scores, torch.tensor([[0.2, 0.9]] * 3))
-
-
-def test_calibration_by_hand():
-    # odds of 1/3 squared, times 3; and odds of 1 are e of them
-    scores = scores_of([0.25, 0.5], [2.0, 7.0], [math.log(3), 1.0])
-    torch.testing.assert_close(scores[0], torch.tensor([(1 / 3) / (4 / 3), math.e / (1 + math.e)]))
-
-
-def test_a_head_that_is_quite_certain_does_not_break_the_scores():
-    scores = scores_of([0.0, 1.0], [3.0, 3.0], [0.0, 0.0])
-    assert scores.isfinite().all()
-    assert (scores[0, 0] < 0.001) & (scores[0, 1] > 0.999)
+    scores = model(torch.zeros(3, 3, 4, 4, dtype=torch.uint8))["scores"]
+    torch.testing.assert_close(scores, torch.tensor([expected] * 3), atol=1e-6, rtol=1e-4)

@@ -29,22 +29,22 @@ class TestFlow:
 
     @pytest.mark.parametrize("couplings", [1, 2, 5])
     def test_whatever_it_has_learned_its_density_sums_to_one(self, couplings):
-        axis = torch.linspace(-30, 30, 601)
+        axis = torch.linspace(-30, 30, 301)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1)
         flow = disturbed(couplings)
         with torch.no_grad():
             density = flow(grid).exp()
         assert not torch.allclose(density, RealNvp(8, 1)(grid).exp(), atol=1e-3)
-        assert density.sum().item() * 0.1**2 == pytest.approx(1.0, abs=0.01)
+        assert density.sum().item() * 0.2**2 == pytest.approx(1.0, abs=0.01)
 
     def test_it_learns_a_distribution_that_is_not_normal(self):
         torch.manual_seed(0)
         flow = RealNvp(32, 4)
-        optimizer = torch.optim.Adam(flow.parameters(), 5e-3)
-        ring = torch.nn.functional.normalize(torch.randn(512, 2), dim=1) * 2
+        optimizer = torch.optim.Adam(flow.parameters(), 2e-2)
+        ring = torch.nn.functional.normalize(torch.randn(256, 2), dim=1) * 2
         ring = ring + 0.1 * torch.randn_like(ring)
         before = flow(ring).mean().item()
-        for _ in range(150):
+        for _ in range(60):
             optimizer.zero_grad()
             (-flow(ring).mean()).backward()
             optimizer.step()
@@ -65,16 +65,13 @@ class TestHead:
     def features(self, size=1.0):
         return [torch.randn(5, 4, 4, 4), size * torch.randn(5, 8, 2, 2)]
 
-    def test_shapes(self):
-        output = self.head()(self.features())
-        assert output["keypoints"].shape == output["sigma"].shape == (5, 3, 2)
-        assert output["scores"].shape == output["visibility_logits"].shape == (5, 3)
-
     def test_sigma_is_bounded_and_the_score_is_what_it_leaves(self):
         head = self.head().eval()
         with torch.no_grad():
             head.output.weight.mul_(1e5)
         output = head(self.features())
+        assert output["sigma"].shape == (5, 3, 2)
+        assert output["visibility_logits"].shape == (5, 3)
         assert output["sigma"].min().item() == pytest.approx(SMALLEST_SIGMA)
         assert output["sigma"].max().item() == pytest.approx(1.0)
         expected = 1 - (output["sigma"][..., 0] + output["sigma"][..., 1]) / 2
@@ -102,9 +99,9 @@ class TestHead:
 
 
 class TestLoss:
-    def loss(self, predicted, sigma, truth, visibility, some=None):
+    def loss(self, predicted, sigma, truth, visibility):
         output = {"keypoints": torch.tensor(predicted), "sigma": torch.tensor(sigma)}
-        some = some or ResidualLogLikelihood(8, 2)
+        some = ResidualLogLikelihood(8, 2)
         return some(output, torch.tensor(truth), torch.tensor(visibility))
 
     def test_by_hand(self):
@@ -130,7 +127,7 @@ class TestLoss:
         raw = torch.zeros(2, requires_grad=True)
         truth = 0.5 + torch.tensor([0.02, 0.2]) * torch.randn(400, 1, 2).clamp(-2, 2)
         some, optimizer = ResidualLogLikelihood(8, 1), torch.optim.Adam([raw], 0.1)
-        for _ in range(120):
+        for _ in range(80):
             optimizer.zero_grad()
             output = {"keypoints": torch.full((400, 1, 2), 0.5)}
             output["sigma"] = raw.sigmoid().expand(400, 1, 2)
@@ -139,15 +136,6 @@ class TestLoss:
         small, large = raw.sigmoid().tolist()
         assert 0.01 < small < 0.04
         assert 0.1 < large < 0.4
-
-    def test_its_flow_gets_a_gradient_from_labelled_keypoints_only(self):
-        some = ResidualLogLikelihood(8, 2)
-        keys = ([[[0.5, 0.1]]], [[[0.1, 0.2]]], [[[0.3, 0.3]]])
-        self.loss(*keys, [[2]], some).backward()
-        assert any(p.grad.abs().sum() > 0 for p in some.parameters())
-        some.zero_grad()
-        self.loss(*keys, [[0]], some).backward()
-        assert all(p.grad.abs().sum() == 0 for p in some.parameters())
 
 
 def test_a_training_moves_the_flow_and_the_checkpoint_keeps_it(tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convpose.errors import ConfigError
@@ -12,16 +12,10 @@ from convpose.models.keypoints.heatmap import gaussian_along
 from convpose.models.keypoints.simcc import SimccCrossEntropy, SimccHead, decode_axes
 from convpose.train.build import check_pair
 
-NAN = math.nan
-
 
 def head(**keys):
     torch.manual_seed(0)
     return SimccHead((4, 8), (16, 32), 64, 3, **{"channels": 6, **keys})
-
-
-def features():
-    return [torch.randn(5, 4, 4, 4), torch.randn(5, 8, 2, 2)]
 
 
 def bells(keypoint, bins=128, sigma=4.0):
@@ -29,6 +23,7 @@ def bells(keypoint, bins=128, sigma=4.0):
 
 
 class TestDecode:
+    @settings(max_examples=20)
     @given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
     def test_gaussians_are_found_to_a_tenth_of_a_bin_anywhere(self, x, y):
         keypoints, _ = decode_axes(bells((x, y)), window=8)
@@ -67,20 +62,15 @@ class TestHead:
     @pytest.mark.parametrize(
         ("stride", "split", "bins"), [(8, 2.0, 128), (16, 0.5, 32), (32, 1.25, 80)]
     )
-    def test_shapes(self, stride, split, bins):
-        output = head(stride=stride, split=split)(features())
+    def test_its_keypoints_are_its_axes_decoded(self, stride, split, bins):
+        some = head(stride=stride, split=split, window=5)
+        output = some([torch.randn(5, 4, 4, 4), torch.randn(5, 8, 2, 2)])
         assert output["simcc_logits"].shape == (5, 3, 2, bins)
-        assert output["keypoints"].shape == (5, 3, 2)
-        assert output["scores"].shape == output["visibility_logits"].shape == (5, 3)
-
-    def test_its_keypoints_are_its_axes_decoded(self):
-        output = head(window=5)(features())
+        assert output["visibility_logits"].shape == (5, 3)
         keypoints, scores = decode_axes(output["simcc_logits"], 5)
         assert torch.equal(output["keypoints"], keypoints)
         assert torch.equal(output["scores"], scores)
-
-    def test_all_keypoints_share_the_classifier(self):
-        assert head(stride=16).output.weight.shape == (2 * 128, 16)
+        assert some.output.weight.shape == (2 * bins, (64 // stride) ** 2), "shared by keypoints"
 
     @pytest.mark.parametrize("keys", [{"split": 0.25}, {"window": 64}])
     def test_too_few_bins_for_the_window(self, keys):

@@ -1,4 +1,4 @@
-"""SubImages around joints: where they lie, and which pixels they show."""
+"""Sub-images around joints: where they lie, and which pixels they show."""
 
 import cv2
 import numpy as np
@@ -20,22 +20,20 @@ def crops(count: int, size_px: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.stack(scaled).astype(np.uint8)).permute(0, 3, 1, 2)
 
 
-def test_points_of_a_window_by_hand():
-    windows = SubImages.around(torch.tensor([[[0.5, 0.25]]]), torch.tensor([0.5]))
-    assert windows.corner.tolist() == [[[0.25, 0.0]]]
-    assert windows.to_unit(torch.tensor([[[0.5, 0.25]]])).tolist() == [[[0.5, 0.5]]]
-    assert windows.to_unit(torch.tensor([[[0.25, 0.5]]])).tolist() == [[[0.0, 1.0]]]
-    assert windows.to_crop(torch.tensor([[[1.0, 2.0]]])).tolist() == [[[0.75, 1.0]]]
+def test_points_of_a_sub_image_by_hand_and_there_and_back():
+    sub_images = SubImages.around(torch.tensor([[[0.5, 0.25]]]), torch.tensor([0.5]))
+    assert sub_images.corner.tolist() == [[[0.25, 0.0]]]
+    assert sub_images.to_unit(torch.tensor([[[0.5, 0.25]]])).tolist() == [[[0.5, 0.5]]]
+    assert sub_images.to_unit(torch.tensor([[[0.25, 0.5]]])).tolist() == [[[0.0, 1.0]]]
+    assert sub_images.to_crop(torch.tensor([[[1.0, 2.0]]])).tolist() == [[[0.75, 1.0]]]
 
-
-def test_points_there_and_back():
     draw = torch.Generator().manual_seed(0)
     points, centres = torch.rand(2, 3, K, 2, generator=draw)
-    windows = SubImages.around(centres, torch.rand(3, generator=draw))
-    assert torch.allclose(windows.to_crop(windows.to_unit(points)), points, atol=1e-5)
+    sub_images = SubImages.around(centres, torch.rand(3, generator=draw))
+    assert torch.allclose(sub_images.to_crop(sub_images.to_unit(points)), points, atol=1e-5)
 
 
-def test_a_window_on_whole_pixels_shows_them():
+def test_a_sub_image_on_whole_pixels_shows_them():
     image = torch.arange(2 * 3 * 64, dtype=torch.uint8).view(2, 3, 8, 8)
     corner = torch.tensor([[[0.25, 0.5], [0.0, 0.0]], [[0.5, 0.0], [0.375, 0.125]]])
     seen = SubImages(corner, torch.full((2, 1, 1), 0.5)).sample(image, 4)
@@ -57,12 +55,12 @@ def test_the_pixels_are_those_of_the_one_warp(size_px):
     """Enlarged, shrunk by up to 9, partly outside: as `warp` cuts them out of the crop."""
     image = crops(4, 96)
     centres = torch.from_numpy(np.random.default_rng(1).uniform(-0.1, 1.1, (4, 5, 2))).float()
-    windows = SubImages.around(centres, torch.tensor([0.1, 0.3, 0.6, 1.0]))
-    seen = windows.sample(image, size_px).view(4, 5, 3, size_px, size_px)
+    sub_images = SubImages.around(centres, torch.tensor([0.1, 0.3, 0.6, 1.0]))
+    seen = sub_images.sample(image, size_px).view(4, 5, 3, size_px, size_px)
     for i in range(4):
         for k in range(5):
-            low = windows.corner[i, k].double().numpy()
-            box = np.concatenate([low, low + float(windows.side[i])]) * 96 - 0.5
+            low = sub_images.corner[i, k].double().numpy()
+            box = np.concatenate([low, low + float(sub_images.side[i])]) * 96 - 0.5
             pixels = warp(image[i].permute(1, 2, 0).numpy(), box_to_affine(box), size_px)
             difference = seen[i, k].permute(1, 2, 0).numpy() - pixels
             assert np.abs(difference).mean() < 0.6, (i, k)  # of 255; warp rounds
@@ -76,27 +74,17 @@ def test_fine_stripes_do_not_turn_into_coarse_ones():
     assert float(seen.std()) < 1
 
 
-def test_a_crop_is_sampled_alike_in_every_batch():
-    image, centres, side = crops(3, 64), torch.rand(3, K, 2), torch.tensor([0.9, 0.2, 0.5])
-    together = SubImages.around(centres, side).sample(image, 16)
-    alone = SubImages.around(centres[1:2], side[1:2]).sample(image[1:2], 16)
-    assert torch.allclose(together[K : 2 * K], alone, atol=1e-3)
-
-
-def test_a_mirrored_crop_has_mirrored_windows():
+def test_a_crop_alone_mirrored_or_turned_has_such_sub_images():
     image, points, side = crops(2, 64), torch.rand(2, K, 2), torch.tensor([0.8, 0.2])
-    mirrored = torch.stack([1 - points[..., 0], points[..., 1]], dim=-1)
+    x, y = points.unbind(-1)
     plain = SubImages.around(points, side).sample(image, 24)
-    other = SubImages.around(mirrored, side).sample(image.flip(-1), 24)
-    assert torch.allclose(other, plain.flip(-1), atol=0.05)
-
-
-def test_a_turned_crop_has_turned_windows():
-    image, points, side = crops(2, 64), torch.rand(2, K, 2), torch.tensor([0.8, 0.2])
-    turned = torch.stack([points[..., 1], 1 - points[..., 0]], dim=-1)  # rot90 is anticlockwise
-    plain = SubImages.around(points, side).sample(image, 24)
-    other = SubImages.around(turned, side).sample(image.rot90(1, (2, 3)), 24)
-    assert torch.allclose(other, plain.rot90(1, (2, 3)), atol=0.05)
+    alone = SubImages.around(points[1:], side[1:]).sample(image[1:], 24)
+    assert torch.allclose(plain[K:], alone, atol=1e-3)
+    mirrored = SubImages.around(torch.stack([1 - x, y], dim=-1), side).sample(image.flip(-1), 24)
+    assert torch.allclose(mirrored, plain.flip(-1), atol=0.05)
+    turned = SubImages.around(torch.stack([y, 1 - x], dim=-1), side)  # rot90 is anticlockwise
+    turned_pixels = turned.sample(image.rot90(1, (2, 3)), 24)
+    assert torch.allclose(turned_pixels, plain.rot90(1, (2, 3)), atol=0.05)
 
 
 def pose(**joints: tuple[float, float]) -> torch.Tensor:
@@ -112,9 +100,7 @@ def test_the_diameter_is_the_longer_torso_diagonal():
     assert float(pose_diameter(three_four_five, LSP14)) == pytest.approx(0.5)
     other = pose(right_shoulder=(0.5, 0.5), left_hip=(0.2, 0.1))
     assert float(pose_diameter(other, LSP14)) == pytest.approx(0.5)
-
-
-def test_a_folded_torso_has_a_quarter_of_the_extent():
+    # folded up, it has a quarter of the extent
     assert float(pose_diameter(pose(left_wrist=(0.1, 0.5)), LSP14)) == pytest.approx(0.1)
     assert float(pose_diameter(pose(left_wrist=(0.5, 1.3)), LSP14)) == pytest.approx(0.2)
 
@@ -127,7 +113,7 @@ def test_the_diameter_turns_and_mirrors_with_the_pose():
         assert torch.allclose(found, pose_diameter(points, LSP14), atol=1e-5)
 
 
-def test_a_degenerate_pose_still_has_a_window():
+def test_a_degenerate_pose_still_has_a_sub_image():
     sides = pose_diameter(torch.cat([pose(), 50 * pose(neck=(0, 0))]), LSP14)
     assert SubImages.around(torch.zeros(2, K, 2), sides).side.flatten().tolist() == [
         SMALLEST,

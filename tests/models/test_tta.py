@@ -1,8 +1,8 @@
-"""Test-time options: several looks, one answer, in the crop's own coordinates."""
+"""Test-time augmentation: several passes, one answer, in the crop's own coordinates."""
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -96,6 +96,7 @@ def test_two_looks_at_one_place_are_averaged_and_at_two_places_one_is_kept(
     assert output["scores"].tolist() == [pytest.approx([expected_score] * K)]
 
 
+@settings(max_examples=20)
 @given(st.integers(0, 3), st.integers(0, 15), st.integers(0, 15))
 def test_turning_back(turn, x, y):
     image = torch.zeros(1, 1, 16, 16)

@@ -1,4 +1,4 @@
-"""Weights are tensors; anything else is refused before it can do harm."""
+"""Weights are tensors, anything else is refused unrun; what fits another network is taken over."""
 
 import os
 import pickle
@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tiny import saved, tiny_config, tiny_run
 from torch import nn
 
 from convpose.errors import ModelError
-from convpose.models.weights import load_checkpoint, read_weights
+from convpose.models.build import build_model
+from convpose.models.weights import load_checkpoint, read_weights, transfer
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -40,9 +42,6 @@ def test_state_dicts_and_checkpoints(tmp_path, content, new_format):
     path = tmp_path / "w.ckpt"
     torch.save(content, path, _use_new_zipfile_serialization=new_format)
     assert same(read_weights(path), STATE)
-
-
-def test_safetensors(tmp_path):
     save_file(STATE, tmp_path / "w.safetensors")
     assert same(read_weights(tmp_path / "w.safetensors"), STATE)
 
@@ -65,40 +64,29 @@ class TestCode:
         torch.load(path, weights_only=False)
         assert trace.exists()  # it would have run
 
-    def test_also_a_bare_pickle(self, tmp_path, trace):
-        path = tmp_path / "w.pkl"
-        path.write_bytes(pickle.dumps(Malicious(trace), protocol=2))
-        with pytest.raises(ModelError, match=r"w\.pkl: not a file of tensors"):
-            read_weights(path)
-        assert not trace.exists()
-
-    def test_also_under_the_name_of_safetensors(self, tmp_path, trace):
-        path = tmp_path / "w.safetensors"
-        torch.save(Malicious(trace), path)
-        with pytest.raises(ModelError, match=r"not a file of tensors .*weights_only=True\) reads"):
-            read_weights(path)
+    def test_also_a_bare_pickle_and_one_named_safetensors(self, tmp_path, trace):
+        (tmp_path / "w.pkl").write_bytes(pickle.dumps(Malicious(trace), protocol=2))
+        torch.save(Malicious(trace), tmp_path / "w.safetensors")
+        for path in (tmp_path / "w.pkl", tmp_path / "w.safetensors"):
+            with pytest.raises(ModelError, match=r"not a file of tensors .*weights_only=True\)"):
+                read_weights(path)
         assert not trace.exists()
 
 
 class TestRefused:
-    @pytest.mark.parametrize("content", [b"", b"<html></html>", b"PK\x03\x04 cut", b"\x80\x02}q"])
     @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-    def test_no_weights(self, tmp_path, content, suffix):
+    def test_no_weights(self, tmp_path, suffix):
         path = (tmp_path / "w").with_suffix(suffix)
-        path.write_bytes(content)
-        with pytest.raises(
-            ModelError, match=r"not a file of tensors \(.+\); expected a state dict"
-        ):
-            read_weights(path)
-
-    def test_a_file_that_was_cut_off(self, tmp_path):
-        path = tmp_path / "w.pt"
         torch.save(STATE, path)
-        path.write_bytes(path.read_bytes()[:-200])
-        with pytest.raises(ModelError, match=r"not a file of tensors"):
-            read_weights(path)
+        cut = path.read_bytes()[:-200]
+        for content in (b"", b"<html></html>", b"PK\x03\x04 cut", b"\x80\x02}q", cut):
+            path.write_bytes(content)
+            with pytest.raises(
+                ModelError, match=r"not a file of tensors \(.+\); expected a state dict"
+            ):
+                read_weights(path)
 
-    @settings(max_examples=100)
+    @settings(max_examples=40)
     @given(st.binary(max_size=40))
     def test_no_bytes_get_past_with_another_error(self, tmp_path_factory, content):
         path = tmp_path_factory.mktemp("w") / "w.pt"
@@ -106,16 +94,16 @@ class TestRefused:
         with pytest.raises(ModelError):
             read_weights(path)
 
-    @pytest.mark.parametrize("content", [[1, 2], torch.ones(3), {}, {"state_dict": []}])
-    def test_no_state_dict(self, tmp_path, content):
+    @pytest.mark.parametrize(
+        ("content", "held"),
+        [
+            *((x, "no state dict") for x in ([1, 2], torch.ones(3), {}, {"state_dict": []})),
+            *((x, "more than tensors") for x in ({"a": 1}, {"e": 3, **STATE}, {3: torch.ones(2)})),
+        ],
+    )
+    def test_other_content(self, tmp_path, content, held):
         torch.save(content, tmp_path / "w.pt")
-        with pytest.raises(ModelError, match=r"holds no state dict; expected names with tensors"):
-            read_weights(tmp_path / "w.pt")
-
-    @pytest.mark.parametrize("content", [{"a": 1}, {"epoch": 3, **STATE}, {3: torch.ones(2)}])
-    def test_more_than_tensors(self, tmp_path, content):
-        torch.save(content, tmp_path / "w.pt")
-        with pytest.raises(ModelError, match=r"holds more than tensors; expected names with"):
+        with pytest.raises(ModelError, match=rf"holds {held}; expected names with tensors"):
             read_weights(tmp_path / "w.pt")
 
     def test_no_file(self, tmp_path):
@@ -141,3 +129,58 @@ class TestCheckpoint:
         for wrong in (state, {"weight": torch.ones(2, 3)}):
             with pytest.raises(ModelError, match=r"c: not a checkpoint of this network: "):
                 load_checkpoint(nn.Linear(3, 2), self.save(tmp_path / "c", wrong))
+
+
+def checkpoint(tmp_path, model):
+    path = tmp_path / "w.ckpt"
+    torch.save({"state_dict": {f"model.{k}": v for k, v in model.state_dict().items()}}, path)
+    return path
+
+
+def filled(model, value):
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.fill_(value)
+    return model
+
+
+def test_the_same_network_is_taken_over_but_for_its_calibration(tmp_path):
+    trained = filled(build_model(tiny_config()), 3)
+    model = build_model(tiny_config())
+    done = transfer(model, checkpoint(tmp_path, trained))
+    state = model.state_dict()
+    calibration = {k for k in state if k.startswith("score_")}
+    assert len(calibration) == 2
+    assert all((state[k] == 3).all() for k in state.keys() - calibration)
+    assert all((state[k] != 3).all() for k in calibration)
+    assert done.taken == len(state) - 2
+    assert done.fresh == done.unused == {}
+
+
+def test_another_head_starts_fresh_and_is_named(tmp_path):
+    path = checkpoint(tmp_path, filled(build_model(tiny_config()), 3))
+    model = build_model(tiny_config("head=heatmap"))
+    done = transfer(model, path)
+    assert (model.backbone.features[0].weight == 3).all()
+    assert "head.pyramid" in done.fresh
+    assert "head.hidden" in done.unused
+    text = str(done)
+    assert f"weights={path}: {done.taken} tensors taken over" in text
+    assert "start at random: head.pyramid" in text
+    assert "have no place: head." in text
+
+
+def test_a_network_that_nothing_fits_is_refused(tmp_path):
+    path = checkpoint(tmp_path, nn.Sequential(nn.Linear(3, 5)))
+    with pytest.raises(ModelError, match=r"none of its 2 tensors fits.*type weights=null"):
+        transfer(build_model(tiny_config()), path)
+
+
+def test_fine_tuning_a_run_starts_where_it_ended(unbroken, tmp_path, capsys):
+    tiny_run(tmp_path, f"weights={unbroken}", "optimizer.lr=1e-9", "trainer.max_epochs=1")
+    assert "tensors taken over" in capsys.readouterr().out
+    weights = [
+        saved(folder, "best")["state_dict"]["model.head.output.weight"]
+        for folder in (unbroken, tmp_path)
+    ]
+    torch.testing.assert_close(weights[1], weights[0])

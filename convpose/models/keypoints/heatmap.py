@@ -210,9 +210,8 @@ class IntegralLoss(KeypointLoss):
         along = gaussian_along(safe, logits.shape[-1], self.sigma)
         target = along[:, :, 1].unsqueeze(3) + along[:, :, 0].unsqueeze(2)
         divergence = jensen_shannon(logits.flatten(2).log_softmax(dim=2), target.flatten(2))
-        distance = (output["keypoints"] - safe).abs().mean(dim=2)
-        loss = distance + self.weight * divergence
-        return loss, inside
+        error = torch.where(inside.unsqueeze(2), output["keypoints"] - safe, 0.0)
+        return error.abs().mean(dim=2) + self.weight * divergence, inside
 
 
 def jensen_shannon(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
