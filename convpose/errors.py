@@ -1,7 +1,7 @@
-"""The errors that a user can cause: what is wrong, where, and what to type instead.
+"""Define the errors that a user can cause. Each says what is wrong, where, and what to type.
 
 Applications print them as one message without a traceback and exit with code 2.
-Everything else that is raised is a defect of convpose and keeps its traceback.
+Every other error is a defect of convpose and keeps its traceback.
 """
 
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ class ModelError(ConvposeError):
 
 
 def require_extra(extra: str, *packages: str) -> None:
-    """Refuse to go on without the packages of an extra.
+    """Check that the packages of an extra are installed.
 
     Args:
         extra: of ``pip install 'convpose[EXTRA]'``.

@@ -1,6 +1,6 @@
-"""The coordinate convention and the 2×3 affine algebra.
+"""Define the coordinate convention and the algebra of 2×3 affines.
 
-A point is ``(x, y)``. Two coordinate systems exist, and names say which:
+A point is ``(x, y)``. There are two coordinate systems, and the names of variables say which:
 
 - ``_px``: pixels of the image file, pixel centres at integers, so that an image of width W spans
   −0.5 … W−0.5 (the convention of ``cv2.warpAffine``).
@@ -26,19 +26,19 @@ Points = TypeVar("Points", NDArray[np.float64], NDArray[np.float32], torch.Tenso
 
 
 def identity() -> Affine:
-    """The (2, 3) affine that changes nothing."""
+    """Return the (2, 3) affine that changes nothing."""
     return np.eye(2, 3)
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
-    """The (2, 3) affine that applies `inner` first, then `outer`."""
+    """Return the (2, 3) affine that applies `inner` first, then `outer`."""
     linear = outer[:, :2] @ inner[:, :2]
     shift = outer[:, :2] @ inner[:, 2] + outer[:, 2]
     return np.concatenate([linear, shift[:, None]], axis=1)
 
 
 def invert(affine: Affine) -> Affine:
-    """The inverse of a (2, 3) affine; numpy.linalg.LinAlgError if it is singular."""
+    """Invert a (2, 3) affine; numpy.linalg.LinAlgError if it is singular."""
     linear = np.linalg.inv(affine[:, :2])
     return np.concatenate([linear, -(linear @ affine[:, 2])[:, None]], axis=1)
 
@@ -46,14 +46,14 @@ def invert(affine: Affine) -> Affine:
 def transform(affine: Points, points: Points) -> Points:
     """Apply affines (..., 2, 3) to points (..., K, 2), arrays or tensors; NaN stays NaN.
 
-    Elementwise on purpose: under bf16 autocast a matrix product would lose half a pixel.
+    Not a matrix product, which would lose half a pixel under bf16 autocast.
     """
     moved: Points = (affine[..., None, :, :2] * points[..., None, :]).sum(-1)
     return moved + affine[..., None, :, 2]
 
 
 def box_to_affine(box_px: NDArray[np.float64]) -> Affine:
-    """``unit_to_px`` of an axis-aligned box (x0, y0, x1, y1) given by its edges in pixels."""
+    """Return ``unit_to_px`` of a box (x0, y0, x1, y1), given by its edges in pixels."""
     x0, y0, x1, y1 = box_px
     return np.array([[x1 - x0, 0.0, x0], [0.0, y1 - y0, y0]])
 
@@ -65,7 +65,7 @@ def similarity(
     shift_px: tuple[float, float] = (0.0, 0.0),
     mirror: bool = False,
 ) -> Affine:
-    """Similarity about a centre: mirror x, scale, rotate (clockwise on screen), shift."""
+    """Return the similarity that mirrors x, scales, rotates (clockwise on screen) and shifts."""
     angle = math.radians(rotation_deg)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     flip = -1.0 if mirror else 1.0
@@ -76,7 +76,7 @@ def similarity(
 
 
 def warp(image: Image, unit_to_px: Affine, size_px: int) -> Image:
-    """Sample a square crop from an image, bilinear, grey (114) outside the image.
+    """Sample a square crop from an image, bilinear; it is grey (114) outside the image.
 
     Shrinking by two or more first halves the image by area averaging, as often as needed, so that
     no source pixel is skipped (no aliasing).
@@ -109,6 +109,6 @@ def warp(image: Image, unit_to_px: Affine, size_px: int) -> Image:
 
 
 def pixel_to_unit(size_px: int) -> Affine:
-    """Crop pixel coordinates (centres at integers) to unit coordinates."""
+    """Return the affine from pixels of a crop (centres at integers) to unit coordinates."""
     s = 1.0 / size_px
     return np.array([[s, 0.0, 0.5 * s], [0.0, s, 0.5 * s]])

@@ -1,4 +1,4 @@
-"""The one progress bar: on a terminal, gone when it is done; nothing at all in a file or pipe."""
+"""Show progress on a terminal; show nothing in a file or pipe."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -12,13 +12,13 @@ T = TypeVar("T")
 def progress(
     items: Iterable[T], what: str, total: float | None = None, show: bool = True
 ) -> Iterable[T]:
-    """The items, with a bar over them.
+    """Iterate over items under a bar, which is removed at the end.
 
     Args:
-        items: to go through.
-        what: is being done, ``predicting``.
-        total: of items, where their number is not known from themselves.
-        show: False for none.
+        items: to iterate over.
+        what: names the work, ``predicting``.
+        total: number of items; None if they know their length.
+        show: False for no bar.
     """
     shown = show and get_console().is_terminal
     return track(items, what, total, transient=True, disable=not shown)

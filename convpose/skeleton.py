@@ -1,15 +1,15 @@
-"""Skeletons: keypoint names, left/right pairs, limbs and body parts as data; maps by name.
+"""Define skeletons by the names of their keypoints, and map between them by name.
 
 Left is the person's own left (person-centric). Everything that depends on the keypoint order
 (mirror permutation, torso pair, sticks of PCP, drawing, maps between skeletons) is derived from
 names, never typed as indices.
 
-What has the same name in two skeletons is the same joint, and so are LSP's ``neck`` and MPII's
-``upper_neck``, as those pair them who train on both (Convolutional Pose Machines' ``genJSON.m``
-puts LSP into MPII's order that way). Nothing else is. MPII's ``thorax`` lies between the collar
-bones. COCO has neither neck nor head top, and the middle of its shoulders is no neck: on LSP and
-LSPET it lies 0.16 and 0.13 torso diameters (medians) from the annotated neck, and for 26 % and 25 %
-of the people beyond the 0.2 at which PCK calls a joint wrong. What has no counterpart is masked.
+Keypoints of the same name in two skeletons are the same joint. So are LSP's ``neck`` and MPII's
+``upper_neck``: Convolutional Pose Machines, trained on both, pairs them too (``genJSON.m`` puts LSP
+into MPII's order). No other pair is. MPII's ``thorax`` lies between the collar bones. COCO has
+neither neck nor head top, and the middle of its shoulders is not the neck: on LSP and LSPET it lies
+0.16 and 0.13 torso diameters (medians) from the annotated neck, and for 26 % and 25 % of the people
+beyond the 0.2 at which PCK counts a joint as wrong. A keypoint without counterpart is masked.
 """
 
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ from itertools import pairwise
 from convpose.errors import ConfigError
 
 SIDES = ("left", "right")
-HEAD = ("nose", "eye", "ear", "neck", "upper_neck", "head_top")  # what tables call the head
+HEAD = ("nose", "eye", "ear", "neck", "upper_neck", "head_top")  # counted as "head" in tables
 PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-SAME = {"neck": "upper_neck", "upper_neck": "neck"}
+SAME_JOINT = {"neck": "upper_neck", "upper_neck": "neck"}
 
 Stick = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _bones(*joints: str) -> tuple[tuple[str, str], ...]:
-    """Chains of joints of the right, then of the left side."""
+    """Link joints to bones, on the right side, then on the left."""
     ends = list(pairwise(joints))
     return tuple((f"{side}_{a}", f"{side}_{b}") for side in ("right", "left") for a, b in ends)
 
 
 def _sticks(**ends: tuple[str, str]) -> dict[str, Stick]:
-    """Sticks of both sides by name."""
+    """Name the sticks of both sides."""
     return {
         f"{side}_{name}": ((f"{side}_{a}",), (f"{side}_{b}",))
         for name, (a, b) in ends.items()
@@ -45,7 +45,7 @@ def _sticks(**ends: tuple[str, str]) -> dict[str, Stick]:
 _LEGS = _bones("ankle", "knee", "hip")
 _ARMS = _bones("wrist", "elbow", "shoulder")
 _SHOULDERS = (("right_shoulder", "left_shoulder"),)
-_TRUNK = (("right_hip", "left_hip"), *_bones("hip", "shoulder"))
+_TORSO = (("right_hip", "left_hip"), *_bones("hip", "shoulder"))
 _TORSO_STICK = {"torso": (("right_hip", "left_hip"), ("right_shoulder", "left_shoulder"))}
 _LEG_STICKS = _sticks(upper_leg=("hip", "knee"), lower_leg=("knee", "ankle"))
 _ARM_STICKS = _sticks(upper_arm=("shoulder", "elbow"), forearm=("elbow", "wrist"))
@@ -54,7 +54,7 @@ _LIMB_JOINTS = ("ankle", "knee", "hip", "wrist", "elbow", "shoulder")
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Named keypoints and what is built from them.
+    """Holds the names of keypoints, and what is built from them.
 
     Attributes:
         name: short name of the annotation scheme.
@@ -76,16 +76,16 @@ class Skeleton:
 
     @property
     def num_keypoints(self) -> int:
-        """K."""
+        """Return K, the number of keypoints."""
         return len(self.keypoints)
 
     def index(self, name: str) -> int:
-        """Position of a keypoint name in the arrays; ValueError if there is no such name."""
+        """Return the position of a keypoint in the arrays; ValueError if there is no such name."""
         return self.keypoints.index(name)
 
     @cached_property
     def mirror(self) -> tuple[int, ...]:
-        """Permutation (K,) that exchanges left and right: ``mirrored = keypoints[mirror]``."""
+        """Return the permutation (K,) that exchanges left and right, ``keypoints[mirror]``."""
         swap = {"left": "right", "right": "left"}
 
         def other(name: str) -> str:
@@ -96,7 +96,7 @@ class Skeleton:
 
     @cached_property
     def parts(self) -> dict[str, tuple[int, ...]]:
-        """Body parts, left and right together, as indices: published tables' first, then others."""
+        """Group keypoints to body parts, both sides together, those of published tables first."""
         parts: dict[str, list[int]] = {part: [] for part in PARTS}
         for i, name in enumerate(self.keypoints):
             side, _, joint = name.partition("_")
@@ -114,7 +114,7 @@ LSP14 = Skeleton(
     ),
     limbs=(
         *_LEGS,
-        *_TRUNK,
+        *_TORSO,
         ("right_shoulder", "neck"),
         ("left_shoulder", "neck"),
         *_ARMS,
@@ -135,7 +135,7 @@ COCO17 = Skeleton(
     ),
     limbs=(
         *_LEGS,
-        *_TRUNK,
+        *_TORSO,
         *_SHOULDERS,
         *_ARMS,
         *_bones("shoulder", "ear", "eye"),
@@ -180,7 +180,7 @@ FLIC11 = Skeleton(
         *("left_hip", "right_hip", "left_eye", "right_eye", "nose"),
     ),
     limbs=(
-        *_TRUNK,
+        *_TORSO,
         *_SHOULDERS,
         *_ARMS,
         ("right_eye", "left_eye"),
@@ -195,7 +195,7 @@ SKELETONS = {skeleton.name: skeleton for skeleton in (LSP14, COCO17, MPII16, FLI
 
 
 def skeleton_named(name: str) -> Skeleton:
-    """The skeleton of a name; ConfigError if there is none."""
+    """Find a skeleton by its name; ConfigError if there is none."""
     if name not in SKELETONS:
         raise ConfigError(
             f"data.skeleton={name}: unknown skeleton; type one of {', '.join(SKELETONS)}"
@@ -204,6 +204,8 @@ def skeleton_named(name: str) -> Skeleton:
 
 
 def counterparts(names: Sequence[str], skeleton: Skeleton) -> tuple[int, ...]:
-    """For each keypoint of a skeleton the position of the same joint in `names`; −1 for none."""
+    """Find the position in `names` of each keypoint of a skeleton; −1 for none."""
     position = {name: i for i, name in enumerate(names)}
-    return tuple(position.get(k, position.get(SAME.get(k, k), -1)) for k in skeleton.keypoints)
+    return tuple(
+        position.get(k, position.get(SAME_JOINT.get(k, k), -1)) for k in skeleton.keypoints
+    )

@@ -1,7 +1,7 @@
-"""A web page to try networks on: ``python -m convpose.app``, then open http://127.0.0.1:7860.
+"""Serve a web page to try networks on: ``python -m convpose.app``, then open http://127.0.0.1:7860.
 
-It listens on this machine only unless ``host`` says otherwise, works without a network and sends
-nothing anywhere. Needs ``pip install 'convpose[app]'``.
+Without ``host`` it can be opened on this machine alone. It works offline and sends nothing
+anywhere. Needs ``pip install 'convpose[app]'``.
 """
 
 from omegaconf import DictConfig
@@ -11,7 +11,7 @@ from convpose.config.application import application
 
 @application("app")
 def main(cfg: DictConfig) -> None:
-    """Serve until Ctrl-C."""
+    """Serve the page until Ctrl-C."""
     from convpose.errors import require_extra
 
     require_extra("app", "gradio")

@@ -1,4 +1,4 @@
-"""The page, in Gradio."""
+"""Build the page in Gradio, and serve it."""
 
 import os
 import socket
@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before its import, which looks
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
 import gradio as gr
 from annotated_types import Ge, Le
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
 
-from convpose.app.handlers import KEPT_S, AnswerFolders, of_clip, of_picture
-from convpose.app.networks import Networks
+from convpose.app.handlers import KEEP_S, Networks, ResultFolders, predict_clip, predict_picture
 from convpose.config.instantiate import build
 from convpose.config.schema import Count, check_table
 from convpose.errors import ConfigError, ConvposeError, DataError
@@ -23,7 +22,7 @@ KEYS = {
     **dict.fromkeys(("max_file_mb", "max_megapixels", "max_frames", "at_once"), Count),
 }
 HEADER = ["person", "joint", "x px", "y px", "score"]
-# fonts of the visitor's own machine: nothing is fetched from anywhere
+# the fonts of the visitor's machine, so that no font is fetched
 THEME = gr.themes.Base(
     primary_hue="blue",
     neutral_hue="slate",
@@ -55,7 +54,7 @@ def serve(cfg: DictConfig) -> None:
 
 
 def launch_settings(cfg: DictConfig) -> dict[str, Any]:
-    """How Gradio serves it: no sharing service, no monitoring, bounded uploads."""
+    """Return the settings of Gradio's `launch`: nothing is shared, uploads are bounded."""
     return {
         "server_name": cfg.host,
         "server_port": cfg.port,
@@ -70,16 +69,16 @@ def launch_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_page(cfg: DictConfig) -> gr.Blocks:
-    """The page with its networks loaded."""
+    """Build the page and load its first network."""
     check_table(cfg, KEYS)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
-    folders = AnswerFolders()
+    folders = ResultFolders()
     networks = Networks(Path(cfg.paths.runs), cfg.run, detector, cfg.accelerator)
 
     def picture(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a picture")
         predictor = networks.predictor(network, several)
-        image, rows, file, sentence = of_picture(
+        image, rows, file, sentence = predict_picture(
             *(path, name, predictor, cfg.max_megapixels, folders.new())
         )
         return image, rows, str(file), sentence
@@ -87,12 +86,12 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
     def clip(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a clip")
         predictor = networks.predictor(network, several)
-        video, file, sentence = of_clip(path, name, predictor, cfg.max_frames, folders.new())
+        video, file, sentence = predict_clip(path, name, predictor, cfg.max_frames, folders.new())
         return str(video), str(file), sentence
 
     page: gr.Blocks
     with gr.Blocks(
-        title="convpose", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S)
+        title="convpose", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)
     ) as page:
         gr.Markdown("# convpose\nFind the joints of a person in a picture or a clip.")
         with gr.Row():
@@ -110,56 +109,58 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
                     label="Picture", type="filepath", sources=["upload", "webcam", "clipboard"]
                 )
                 find = gr.Button("Find joints", variant="primary")
-                said = gr.Markdown()
+                picture_note = gr.Markdown()
                 file = gr.File(label="Keypoints, JSON", interactive=False)
             with gr.Column():
                 drawn = gr.Image(
                     label="Skeleton",
                     interactive=False,
                     format="jpeg",
-                    buttons=["download", "fullscreen"],  # and none that sends it anywhere
+                    buttons=["download", "fullscreen"],  # no button that uploads it
                 )
                 table = gr.Dataframe(headers=HEADER, label="Joints", interactive=False)
-            _wire(find, picture, [upload, network, several], [drawn, table, file, said], cfg)
+            _wire(
+                find, picture, [upload, network, several], [drawn, table, file, picture_note], cfg
+            )
         with gr.Tab("Clip"), gr.Row():
             with gr.Column():
                 film = gr.Video(label="Clip", sources=["upload", "webcam"])
-                look = gr.Button("Find joints", variant="primary")
-                told = gr.Markdown()
+                find_in_clip = gr.Button("Find joints", variant="primary")
+                clip_note = gr.Markdown()
                 joints = gr.File(label="Keypoints, JSON", interactive=False)
             shown = gr.Video(label="Skeletons", interactive=False, buttons=["download"])
-            _wire(look, clip, [film, network, several], [shown, joints, told], cfg)
+            _wire(find_in_clip, clip, [film, network, several], [shown, joints, clip_note], cfg)
     return page
 
 
 def _wire(
-    button: gr.Button, answer: Callable[..., Any], inputs: list[Any], outputs: list[Any], cfg: Any
+    button: gr.Button, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any], cfg: Any
 ) -> None:
-    """Call `answer` with the plain upload, not decoded by Gradio; errors become sentences."""
+    """Call `handler` with the upload as it is, not decoded by Gradio; show errors as messages."""
 
-    def answered(*values: Any) -> Any:
+    def handle(*values: Any) -> Any:
         try:
-            return answer(*values)
+            return handler(*values)
         except ConvposeError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     button.click(
-        answered,
+        handle,
         inputs,
         outputs,
         preprocess=False,
         concurrency_limit=cfg.at_once,
-        api_name=answer.__name__,
+        api_name=handler.__name__,
     )
 
 
 def _file(upload: Any, what: str) -> tuple[Path, str]:
-    """Path and name of an upload as Gradio hands it over before it looks inside.
+    """Return path and name of an upload that Gradio has not decoded.
 
-    Gradio's own check of the path is part of what it does when it looks inside, so it is done here.
+    Gradio checks the path while it decodes. It does not decode here, so the check is made here.
 
     Raises:
-        DataError: nothing was uploaded, or the visitor names a file of this machine.
+        DataError: no upload, or the path of another file of this machine.
     """
     data = upload.get("video", upload) if isinstance(upload, dict) else upload
     path = getattr(data, "path", None) or (data.get("path") if isinstance(data, dict) else None)

@@ -1,61 +1,114 @@
-"""What the page answers: a visitor's file in, a drawing, a table and a JSON file out."""
+"""Handle the requests of the page: choose a network, predict a picture or a clip."""
 
 import contextlib
 import json
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from convpose.errors import DataError
+from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
 from convpose.predict import pipeline
 from convpose.predict.clips import ClipSmoother, OneEuro
+from convpose.predict.detectors import Detector
 from convpose.predict.drawing import Drawings, draw_people
 from convpose.predict.images import decode
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Frame, Source, open_sources
 from convpose.predict.writers import frame_record, open_keypoints
+from convpose.runtime.load import load_run
+from convpose.runtime.packaged import load_packaged
 
 Row = list[str | float]
-KEPT_S = 3600  # time to download an answer's files
+KEEP_S = 3600  # how long a visitor can download the files of a result
+PACKAGED = "packaged weights"
 
 
-class AnswerFolders:
-    """A new folder for each answer; what is older than `KEPT_S` goes, and all with the process."""
+class Networks:
+    """Loads the networks that the page offers: packaged weights, and runs that have a checkpoint.
+
+    Args:
+        runs: folder of studies, in which runs are found.
+        first: run or study folder to offer first; None for the packaged weights.
+        detector: finds several people; None without one.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+
+    Raises:
+        ConfigError: `first` is not a run.
+    """
+
+    def __init__(
+        self, runs: Path, first: str | None, detector: Detector | None, accelerator: str
+    ) -> None:
+        self.runs = runs
+        self.first = first
+        self.detector = detector
+        self.accelerator = accelerator
+        self._load = lru_cache(maxsize=4)(self._open)
+        self._load(first or PACKAGED)  # fails now, not when a visitor asks
+
+    def names(self) -> Sequence[str]:
+        """List the networks to choose from, the first choice first; finds runs added meanwhile."""
+        found = self.runs.glob("*/*/checkpoints/best.ckpt")
+        newest = sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)
+        runs = [str(file.parent.parent) for file in newest]
+        return list(dict.fromkeys([self.first or PACKAGED, PACKAGED, *runs]))
+
+    def predictor(self, name: str, several: bool) -> PosePredictor:
+        """Load the network of that name, with or without the detector.
+
+        Raises:
+            ConfigError: a name that is not offered; visitors may not open other folders.
+            ModelError: weights that cannot be loaded.
+        """
+        if name not in self.names():
+            raise ConfigError(f"{name}: not one of the networks of this page; choose one from it")
+        return PosePredictor(self._load(name).runtime, self.detector if several else None)
+
+    def _open(self, name: str) -> PosePredictor:
+        if name == PACKAGED:
+            return PosePredictor(load_packaged(accelerator=self.accelerator))
+        return PosePredictor(load_run(name, accelerator=self.accelerator))
+
+
+class ResultFolders:
+    """Makes a folder for each result; removes those older than `KEEP_S`, and all at exit."""
 
     def __init__(self) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="convpose-", ignore_cleanup_errors=True)
 
     def new(self) -> Path:
-        """An empty folder."""
+        """Make an empty folder; remove old ones."""
         root = Path(self._root.name)
         for old in root.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another visitor's answer was faster
-                if old.stat().st_mtime < time.time() - KEPT_S:
+            with contextlib.suppress(FileNotFoundError):  # another request removed it
+                if old.stat().st_mtime < time.time() - KEEP_S:
                     shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=root))
 
 
-def of_picture(
+def predict_picture(
     path: Path, name: str, predictor: PosePredictor, max_megapixels: float, folder: Path
 ) -> tuple[Image, list[Row], Path, str]:
-    """The people of an uploaded picture.
+    """Find the people of an uploaded picture.
 
     Args:
         path: of the upload.
         name: as the visitor knows it.
         predictor: finds the people.
-        max_megapixels: refused above it.
-        folder: of the JSON file.
+        max_megapixels: larger pictures are refused.
+        folder: for the JSON file.
 
     Returns:
         The drawing (H, W, 3), a row for each joint, a JSON file, and a sentence.
 
     Raises:
-        DataError: no picture, or too large a one.
+        DataError: not a picture, or too large.
     """
     check_size(path, name, max_megapixels)
     picture = decode(path.read_bytes(), name)
@@ -77,15 +130,16 @@ def of_picture(
     return draw_people(frame, people, predictor.skeleton), rows, file, sentence
 
 
-def of_clip(
+def predict_clip(
     path: Path, name: str, predictor: PosePredictor, max_frames: int, folder: Path
 ) -> tuple[Path, Path, str]:
-    """The people of an uploaded clip: an MP4 with drawings, a JSON file, and a sentence.
+    """Find the people of an uploaded clip.
 
-    The two files are in ``folder``, which is empty before.
+    Returns:
+        An MP4 with drawings and a JSON file, both in `folder`, which must be empty; a sentence.
 
     Raises:
-        DataError: no clip that can be read.
+        DataError: not a clip that can be read.
     """
     source: Source = open_sources(str(path))[0]
     if not source.clip:
@@ -108,15 +162,15 @@ def of_clip(
 
 
 def check_size(path: Path, name: str, max_megapixels: float) -> None:
-    """Refuse a picture by its header, before its pixels are decoded.
+    """Refuse a picture that is too large by its header, before its pixels are decoded.
 
     Raises:
-        DataError: more pixels than allowed. What is no picture is left to `decode`.
+        DataError: more pixels than allowed. `decode` refuses a file that is no picture.
     """
     try:
         with PillowImage.open(path) as file:
             width, height = file.size
-    except Exception:  # of any kind; `decode` names it
+    except Exception:  # Pillow raises many kinds; `decode` will say what is wrong
         return
     if width * height > max_megapixels * 1e6:
         raise DataError(

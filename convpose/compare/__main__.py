@@ -1,7 +1,7 @@
 """Compare runs: ``python -m convpose.compare study=runs/NAME`` or ``runs=[FOLDER,FOLDER]``.
 
-One table of what differs between their configurations against what came out, and the same as CSV,
-Markdown and a page of curves that needs no network.
+Prints one table of the keys that differ and the results. Writes the same as CSV, as Markdown and as
+a page with curves that needs no network.
 """
 
 from omegaconf import DictConfig
@@ -11,7 +11,7 @@ from convpose.config.application import application
 
 @application("compare")
 def main(cfg: DictConfig) -> None:
-    """Read, print and write; nothing here imports torch."""
+    """Compare runs, without importing torch."""
     from convpose.compare.command import compare
 
     compare(cfg)

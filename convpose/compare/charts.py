@@ -1,4 +1,4 @@
-"""The charts of a comparison, as plain dicts in Plotly's schema: curves, joints, parallel axes."""
+"""Draw a comparison as plain dicts in Plotly's schema: curves, joints, parallel axes."""
 
 import math
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from convpose.compare.columns import METRICS, Column
 from convpose.compare.comparison import Comparison
 
 COLOURS = ("#1f83d6", "#f0801a", "#2a9d6f", "#c8437a", "#7a5cc2", "#b08900", "#17a2b0", "#8a5a3c")
-OTHER = "#aab1bc"  # of the runs that are not among the best
+GREY = "#aab1bc"  # of all runs after the best ones
 INK, GRID = "#22262e", "#e6e7ea"
 FONT = "system-ui, Segoe UI, Roboto, Arial, sans-serif"
-CURVES = (("train/loss", 1), ("val/loss", 1), ("val/pck@0.2", 100))
-LOG_FROM = 30  # ratio of losses from which on their axis is logarithmic
-BETWEEN_TICKS = 0.07  # of an axis, so that their texts do not touch
+CURVES_AND_SCALES = (("train/loss", 1), ("val/loss", 1), ("val/pck@0.2", 100))
+LOG_FROM_RATIO = 30  # largest to smallest loss, from which on the axis is logarithmic
+TICK_DISTANCE = 0.07  # share of an axis; closer texts would touch
 Chart = dict[str, Any]
 
 
 def curves(comparison: Comparison) -> tuple[list[Chart], Chart]:
-    """Losses of training and validation, and PCK@0.2, over the epochs; trace i is run i."""
+    """Draw the losses, and PCK@0.2, over the epochs; trace `i` is run `i`."""
     charts: list[Chart] = []
-    for name, scale in CURVES:
+    for name, scale in CURVES_AND_SCALES:
         traces = []
         for i, run in enumerate(comparison.runs):
             rows = [row for row in run.rows if math.isfinite(row.get(name, math.nan))]
@@ -39,20 +39,22 @@ def curves(comparison: Comparison) -> tuple[list[Chart], Chart]:
     losses = charts[:2]
     spans = [_decades([y for trace in chart["data"] for y in trace["y"]]) for chart in losses]
     for chart in losses:
-        chart["layout"]["yaxis"]["type"] = "log" if max(spans) > math.log10(LOG_FROM) else "linear"
+        chart["layout"]["yaxis"]["type"] = (
+            "log" if max(spans) > math.log10(LOG_FROM_RATIO) else "linear"
+        )
     return losses, charts[2]
 
 
 def joints(comparison: Comparison) -> dict[str, Chart]:
-    """PCK@0.2 of each joint as bars of the best runs, by split: validation, evaluations."""
+    """Draw PCK@0.2 of each joint as bars of the best runs, by subset: ``val`` and evaluations."""
     charts: dict[str, Chart] = {}
     for i, run in enumerate(comparison.runs):
         best = run.best(comparison.monitor, comparison.mode).items()
-        own = {k[6:]: v for k, v in best if k.startswith("joint/") and math.isfinite(v)}
-        for split, measured in {**run.evaluations, **({"val": own} if own else {})}.items():
+        val = {k[6:]: v for k, v in best if k.startswith("joint/") and math.isfinite(v)}
+        for subset, measured in {**run.evaluations, **({"val": val} if val else {})}.items():
             layout = _layout(330) | {"barmode": "group", "bargap": 0.25}
             layout["yaxis"] |= {"rangemode": "tozero", "title": {"text": "PCK@0.2 %"}}
-            chart = charts.setdefault(split, {"data": [], "layout": layout})
+            chart = charts.setdefault(subset, {"data": [], "layout": layout})
             if measured and len(chart["data"]) < len(COLOURS):
                 chart["data"].append(
                     {
@@ -65,15 +67,15 @@ def joints(comparison: Comparison) -> dict[str, Chart]:
                         "hovertemplate": "%{fullData.name}<br>%{x}: <b>%{y} %</b><extra></extra>",
                     }
                 )
-    filled = {split: chart for split, chart in charts.items() if chart["data"]}
+    filled = {subset: chart for subset, chart in charts.items() if chart["data"]}
     return dict(sorted(filled.items(), key=lambda item: item[0] != "val"))
 
 
 def parallel(comparison: Comparison) -> Chart | None:
-    """Every run as a line through axes: its differing keys, parameters, time and metrics.
+    """Draw every run as a line through axes: differing keys, parameters, time and metrics.
 
-    Lines, not Plotly's ``parcoords``: that needs WebGL, and a policy that lets text become code.
-    None if there are no two axes in which runs differ.
+    Plain lines, because Plotly's ``parcoords`` needs WebGL and a page that may evaluate text as
+    code. None if there are no two axes in which runs differ.
     """
     facts = [c for c in comparison.of_kind("fact") if c.name in ("seconds", "parameters")]
     keys = [c for c in comparison.of_kind("key") if c.rank is not None]
@@ -94,15 +96,20 @@ def parallel(comparison: Comparison) -> Chart | None:
         title = {"text": f"<b>{escape(column.title)}</b>", "y": 1, "yshift": 24}
         layout["annotations"].append(text | title)
         for y, tick in ticks.items():
-            place = {"y": y, "xanchor": "right", "xshift": -7, "bgcolor": "rgba(255,255,255,0.8)"}
-            layout["annotations"].append(text | place | {"text": escape(tick)})
+            position = {
+                "y": y,
+                "xanchor": "right",
+                "xshift": -7,
+                "bgcolor": "rgba(255,255,255,0.8)",
+            }
+            layout["annotations"].append(text | position | {"text": escape(tick)})
     traces = [
         _line(comparison, i)
         | {
             "mode": "lines+markers",
             "marker": {"size": 6},
             "x": list(range(len(axes))),
-            "y": [places[i] for _, (places, _) in axes],
+            "y": [positions[i] for _, (positions, _) in axes],
             "text": [f"{escape(c.title)}: <b>{escape(c.texts[i])}</b>" for c, _ in axes],
             "hovertemplate": "%{fullData.name}<br>%{text}<extra></extra>",
         }
@@ -112,37 +119,38 @@ def parallel(comparison: Comparison) -> Chart | None:
 
 
 def colour(i: int) -> str:
-    """Of the run in row i."""
-    return COLOURS[i] if i < len(COLOURS) else OTHER
+    """Return the line colour of run `i`; grey beyond the first eight."""
+    return COLOURS[i] if i < len(COLOURS) else GREY
 
 
 def _axis(column: Column) -> tuple[list[float], dict[float, str]] | None:
-    """Where each run is, and ticks, from 0 to 1; None if it tells nothing or runs have no number.
+    """Place the runs on an axis from 0 to 1: a position for each, and ticks with their texts.
 
     Numbers that span more than a decade are on a logarithmic scale, words in order of appearance.
-    What is better when it is less points down, so that good runs end high.
+    An axis on which less is better points down, so that good runs end high. None if all runs have
+    the same value, or one lacks a number.
     """
     known = [value for value in column.values if _is_number(value)]
     if len(known) == len(column.values):
         scale = math.log10 if min(known) > 0 and _decades(known) > 1 else float
-        places = [scale(value) for value in known]
+        positions = [scale(value) for value in known]
     elif column.kind == "key":
         words = list(dict.fromkeys(column.texts))
-        places = [float(words.index(text)) for text in column.texts]
+        positions = [float(words.index(text)) for text in column.texts]
     else:
         return None
-    low, span = min(places), max(places) - min(places)
+    low, span = min(positions), max(positions) - min(positions)
     if span == 0:
         return None
     less = column.name == "seconds" or (column.name in METRICS and METRICS[column.name][2])
-    places = [(place - low) / span for place in places]
-    places = [1 - place for place in places] if less else places
-    texts = dict(sorted(zip(places, column.texts, strict=True)))
+    positions = [(position - low) / span for position in positions]
+    positions = [1 - position for position in positions] if less else positions
+    texts = dict(sorted(zip(positions, column.texts, strict=True)))
     ticks = {end: texts[end] for end in (0.0, 1.0)}
-    for place, text in texts.items():
-        if all(abs(place - other) >= BETWEEN_TICKS for other in ticks):
-            ticks[place] = text
-    return places, ticks
+    for position, text in texts.items():
+        if all(abs(position - other) >= TICK_DISTANCE for other in ticks):
+            ticks[position] = text
+    return positions, ticks
 
 
 def _is_number(value: Any) -> bool:
@@ -155,7 +163,7 @@ def _decades(values: Sequence[float]) -> float:
 
 
 def _line(comparison: Comparison, i: int) -> Chart:
-    """The look of a run: the best are thick and on top; the page's script finds it by number."""
+    """Style the line of run `i`: the best are thick and on top. The page's script reads `meta`."""
     width, opacity, order = (2.2, 1.0, 1) if i < len(COLOURS) else (1.2, 0.5, 0)
     return {
         "type": "scatter",

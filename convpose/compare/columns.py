@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from convpose.compare.run_result import Outcome
+from convpose.compare.run_result import RunResult
 from convpose.history import Row
 from convpose.plot.tables import five_digits, percent, pixels
 from convpose.run import Value
 
-MOST_KEYS = 6  # differing keys that a terminal has room for
-# name → title, text, whether less is better; in this order
+MOST_KEYS = 6  # differing keys in a terminal's table; the files list all
+# by name, in this order: title, a function to text, True if less is better
 METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
     "val/pck@0.2": ("PCK@0.2 %", percent, False),
     "val/auc": ("AUC %", percent, False),
@@ -23,7 +23,7 @@ METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
     "val/spread": ("spread", "{:.3f}".format, False),
 }
 TITLES = {"seconds": "time", "images_per_s": "images/s"}
-# what a terminal shows beside the monitor and the first keys; higher ranks give way first
+# columns of a terminal beside the monitor and the first keys; the highest rank gives way first
 RANKS = {"state": 2, "val/pck@0.2": 2, "val/epe_px": 3, "parameters": 3, "seconds": 4}
 RANKS |= {"best_epoch": 5, "val/auc": 6, "val/loss": 7, "epochs": 8}
 
@@ -33,12 +33,12 @@ class Column:
     """One value of every run.
 
     Attributes:
-        name: in full, as the CSV has it: a config key, a metric, or what is measured.
-        title: for people.
-        values: as many as there are runs; None where a run has none.
-        texts: the same for people.
+        name: as the CSV has it: a config key in full, a metric or a fact.
+        title: its heading in a table.
+        values: one a run; None where a run has none.
+        texts: the values as a table shows them.
         kind: ``run``, ``key``, ``metric`` or ``fact``.
-        rank: 0 stands in every table, higher ranks where there is room; None in the files only.
+        rank: 0 in every table, higher ranks where there is room; None in the files alone.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Letters that a column of a terminal needs."""
+        """Count the letters that the column needs in a terminal."""
         return 2 + max(map(len, (self.title, *self.texts)))
 
 
 def make_columns(
-    runs: Sequence[Outcome], names: Sequence[str], best: Sequence[Row], monitor: str
+    runs: Sequence[RunResult], names: Sequence[str], best: Sequence[Row], monitor: str
 ) -> tuple[list[Column], list[str]]:
-    """All columns, and the keys of those that follow from others.
+    """Make all columns, and list the keys that follow from other keys, see `differences`.
 
     Args:
         runs: in the order of the rows.
@@ -71,7 +71,7 @@ def make_columns(
     return [first, leading, *keys, *others, *_facts(runs, best)], implied
 
 
-def _keys(runs: Sequence[Outcome]) -> tuple[list[Column], list[str]]:
+def _keys(runs: Sequence[RunResult]) -> tuple[list[Column], list[str]]:
     by_choice = all(run.facts.get("choices") for run in runs)
     configs = [run.flat(by_choice) for run in runs]
     overridden = {key for run in runs for key in run.overridden}
@@ -88,7 +88,7 @@ def _keys(runs: Sequence[Outcome]) -> tuple[list[Column], list[str]]:
 
 
 def _metrics(best: Sequence[Row], monitor: str) -> list[Column]:
-    """The monitor and all other validation metrics that a run has."""
+    """Make the columns of the monitor and of all other validation metrics that a run has."""
     columns = []
     for name in dict.fromkeys((monitor, *METRICS, *(k for row in best for k in row))):
         values = [row.get(name) for row in best]
@@ -100,7 +100,7 @@ def _metrics(best: Sequence[Row], monitor: str) -> list[Column]:
     return columns
 
 
-def _facts(runs: Sequence[Outcome], best: Sequence[Row]) -> list[Column]:
+def _facts(runs: Sequence[RunResult], best: Sequence[Row]) -> list[Column]:
     def fact(name: str, values: Sequence[Any], show: Callable[[Any], str] = str) -> Column:
         texts = [ABSENT if value is None else show(value) for value in values]
         same = name in ("parameters", "state") and len(set(values)) == 1
@@ -122,7 +122,7 @@ def _facts(runs: Sequence[Outcome], best: Sequence[Row]) -> list[Column]:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``3 min 18 s``, ``2 h 05 min``."""
+    """Write seconds as ``45 s``, ``3 min 18 s`` or ``2 h 05 min``."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
@@ -139,17 +139,20 @@ ABSENT = "–"  # the value of a key that a configuration lacks
 def differences(
     configs: Sequence[Mapping[str, Value]], overridden: Collection[str], by_choice: bool
 ) -> tuple[list[str], list[str]]:
-    """The keys that differ, and those of them that only follow from others.
+    """List the keys that differ between runs; separately those that follow from others.
 
     A key of a group (``augment.shift``) follows from the group's choice if equal choices always
-    have equal values of it. Where groups go by their class, which says less, it must also be a key
-    that some choices lack. A text that repeats another key's, as ``${monitor}`` does, follows too.
-    What a command line has set never follows.
+    have equal values of it. Where groups go by their class, which says less than their yaml, it
+    must also be a key that some classes lack. A text that always equals another key's, as
+    ``${monitor}`` does, follows too. A key that a command line has set never follows.
 
     Args:
         configs: of the runs, as `convpose.run.flat` returns them.
         overridden: keys that the command line of a run has set.
         by_choice: groups go by the name of the chosen yaml, not by their class.
+
+    Returns:
+        The leading keys, then those that follow from them.
     """
     values = {
         key: [config.get(key, ABSENT) for config in configs]
@@ -171,9 +174,10 @@ def differences(
 
 
 def abbreviate(names: Sequence[str]) -> list[str]:
-    """What of the names tells them apart, ``…_002`` of ``2026-11-22_11-18-28_002_optimizer.lr-1``.
+    """Shorten run names to the words in which they differ.
 
-    Words that all begin with become an ellipsis; words after those that are enough are left out.
+    ``2026-11-22_11-18-28_002_optimizer.lr-1`` becomes ``…_002``: words that all names begin with
+    become an ellipsis, and words that are not needed to tell the names apart are left out.
     """
     split = [name.split("_") for name in names]
     if len(set(names)) < 2:
@@ -187,7 +191,7 @@ def abbreviate(names: Sequence[str]) -> list[str]:
 
 
 def short_titles(keys: Sequence[str]) -> list[str]:
-    """The last word of each key, or more of them where another key ends in the same."""
+    """Shorten each key to its last word, or to more words where another key ends in the same."""
     titles = []
     for key in keys:
         words = key.split(".")

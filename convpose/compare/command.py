@@ -1,4 +1,4 @@
-"""Compare runs and write one table, one page."""
+"""Compare runs; write one table and one page."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from convpose import files
-from convpose.compare.comparison import WHAT, read_comparison, seed_table
+from convpose.compare.comparison import WHAT_TO_TYPE, read_comparison, seed_table
 from convpose.config.schema import Natural, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
@@ -16,7 +16,7 @@ KEYS = {"top": Natural}
 
 
 def compare(cfg: DictConfig) -> None:
-    """Compare the runs that ``cfg.study`` or ``cfg.runs`` names; print and write what comes out.
+    """Compare the runs that ``cfg.study`` or ``cfg.runs`` names; print a table, write the files.
 
     Args:
         cfg: of ``conf/compare.yaml``.
@@ -37,7 +37,7 @@ def compare(cfg: DictConfig) -> None:
         console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)
     if more := len(comparison.problems[cfg.top :]):
         console.print(f"  … and {more} more in compare.md", style="yellow")
-    from convpose.compare.page import page  # plotly comes last: the table should not wait for it
+    from convpose.compare.page import page  # late: the printed table does not wait for Plotly
 
     output.mkdir(parents=True, exist_ok=True)
     files.write(output / "compare.csv", comparison.to_csv())
@@ -48,7 +48,7 @@ def compare(cfg: DictConfig) -> None:
 
 
 def chosen_folders(cfg: DictConfig) -> tuple[list[Path], Path]:
-    """The folders to look into, and their common parent."""
+    """Return the folders to look into, and their common parent."""
     if (cfg.study is None) == (not cfg.runs):
         raise ConfigError("name what to compare: study=runs/NAME, or runs=[FOLDER,FOLDER]")
     many = isinstance(cfg.runs, ListConfig)
@@ -59,6 +59,6 @@ def chosen_folders(cfg: DictConfig) -> tuple[list[Path], Path]:
                 raise ConfigError(f"{folder}: no such folder; did you mean {known}?")
             there = sorted(p.name for p in Path(cfg.paths.runs).glob("*/") if p.name[0] != ".")
             listed = f"\nin {cfg.paths.runs} there are: {', '.join(there)}" if there else ""
-            raise ConfigError(f"{folder}: no such folder; {WHAT}{listed}")
+            raise ConfigError(f"{folder}: no such folder; {WHAT_TO_TYPE}{listed}")
     common = os.path.relpath(os.path.commonpath([folder.resolve() for folder in folders]))
     return folders, folders[0] if len(folders) == 1 else Path(common)

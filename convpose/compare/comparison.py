@@ -1,7 +1,7 @@
-"""Runs side by side: what differs between their configurations against what came out.
+"""Lay runs side by side: the keys that differ, and the results.
 
 A `Comparison` holds the runs, best first, as columns; terminal, Markdown, CSV and page show the
-same ones, so that they never disagree.
+same columns, so that they never disagree.
 """
 
 import csv
@@ -14,12 +14,12 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from convpose.compare.columns import METRICS, Column, make_columns
-from convpose.compare.run_result import Outcome, read_outcome, run_folders
+from convpose.compare.run_result import RunResult, read_run_result, run_folders
 from convpose.errors import ConfigError, DataError
 from convpose.plot.tables import Table
 
-WHAT = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
-SHOWN = ("val/pck@0.2", "val/pck@0.1", "val/epe_px", "val/loss")  # after the monitor
+WHAT_TO_TYPE = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
+SEED_METRICS = ("val/pck@0.2", "val/pck@0.1", "val/epe_px", "val/loss")  # after the monitor
 SHORTEST_NAME = 8  # letters of a run's name in a terminal
 
 
@@ -28,17 +28,17 @@ class Comparison:
     """Runs, best first.
 
     Attributes:
-        title: names the study and counts its runs.
-        runs: what came out of each.
-        monitor: the metric that they are sorted by, at each run's best epoch.
-        mode: ``max`` or ``min`` of it.
-        columns: the run's name, the monitor, the keys that differ, the other metrics, facts.
-        implied: differing keys that follow from others.
-        problems: what could not be compared or read, and why: (path, reason).
+        title: name of the study and number of its runs.
+        runs: their results.
+        monitor: metric that sorts the runs, at the best epoch of each.
+        mode: ``max`` or ``min``, its better end.
+        columns: name of the run, monitor, keys that differ, other metrics, facts.
+        implied: keys that differ, but follow from others.
+        problems: (path, reason) of each run or file that could not be read.
     """
 
     title: str
-    runs: Sequence[Outcome]
+    runs: Sequence[RunResult]
     monitor: str
     mode: str
     columns: Sequence[Column]
@@ -46,29 +46,29 @@ class Comparison:
     problems: Sequence[tuple[str, str]]
 
     def of_kind(self, kind: str) -> list[Column]:
-        """The columns of one kind."""
+        """List the columns of one kind."""
         return [column for column in self.columns if column.kind == kind]
 
     def label(self, i: int) -> str:
-        """What tells run i from the others, in words: ``lr 0.01 · batch_size 32``."""
+        """Describe run `i` by the keys that differ: ``lr 0.01 · batch_size 32``."""
         keys = [column for column in self.of_kind("key") if column.rank is not None]
         return " · ".join(f"{key.title} {key.texts[i]}" for key in keys) or self.columns[0].texts[i]
 
     def table(self, top: int | None = None, width: int | None = None) -> Table:
-        """The ``top`` best runs, or all, in columns that ``width`` letters have room for."""
+        """Tabulate the `top` best runs, or all, in the columns that fit into `width` letters."""
         columns = sorted((c for c in self.columns if c.rank is not None), key=lambda c: c.rank or 0)
         while width is not None and columns[-1].rank and sum(c.width for c in columns) > width:
             columns.pop()  # the least important
         columns = [column for column in self.columns if column in columns]
         count = len(self.runs) if top is None else min(top, len(self.runs))
         rows = [[column.texts[i] for column in columns] for i in range(count)]
-        if width is not None:  # a long name must not push out the number that one came for
+        if width is not None:  # a long name must not push out the main metric
             room = max(width - 2 - sum(column.width for column in columns[1:]), SHORTEST_NAME)
             rows = [[_shortened(name, room), *rest] for name, *rest in rows]
         return Table(self.title, [c.title for c in columns], rows, self.caption(columns, count))
 
     def caption(self, columns: Sequence[Column], count: int) -> str:
-        """What a table of some columns and of the ``count`` best runs has and has not."""
+        """Describe a table of `columns` and the `count` best runs, and what it leaves out."""
         keys = self.of_kind("key")
         left_out = [key.name for key in keys if key not in columns and key.name not in self.implied]
         implied = [key for key in self.implied if key not in [column.name for column in columns]]
@@ -86,7 +86,7 @@ class Comparison:
         return "; ".join(filter(None, sentences))
 
     def to_csv(self) -> str:
-        """All columns: plain numbers, names of keys as they are typed."""
+        """Write all columns as CSV: plain numbers, keys as they are typed."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(column.name for column in self.columns)
@@ -94,32 +94,32 @@ class Comparison:
         return text.getvalue()
 
     def to_markdown(self) -> str:
-        """The tables of all runs and of settings over seeds; then what could not be compared."""
+        """Write the tables of all runs and of settings over seeds, then the problems."""
         tables = filter(None, (self.table(), seed_table(self)))
         listed = "".join(f"- `{path}`: {reason}\n" for path, reason in self.problems)
         return "\n".join([*(table.to_markdown() for table in tables), *([listed] * bool(listed))])
 
 
 def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
-    """Read run folders; what is broken, unfinished or empty is named and stops nothing.
+    """Read run folders and compare them; list broken, unfinished and empty ones as problems.
 
     Args:
         folders: runs, and folders of runs such as a study.
-        root: their common parent, which names are relative to.
+        root: their common parent; the names of runs are relative to it.
 
     Raises:
-        ConfigError: no run can be compared; with the reason of each.
+        ConfigError: no run can be compared; the message has the reason of each.
     """
-    runs: list[Outcome] = []
+    runs: list[RunResult] = []
     problems: list[tuple[str, str]] = []
     for path in dict.fromkeys(run for folder in folders for run in run_folders(folder)):
         try:
-            runs.append(read_outcome(path))
+            runs.append(read_run_result(path))
         except (DataError, OSError) as error:
             problems.append((_name(path, root), str(error)))
     if not runs:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in problems)
-        raise ConfigError(f"{root}: no run to compare; {WHAT}{listed}")
+        raise ConfigError(f"{root}: no run to compare; {WHAT_TO_TYPE}{listed}")
     (monitor, mode), votes = Counter((run.monitor, run.mode) for run in runs).most_common(1)[0]
     if votes < len(runs):
         others = len(runs) - votes
@@ -143,15 +143,15 @@ def _shortened(name: str, room: int) -> str:
 
 
 def _name(path: Path, root: Path) -> str:
-    """A run's folder relative to the common parent, its own name if it is that."""
+    """Return a run's path relative to the common parent; its own name if it is the parent."""
     return os.path.relpath(path, root) if path.resolve() != root.resolve() else path.resolve().name
 
 
 def seed_table(comparison: Comparison) -> Table | None:
-    """Mean ± sample deviation over the seeds of each setting, best first; None without repeats.
+    """Tabulate mean ± sample deviation over the seeds of each setting, best first.
 
-    A setting is what all differing keys but ``seed`` say. Metrics are those of each run's best
-    epoch; a run that has none is left out.
+    A setting is one combination of all differing keys but ``seed``. Metrics are those of each
+    run's best epoch; a run without one is left out. None if no setting has two runs.
     """
     keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
     monitor = next(c for c in comparison.columns if c.name == comparison.monitor)
@@ -162,10 +162,12 @@ def seed_table(comparison: Comparison) -> Table | None:
     if all(len(runs) < 2 for runs in settings.values()):
         return None
     named = {column.name: column for column in comparison.of_kind("metric")}
-    metrics = [named[name] for name in dict.fromkeys((monitor.name, *SHOWN)) if name in named]
+    metrics = [
+        named[name] for name in dict.fromkeys((monitor.name, *SEED_METRICS)) if name in named
+    ]
     sign = -1 if comparison.mode == "max" else 1
     ordered = sorted(settings.items(), key=lambda item: sign * _mean(monitor, item[1]))
-    listed = _telling(keys, list(settings))
+    listed = _telling_keys(keys, list(settings))
     rows = [
         [*(texts[n] for n in listed), str(len(runs)), *(_spread(m, runs) for m in metrics)]
         for texts, runs in ordered
@@ -175,16 +177,16 @@ def seed_table(comparison: Comparison) -> Table | None:
     return Table(f"{comparison.title}, by setting", titles, rows, caption)
 
 
-def _telling(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:
-    """Which keys to list: those of every table, and of the others what tells all settings apart."""
+def _telling_keys(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:
+    """Choose keys to list: those of every table, and others until all settings differ."""
     listed = [n for n, key in enumerate(keys) if key.rank is not None]
 
-    def told_apart(more: int | None = None) -> int:
+    def distinct_settings(more: int | None = None) -> int:
         chosen = listed if more is None else [*listed, more]
         return len({tuple(texts[n] for n in chosen) for texts in settings})
 
-    while told_apart() < len(settings):
-        listed.append(max(range(len(keys)), key=told_apart))
+    while distinct_settings() < len(settings):
+        listed.append(max(range(len(keys)), key=distinct_settings))
     return sorted(listed)
 
 
@@ -193,7 +195,7 @@ def _mean(metric: Column, runs: Sequence[int]) -> float:
 
 
 def _spread(metric: Column, runs: Sequence[int]) -> str:
-    """``61.3 ± 0.4``, with the deviation at the digits of the mean."""
+    """Write ``61.3 ± 0.4``, the deviation with as many digits as the mean."""
     values = [float(metric.values[i]) for i in runs if metric.values[i] is not None]
     if not values:
         return "–"

@@ -1,4 +1,4 @@
-"""A metric over two keys of a study: a grid of cells or, of a random search, points."""
+"""Draw a metric over two keys of a study: as cells or, for a random search, as points."""
 
 import math
 from typing import Any
@@ -11,13 +11,15 @@ from convpose.compare.comparison import Comparison
 from convpose.errors import ConfigError
 from convpose.plot.curves import INK, new_figure
 
-MOST_CELLS = 12  # values of a key beyond which it was not chosen from a list
-REACH = 3  # times from the best to the median; what is worse is as dark, and hides no difference
-COLOURS = "cividis"  # even in lightness, to colour-blind eyes too
+MOST_CELLS = 12  # values of a key; more were drawn at random, not chosen from a list
+# The colours end at this multiple of the distance from the best to the median: much worse runs
+# share the darkest colour, so that differences between good runs stay visible.
+COLOUR_RANGE = 3
+COLOUR_MAP = "cividis"  # even in lightness, also for the colour-blind
 
 
 def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) -> Figure:
-    """The metric of each run's best epoch over two keys; bright is good.
+    """Draw the metric of each run's best epoch over two keys; bright is good.
 
     Runs of one cell (seeds, or other keys that differ) are averaged, and the best cell is bold. If
     a key has more than 12 values, as in a random search, every run is a point.
@@ -37,15 +39,15 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
     values = zip(across.values, down.values, measured.values, strict=True)
     runs = [run for run in values if None not in run]
     title, show, less = METRICS.get(measured.name, (measured.name, "{:.4g}".format, False))
-    colours = f"{COLOURS}_r" if less else COLOURS
+    colours = f"{COLOUR_MAP}_r" if less else COLOUR_MAP
     figure, (axes,) = new_figure(f"{comparison.title}, {title}", columns=1, width=7.2)
     axes.set(xlabel=across.name, ylabel=down.name)
     columns, rows = (sorted({run[i] for run in runs}, key=_order) for i in (0, 1))
     if max(len(columns), len(rows)) > MOST_CELLS:
         scale = 100 if "%" in title else 1
-        places, heights, results = zip(*runs, strict=True)
+        x_values, y_values, results = zip(*runs, strict=True)
         points = axes.scatter(
-            places, heights, c=scale * np.array(results), cmap=colours, s=90, edgecolor=INK
+            x_values, y_values, c=scale * np.array(results), cmap=colours, s=90, edgecolor=INK
         )
         figure.colorbar(points, ax=axes, label=title)
         for name, axis in (("x", columns), ("y", rows)):
@@ -54,11 +56,11 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
         return figure
     cells = np.full((len(rows), len(columns)), math.nan)
     for i, j in np.ndindex(*cells.shape):
-        own = [value for a, b, value in runs if (a, b) == (columns[j], rows[i])]
-        cells[i, j] = np.mean(own) if own else math.nan
+        found = [value for a, b, value in runs if (a, b) == (columns[j], rows[i])]
+        cells[i, j] = np.mean(found) if found else math.nan
     best = np.nanmin(cells) if less else np.nanmax(cells)
-    reach = REACH * abs(np.nanmedian(cells) - best)
-    ends = (best, best + reach) if less else (best - reach, best)
+    span = COLOUR_RANGE * abs(np.nanmedian(cells) - best)
+    ends = (best, best + span) if less else (best - span, best)
     picture = axes.imshow(cells, colours, vmin=ends[0], vmax=ends[1], aspect="auto", origin="lower")
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), map(_text, columns))
@@ -80,7 +82,7 @@ def _column(comparison: Comparison, name: str) -> Column:
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    """Numbers by size, then words."""
+    """Sort numbers by size, words after them."""
     number = isinstance(value, int | float)
     return not number, value if number else str(value)
 

@@ -1,7 +1,7 @@
-"""A comparison as one HTML file: sortable table, curves, joints, parallel coordinates.
+"""Write a comparison as one HTML file: sortable table, curves, joints, parallel coordinates.
 
-Plotly is inlined and the page's own policy forbids the network, so that it opens anywhere. The
-template, with its style and its few lines of script, is ``page.html``.
+Plotly is part of the file and the page's own policy forbids the network, so that it opens anywhere.
+The template, with its style and its few lines of script, is ``page.html``.
 """
 
 import json
@@ -19,7 +19,7 @@ from convpose.compare.comparison import Comparison
 
 
 def page(comparison: Comparison) -> str:
-    """The whole page as text."""
+    """Fill the template; return the page as text."""
     from plotly.offline import get_plotlyjs
 
     losses, scores = curves(comparison)
@@ -27,8 +27,8 @@ def page(comparison: Comparison) -> str:
     boxes = "".join(_box(name, chart) for name, chart in charts.items())
     many = f"the {len(COLOURS)} best runs" if len(comparison.runs) > len(COLOURS) else ""
     sections = []
-    for split, chart in joints(comparison).items():
-        title = f"PCK@0.2 of each joint, {'validation, best epoch' if split == 'val' else split}"
+    for subset, chart in joints(comparison).items():
+        title = f"PCK@0.2 of each joint, {'validation, best epoch' if subset == 'val' else subset}"
         name = f"joints-{len(charts)}"
         charts[name] = chart
         shown = [trace["meta"]["run"] for trace in chart["data"]]
@@ -108,7 +108,7 @@ def _table(comparison: Comparison) -> str:
 
 
 def _cell(column: Column, i: int, monitor: str) -> str:
-    """A cell with its value to sort by; the best of a metric is bold, the monitor has a bar."""
+    """Write a cell with its value to sort by; the best metric is bold, the monitor has a bar."""
     value, text, style = column.values[i], escape(column.texts[i]), ""
     classes = _classes(column)
     if column.kind == "run":

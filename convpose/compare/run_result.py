@@ -1,4 +1,4 @@
-"""What came out of a run: all that a comparison reads of its folder, whatever state that is in."""
+"""Read the result of a run from its folder, whatever state the folder is in."""
 
 import json
 import re
@@ -14,22 +14,22 @@ from convpose.errors import DataError
 from convpose.history import Row, best_row, read_history
 from convpose.run import Value, flat
 
-TRACES = ("config.yaml", "run.json", "splits.json", "metrics.csv", "error.txt", "checkpoints")
-DEPTH = 2  # runs/STUDY/RUN
+RUN_FILES = ("config.yaml", "run.json", "splits.json", "metrics.csv", "error.txt", "checkpoints")
+DEPTH = 2  # folders from runs/ to a run: runs/STUDY/RUN
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """A run that has validated at least one epoch.
 
     Attributes:
         folder: of the run.
         config: its configuration, nested.
-        facts: of ``run.json``; empty where that cannot be read.
+        facts: content of ``run.json``; empty if that cannot be read.
         rows: its history, one row an epoch.
         state: ``finished``, ``pruned after 3 epochs``, ``unfinished: …`` or ``failed: …``.
-        parameters: of the network; None if nobody counted them.
-        evaluations: PCK@0.2 of each joint, by the split of each ``evaluate_SPLIT/``.
+        parameters: their number in the network; None without ``layers.md``.
+        evaluations: PCK@0.2 of each joint, by the SUBSET of each ``evaluate_SUBSET/``.
         notes: files that could not be read.
     """
 
@@ -44,71 +44,79 @@ class Outcome:
 
     @property
     def monitor(self) -> str:
-        """The metric that chose the best epoch."""
+        """Name the metric that chose the best epoch."""
         return str(self.config["monitor"])
 
     @property
     def mode(self) -> str:
-        """``max`` or ``min`` of the monitor."""
+        """Return ``max`` or ``min``, the better end of the monitor."""
         return str(self.config["monitor_mode"])
 
     @property
     def complete(self) -> bool:
-        """Whether it came to the end that it was meant to have."""
+        """Return True if the run ended as planned, or was pruned by its search."""
         return self.state.startswith(("finished", "pruned"))
 
     @property
     def seconds(self) -> float:
-        """What all epochs took, validation included."""
+        """Sum the seconds of all epochs, validation included."""
         return sum(row.get("seconds", 0.0) for row in self.rows)
 
     @property
     def images_per_s(self) -> float:
-        """Median training speed of the epochs."""
+        """Return the median training speed of the epochs."""
         return statistics.median(row.get("images_per_s", 0.0) for row in self.rows)
 
     @property
     def overridden(self) -> frozenset[str]:
-        """Keys that its command line set."""
+        """List the keys that the command line of the run set."""
         given = self.facts.get("overrides", ())
         return frozenset(str(override).partition("=")[0].lstrip("+~") for override in given)
 
     def best(self, monitor: str, mode: str) -> Row:
-        """The row of its best epoch by a metric; empty if it never measured that."""
+        """Return the row of the best epoch by a metric; empty if the metric was never measured."""
         return best_row(self.rows, monitor, mode)
 
     def flat(self, by_choice: bool) -> dict[str, Value]:
-        """Its configuration in dotted keys; groups by their yaml's name, else by their class."""
+        """Flatten the configuration to dotted keys.
+
+        Args:
+            by_choice: a group's value is the name of its yaml, else that of its class.
+        """
         return flat(self.config, self.facts.get("choices", {}) if by_choice else {})
 
 
 def run_folders(path: Path, depth: int = DEPTH) -> list[Path]:
-    """The run folders in a folder, in order of name; the folder itself if it is one.
+    """List the run folders in a folder, in order of name; the folder itself if it is one.
 
-    Empty folders count: a run should have been there.
+    Empty folders count: a run was to be written there.
     """
     try:
         names = {entry.name for entry in path.iterdir()}
     except OSError:
         return [path]  # reading it will say why
-    if not names or names.intersection(TRACES):
+    if not names or names.intersection(RUN_FILES):
         return [path]
     below = [path / name for name in sorted(names) if name[0] != "."] if depth else []
     return [run for folder in below if folder.is_dir() for run in run_folders(folder, depth - 1)]
 
 
-def read_outcome(folder: Path) -> Outcome:
-    """Everything of a run folder.
+def read_run_result(folder: Path) -> RunResult:
+    """Read all that a comparison needs of a run folder.
 
     Raises:
-        DataError: why nothing can be compared: empty, broken, failed early, no validated epoch.
+        DataError: the folder is empty or broken, or the run failed before its first validated
+            epoch.
         OSError: a file that may not be read.
     """
     if not (folder / "config.yaml").is_file():
         raise DataError(_failure(folder) or "no config.yaml; the run never started")
-    config = _read(folder / "config.yaml")
-    judged = isinstance(config.get("monitor"), str) and config.get("monitor_mode") in ("max", "min")
-    if not (judged and isinstance(config.get("trainer"), Mapping)):
+    config = _read_mapping(folder / "config.yaml")
+    has_monitor = isinstance(config.get("monitor"), str) and config.get("monitor_mode") in (
+        "max",
+        "min",
+    )
+    if not (has_monitor and isinstance(config.get("trainer"), Mapping)):
         raise DataError("config.yaml: no monitor, monitor_mode or trainer; of another program?")
     if not (folder / "metrics.csv").is_file():
         raise DataError(_failure(folder) or "no epoch yet: still in its first, or killed in it")
@@ -117,7 +125,7 @@ def read_outcome(folder: Path) -> Outcome:
     except DataError as error:
         raise DataError(str(error).removeprefix(f"{folder}/")) from error
     notes: list[str] = []
-    facts = _read_if_there(folder / "run.json", notes)
+    facts = _read_optional(folder / "run.json", notes)
     if not isinstance(facts.get("choices", {}), dict):
         notes.append("run.json is broken: choices are no keys with values")
         facts = {}
@@ -128,12 +136,12 @@ def read_outcome(folder: Path) -> Outcome:
         if found := _joints(file, notes):
             evaluations[file.parent.name.removeprefix("evaluate_")] = found
     state = _state(folder, len(rows), config, facts)
-    return Outcome(folder, config, facts, rows, state, _parameters(folder), evaluations, notes)
+    return RunResult(folder, config, facts, rows, state, _parameters(folder), evaluations, notes)
 
 
 def _joints(path: Path, notes: list[str]) -> dict[str, float]:
-    """PCK@0.2 of each joint from an evaluation's measures; what was not counted is left out."""
-    measures = _read_if_there(path, notes)
+    """Read PCK@0.2 of each joint from an evaluation's measures; leave out joints never counted."""
+    measures = _read_optional(path, notes)
     try:
         found = {name: joint["pck@0.2"] for name, joint in measures.get("per_joint", {}).items()}
         return {name: float(value) for name, value in found.items() if value is not None}
@@ -144,7 +152,7 @@ def _joints(path: Path, notes: list[str]) -> dict[str, float]:
 
 
 def _state(folder: Path, epochs: int, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """How a run ended, as `Outcome.state` says it; a search notes what it pruned."""
+    """Describe how a run ended, see `RunResult`; a search notes its pruned runs in ``run.json``."""
     noted = str(facts.get("state", ""))
     if "seconds" in facts:
         return noted if noted.startswith("pruned") else "finished"
@@ -154,7 +162,7 @@ def _state(folder: Path, epochs: int, config: Mapping[str, Any], facts: Mapping[
 
 
 def _failure(folder: Path) -> str:
-    """The first line of ``error.txt``; what an empty folder is; else nothing."""
+    """Return the first line of ``error.txt``, or that the folder is empty, else an empty text."""
     error = folder / "error.txt"
     if error.is_file():
         return "failed: " + (error.read_text("utf-8", "replace").splitlines() or ["unknown"])[0]
@@ -162,28 +170,28 @@ def _failure(folder: Path) -> str:
 
 
 def _parameters(folder: Path) -> int | None:
-    """The total of ``layers.md``."""
+    """Read the number of parameters from ``layers.md``; None if it is not there."""
     layers = folder / "layers.md"
     text = layers.read_text("utf-8", "replace") if layers.is_file() else ""
     total = re.search(r"layers, ([\d,]+) parameters", text)
     return int(total[1].replace(",", "")) if total else None
 
 
-def _read_if_there(path: Path, notes: list[str]) -> Mapping[str, Any]:
-    """A file that a comparison can do without; a broken one becomes a note."""
+def _read_optional(path: Path, notes: list[str]) -> Mapping[str, Any]:
+    """Read a file that may be missing; note one that is broken, and go on without it."""
     try:
-        return _read(path) if path.is_file() else {}
+        return _read_mapping(path) if path.is_file() else {}
     except DataError as error:
         evaluation = path.parent.name + "/" if path.name == "metrics.json" else ""
         notes.append(f"{evaluation}{error}")
         return {}
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """A yaml or JSON file that holds a mapping.
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    """Read a yaml or JSON file that holds a mapping.
 
     Raises:
-        DataError: it holds something else.
+        DataError: broken, or not a mapping.
     """
     try:
         text = path.read_text("utf-8")

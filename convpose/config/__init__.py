@@ -1,1 +1,1 @@
-"""From the command line to objects: Hydra, the allow-list, the schema of each key."""
+"""Turn a command line into objects: Hydra, the allow-list, the schema of each key."""

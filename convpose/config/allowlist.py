@@ -1,15 +1,16 @@
-"""What a configuration may name: it is data, and a run folder may come from anybody.
+"""Allow a configuration to name harmless classes only: a run folder may come from anybody.
 
 Hydra calls whatever ``_target_`` names, and imports its module first, which runs that module's
 code. A run folder that was downloaded could so name ``os.system``, ``torch.hub.load`` or a file
-that lies beside it. Hydra refuses a list of functions that are known to be dangerous; here it is
-the other way round, only what a run is made of is allowed:
+that lies beside it. Hydra refuses a list of functions that are known to be dangerous.
+This module allows a list instead, the building blocks of a run:
 
-- from the packages of `PACKAGES`, and those that the environment variable CONVPOSE_PACKAGES names
-  (a comma between them), because a module outside is not even imported;
-- a class of convpose or of those own packages, or a class of theirs that is one of `KINDS`:
-  constructors that compute, log and read what they are told to, but run no code of others;
-- a function of convpose or of the own packages that says that it returns one of `KINDS`.
+- The module belongs to convpose, to one of `PACKAGES`, or to a package of the user's own, which
+  the environment variable CONVPOSE_PACKAGES names (several with commas). No other is imported.
+- A class of convpose or of the user's own packages is allowed. A class of `PACKAGES` must be one of
+  `KINDS`, whose constructors compute, log and read, but run no code that their arguments name.
+- A function must be of convpose or of the user's own packages, and its return annotation must be
+  one of `KINDS`.
 """
 
 import inspect
@@ -81,14 +82,14 @@ def current_name(path: str) -> str:
 
 
 def find_target(path: Any, key: str) -> Callable[..., Any]:
-    """What the ``_target_`` of a configuration node names.
+    """Find the class or function that a ``_target_`` names.
 
     Args:
-        path: its value.
-        key: where the node stands, for messages.
+        path: value of ``_target_``.
+        key: of the node, for messages.
 
     Raises:
-        ConfigError: it is not allowed, or does not exist.
+        ConfigError: not allowed, or not found.
     """
     own = ("convpose", *filter(None, os.environ.get("CONVPOSE_PACKAGES", "").split(",")))
     parts = str(path).split(".")
@@ -118,26 +119,26 @@ def find_target(path: Any, key: str) -> Callable[..., Any]:
 
 
 def is_kind(target: Any) -> bool:
-    """Whether a class is one of `KINDS` or reads annotated images, as `PoseSource` does."""
+    """Return True for a class that is one of `KINDS`, or a source of annotated images."""
     classes = inspect.getmro(target) if inspect.isclass(target) else ()
     names = {f"{parent.__module__}.{parent.__qualname__}" for parent in classes}
     return bool(names & KINDS) or all(hasattr(target, x) for x in ("annotations", "read_image"))
 
 
 def read_config(path: Path) -> DictConfig:
-    """The configuration of a run folder, which is resolved: nothing in it is evaluated.
+    """Read the configuration of a run folder without evaluating anything in it.
 
     Raises:
-        ConfigError: no mapping in YAML, or something in it that would be evaluated.
+        ConfigError: not a mapping in YAML, or a value with an interpolation, ``${…}``.
     """
     try:
         cfg = OmegaConf.load(path)
-    except Exception as error:  # the parser's, of which a file of somebody can raise a dozen
+    except Exception as error:  # a broken file can raise any of a dozen kinds
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not a configuration ({reason})") from error
     if not isinstance(cfg, DictConfig) or not cfg:
         raise ConfigError(f"{path}: not a configuration")
-    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False), ""):
+    for key, value in _key_values(OmegaConf.to_container(cfg, resolve=False), ""):
         if isinstance(value, str) and "${" in value:
             raise ConfigError(
                 f"{path}: {key}={value}: a run's configuration is written resolved and nothing "
@@ -153,10 +154,10 @@ def _returned(function: Callable[..., Any]) -> Any:
         return None
 
 
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+def _key_values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict | list):
         children = node.items() if isinstance(node, dict) else enumerate(node)
         for name, child in children:
-            yield from _leaves(child, f"{key}.{name}" if key else str(name))
+            yield from _key_values(child, f"{key}.{name}" if key else str(name))
     else:
         yield key, node

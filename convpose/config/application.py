@@ -1,9 +1,9 @@
-"""What all applications share: Hydra with clear errors.
+"""Run a task as a command line: Hydra, with clear errors and exit codes.
 
-`application` wraps a task in `hydra.main`. What a user can cause ends in one message and exit code
-2, an interruption in 130 or 143, a failed job of a multirun in 1 after all others have run;
-everything else is a defect and keeps its traceback. Setting HYDRA_FULL_ERROR=1 shows every
-traceback.
+`application` wraps a task in `hydra.main`. An error that a user can cause ends in one message and
+exit code 2, an interruption in 130 or 143. A failed job of a multirun ends in 1, after all other
+jobs have run. Every other error is a defect and keeps its traceback. HYDRA_FULL_ERROR=1 shows the
+traceback of all errors.
 """
 
 import contextlib
@@ -35,20 +35,21 @@ from convpose.hardware import share_devices
 
 log = logging.getLogger(__name__)
 Task = Callable[[DictConfig], Any]
-BY_USER = (ConvposeError, HydraException, OmegaConfBaseException)
-EXTRA_OF = {"hydra/launcher/joblib": "search", "hydra/launcher/submitit_slurm": "slurm"}
-WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+USER_ERRORS = (ConvposeError, HydraException, OmegaConfBaseException)
+# launchers that pip installs with an extra: convpose[search], convpose[slurm]
+EXTRA_OF_LAUNCHER = {"hydra/launcher/joblib": "search", "hydra/launcher/submitit_slurm": "slurm"}
+USER_WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
 
 
 def conf_folder() -> Path:
-    """The configuration: beside the package in a checkout, inside it in an installed wheel."""
+    """Find ``conf/``: beside the package in a checkout, inside it in an installed wheel."""
     package = Path(__file__).parents[1]
     beside = package.parent / "conf"
     return beside if (beside / "train.yaml").is_file() else package / "conf"
 
 
 def output_folder() -> Path:
-    """The folder that Hydra made for this job."""
+    """Return the folder that Hydra made for this job."""
     return Path(HydraConfig.get().runtime.output_dir)
 
 
@@ -63,7 +64,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def job(cfg: DictConfig) -> Any:
             nonlocal started
             started = True
-            _full_errors(False)  # processes that the task starts would take it for the user's wish
+            _let_hydra_raise(False)  # processes started by the task inherit the environment
             try:
                 check_added(cfg, config_name)
                 share_devices(HydraConfig.get().launcher)
@@ -76,12 +77,12 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     write_error(output_folder(), error)  # the other jobs of the sweep go on
                     return float("nan")
-                if not isinstance(error, BY_USER):
+                if not isinstance(error, USER_ERRORS):
                     raise
-                refused.append(error)  # raised below: Hydra would add a message of its own
+                refused.append(error)  # raised after Hydra, which would add a message of its own
                 return None
             finally:
-                _full_errors(True)
+                _let_hydra_raise(True)
                 remove_if_empty(output_folder())
 
         run = hydra.main(
@@ -91,7 +92,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def main() -> None:
             nonlocal started
-            _full_errors(True)
+            _let_hydra_raise(True)
             started = False
             refused.clear()
             FailedJobs.names = ()
@@ -100,8 +101,8 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 if refused:
                     raise refused[0]
             except Exception as error:
-                # before the task starts, everything is about the configuration
-                if WANTS_TRACEBACK or (started and not isinstance(error, BY_USER)):
+                # before the task starts, every error is about the configuration
+                if USER_WANTS_TRACEBACKS or (started and not isinstance(error, USER_ERRORS)):
                     raise
                 print(f"error: {explain(error)}", file=sys.stderr)
                 sys.exit(2)
@@ -109,7 +110,7 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 print("interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
             finally:
-                _full_errors(False)
+                _let_hydra_raise(False)
             if FailedJobs.names:
                 listed = "\n".join(f"  {name}" for name in FailedJobs.names)
                 print(f"{len(FailedJobs.names)} jobs failed:\n{listed}", file=sys.stderr)
@@ -120,16 +121,16 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def _full_errors(on: bool) -> None:
-    """Whether Hydra hands errors on to us; off is what the user had."""
-    if on or WANTS_TRACEBACK:
+def _let_hydra_raise(on: bool) -> None:
+    """Set HYDRA_FULL_ERROR, so that Hydra raises errors; restore the user's value when off."""
+    if on or USER_WANTS_TRACEBACKS:
         os.environ["HYDRA_FULL_ERROR"] = "1"
     else:
         os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
 def explain(error: BaseException) -> str:
-    """The message for the user: our own error if one is the cause, else Hydra's with the choice."""
+    """Write the message of an error: of convpose's own if one is the cause, else of Hydra's."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -138,25 +139,27 @@ def explain(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, ConvposeError):
             name = f"{type(link).__module__}.{type(link).__name__}: "
-            return str(link).rpartition(name)[2].strip()  # of a loading process without traceback
+            return (
+                str(link).rpartition(name)[2].strip()
+            )  # a loading process puts its traceback before
         if trouble := disk_trouble(link):
             return trouble
     for link in chain:
         parent = getattr(link, "parent_node", None)
         if isinstance(link, ConfigAttributeError | ConfigKeyError) and parent is not None:
             keys = sorted(str(key) for key in parent if str(key)[0] != "_")
-            return f"unknown key {link.full_key}{choice('keys', str(link.key), keys)}"
-        if isinstance(link, MissingConfigException) and link.missing_cfg_file in EXTRA_OF:
-            what = "=".join(link.missing_cfg_file.rsplit("/", 1))
-            extra = EXTRA_OF[link.missing_cfg_file]
-            return f"{what} is not installed; type pip install 'convpose[{extra}]'"
+            return f"unknown key {link.full_key}{suggest('keys', str(link.key), keys)}"
+        if isinstance(link, MissingConfigException) and link.missing_cfg_file in EXTRA_OF_LAUNCHER:
+            launcher = "=".join(link.missing_cfg_file.rsplit("/", 1))
+            extra = EXTRA_OF_LAUNCHER[link.missing_cfg_file]
+            return f"{launcher} is not installed; type pip install 'convpose[{extra}]'"
         if isinstance(link, MissingConfigException) and link.options:
             group, _, option = str(link.missing_cfg_file).rpartition("/")
-            return f"{group}={option}: no such option{choice('options', option, link.options)}"
+            return f"{group}={option}: no such option{suggest('options', option, link.options)}"
     text = str(error).strip()
     if text.startswith("Config group override must be"):
         return "GROUP=null: a group is left out by ~GROUP, or by its option none, as in logger=none"
-    if text.startswith("Could not override"):  # and Hydra's advice would not help
+    if text.startswith("Could not override"):  # Hydra's advice, to append +, would not help
         group = text.partition("'")[2].partition("'")[0]
         return f"unknown group {group}: this application has none; leave {group}=… out"
     if text.startswith("Multiple values for"):
@@ -170,18 +173,18 @@ def explain(error: BaseException) -> str:
     return text
 
 
-def choice(what: str, word: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown word: a near match and what there is."""
+def suggest(kind: str, word: str, known: Sequence[str]) -> str:
+    """Write the end of a message about an unknown word: the nearest match, and all known words."""
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{hint}\n{what} there: {', '.join(known)}"
+    return f"{hint}\n{kind} there: {', '.join(known)}"
 
 
 def check_added(cfg: DictConfig, config_name: str) -> None:
-    """Refuse a ``+KEY`` that nobody reads: Hydra takes any, and a misspelt one would do nothing.
+    """Refuse a ``+KEY`` that nothing reads; Hydra takes any, and a misspelt one has no effect.
 
     Raises:
-        ConfigError: with the keys there are.
+        ConfigError: no such key; the message lists the keys.
     """
     typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     parsed = OverridesParser.create().parse_overrides(typed)
@@ -190,13 +193,13 @@ def check_added(cfg: DictConfig, config_name: str) -> None:
         return
     known, values = known_keys(config_name), " ".join([*typed, OmegaConf.to_yaml(cfg)])
     for key in added:
-        read = f"${{{key}}}" in values or f"${{{key}." in values  # by another value
+        read = f"${{{key}}}" in values or f"${{{key}." in values  # by an interpolation
         if key in cfg and key not in known and not read:
-            raise ConfigError(f"unknown key {key}{choice('keys', key, sorted(known))}")
+            raise ConfigError(f"unknown key {key}{suggest('keys', key, sorted(known))}")
 
 
 def known_keys(config_name: str) -> set[str]:
-    """The top-level keys and groups of an application's yaml and of those that it builds on."""
+    """List the top-level keys and groups of an application's yaml and of its defaults."""
     own: Any = OmegaConf.load(conf_folder() / f"{config_name}.yaml")
     known = {str(key) for key in own} - {"defaults", "hydra"}
     for entry in own.get("defaults", ()):
@@ -208,12 +211,12 @@ def known_keys(config_name: str) -> set[str]:
 
 
 class FailedJobs(Callback):
-    """Hydra callback that collects the failed jobs of a multirun from their ``error.txt``."""
+    """Collects the failed jobs of a multirun from their ``error.txt``, as a callback of Hydra."""
 
     names: tuple[str, ...] = ()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the time: older errors in the same study are known."""
+        """Note the time, to tell older errors in the same study."""
         self.start_s = time.time()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -227,10 +230,10 @@ class FailedJobs(Callback):
 
 
 def write_error(folder: Path, error: Exception) -> None:
-    """Keep a failed job's message (first line) and traceback in its folder."""
+    """Write a failed job's message (first line) and traceback into its folder."""
     message = explain(error).splitlines()[0] if str(error) else type(error).__name__
     text = f"{message}\n\n{''.join(traceback.format_exception(error))}"
-    with contextlib.suppress(OSError):  # a full disk takes no note either
+    with contextlib.suppress(OSError):  # the disk may be full
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text(text, encoding="utf-8")
     log.error("%s failed: %s", folder, message)

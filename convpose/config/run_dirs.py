@@ -1,4 +1,4 @@
-"""Where runs, studies and jobs of a multirun live; Hydra asks while it composes a configuration."""
+"""Name the folders of runs, studies and jobs, as resolvers that Hydra's configuration calls."""
 
 import functools
 import hashlib
@@ -14,18 +14,18 @@ LONGEST_NAME = 120
 
 
 def folder_name(override_dirname: str) -> str:
-    """Overrides as a folder name that pastes back on a command line: no ``=``, ``,`` or ``/``."""
+    """Turn overrides into a folder name that can be typed as a value: no ``=``, ``,`` or ``/``."""
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", override_dirname).strip("_")
-    if len(name) > LONGEST_NAME:  # what is cut off must still tell two runs apart
+    if len(name) > LONGEST_NAME:  # two names may differ in the part cut off
         name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return name or "defaults"
 
 
 def run_folder(runs: str, study: object, override_dirname: str, ckpt_path: str | None) -> str:
-    """``hydra.run.dir``: a new ``<runs>/<study>/<time>_<overrides>``.
+    """Name the folder of a run, ``<runs>/<study>/<time>_<overrides>``, for ``hydra.run.dir``.
 
     With ``ckpt_path=last`` it is the newest folder of the same overrides that has a last
-    checkpoint, so that the same command goes on where it was interrupted.
+    checkpoint, so that the same command continues where it was interrupted.
 
     Raises:
         ConfigError: ``ckpt_path=last`` and there is nothing to continue.
@@ -46,7 +46,7 @@ def run_folder(runs: str, study: object, override_dirname: str, ckpt_path: str |
 
 
 def study_folder(runs: str, study: object, start: str, ckpt_path: str | None = None) -> str:
-    """``hydra.sweep.dir``: the folder of a multirun, by default named after its start.
+    """Name the folder of a multirun, by default after its start, for ``hydra.sweep.dir``.
 
     Raises:
         ConfigError: ``ckpt_path=last`` without the name of a study.
@@ -62,10 +62,10 @@ def study_folder(runs: str, study: object, start: str, ckpt_path: str | None = N
 def job_folder(
     start: str, number: int, override_dirname: str, study: str, ckpt_path: str | None
 ) -> str:
-    """``hydra.sweep.subdir``: ``<start>_<number>_<overrides>`` of one job of a multirun.
+    """Name the folder of a job, ``<start>_<number>_<overrides>``, for ``hydra.sweep.subdir``.
 
     With ``ckpt_path=last`` it is the study's folder of the same overrides that has a last
-    checkpoint; a job that has none yet starts.
+    checkpoint; a job without one starts anew.
 
     Raises:
         ConfigError: several such folders.
@@ -86,9 +86,9 @@ def job_folder(
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Take away a run folder that nothing was written to, so that a refused run leaves no trace."""
+    """Remove a run folder that nothing was written to, so that a refused run leaves no trace."""
     if folder.resolve() == Path.cwd():
-        return  # an application without a run folder, started in an empty one
+        return  # the working folder of an application that makes no run folder
     try:
         folder.rmdir()
         folder.parent.rmdir()
@@ -101,6 +101,6 @@ def _now() -> str:
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
-# here, because a launcher composes the configuration of a job in another process
+# at import, because a launcher composes the configuration of a job in another process
 for _resolver in (run_folder, study_folder, job_folder):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)

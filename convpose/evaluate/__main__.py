@@ -12,7 +12,7 @@ from convpose.config.application import application
 
 @application("evaluate")
 def main(cfg: DictConfig) -> float:
-    """Evaluate and print the tables; returns PCK@0.2."""
+    """Evaluate and print the tables; return PCK@0.2."""
     from convpose.evaluate.command import evaluate
 
     return evaluate(cfg)

@@ -1,4 +1,4 @@
-"""The report of an evaluation: predictions, measures, tables, plots and galleries in a folder."""
+"""Write the report of an evaluation: predictions, measures, tables, plots and galleries."""
 
 import json
 import logging
@@ -86,7 +86,7 @@ def evaluate(cfg: DictConfig) -> float:
 
 
 def evaluate_run(cfg: DictConfig) -> float:
-    """Rebuild a run's network, predict the split and write the report into the run's folder."""
+    """Rebuild a run's network, predict the subset and write the report into the run's folder."""
     gpu = want_gpu(cfg.accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
     run = Run.find(Path(cfg.run))
     trained = evaluated_config(run, cfg)
@@ -132,7 +132,7 @@ def evaluate_run(cfg: DictConfig) -> float:
 
 
 def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
-    """A run's configuration with the data and the accelerator of an evaluation."""
+    """Return a run's configuration with the data and the accelerator of an evaluation."""
     trained, other = run.config_to_score(cfg.paths.data), cfg.get("data")
     if other is not None:
         other.input_size_px = trained.data.input_size_px
@@ -148,9 +148,9 @@ def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
 
 
 def seen_in_training(run: Run, data: DictConfig, image_ids: Sequence[str]) -> int:
-    """How many of these images of other data a run was trained on, by their ids.
+    """Count the images of other data that a run was trained on, by their ids.
 
-    The ids of drawn people are numbers, which say nothing if the seed is another.
+    The ids of synthetic people are numbers. With another seed they are other people: none counts.
     """
     seeds = [
         {source.seed for source in d.sources.values() if source and "seed" in source}
@@ -171,9 +171,9 @@ def write_report(
     folder: Path,
     stages: Sequence[tables.Measures] = (),
 ) -> float:
-    """Write measures, tables, plots and galleries; print the tables; returns PCK@0.2.
+    """Write measures, tables, plots and galleries; print the tables; return PCK@0.2.
 
-    A cascade has measures of its stages, which get a table of their own.
+    The measures of a cascade's stages get a table of their own.
     """
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
@@ -227,9 +227,10 @@ def write_galleries(
     cfg: DictConfig,
     folder: Path,
 ) -> bool:
-    """Contact sheets: a random sample, and the images with the largest and smallest mean error.
+    """Draw contact sheets: a random sample, and the images with the largest and smallest error.
 
-    Returns whether any were drawn: without a torso an image has no error to be ranked by.
+    Returns:
+        False if none was drawn: an image without a torso has no error to be ranked by.
     """
     counted = np.flatnonzero(np.isfinite(errors).any(axis=1))
     if cfg.gallery == 0 or not len(counted):
@@ -249,7 +250,7 @@ def write_galleries(
 
 
 def _nan_to_null(value: Any) -> Any:
-    """JSON has no NaN: what was not counted is null."""
+    """Replace NaN, which JSON lacks, by null: the value of a measure that counted nothing."""
     if isinstance(value, dict):
         return {key: _nan_to_null(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""Predicted keypoints of a split as a file: what `convpose.evaluate` writes and scores.
+"""Save, load and check predicted keypoints, as `convpose.evaluate` writes and scores them.
 
 The file is an ``.npz`` with ``image_id`` (N,) str, the file stems (``im1001``), ``keypoints_px``
-(N, K, 2) in pixels of the image file, and optionally ``scores`` (N, K), probabilities. Whoever can
-write these arrays can be scored, so every way to get them wrong has its own message.
+(N, K, 2) in pixels of the image file, and optionally ``scores`` (N, K), probabilities. Other
+programs can write these arrays to be scored here, so every mistake has a message of its own.
 """
 
 import zipfile
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.errors import DataError
+from convpose.files import replacing
 from convpose.skeleton import Skeleton
 
 FORMAT = "image_id (N,) str, keypoints_px (N, K, 2) and, if you like, scores (N, K)"
@@ -40,24 +41,18 @@ class Predictions:
         arrays = {"image_id": self.image_id, "keypoints_px": self.keypoints_px}
         if self.scores is not None:
             arrays["scores"] = self.scores
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Read a file and check its arrays; `match` then checks what they say.
+        """Read a file and check its arrays; `match` checks their values.
 
         Raises:
             DataError: no such file, not an ``.npz``, a missing or pickled array, a wrong shape or
                 dtype.
         """
-        arrays = _read(path)
+        arrays = _read_arrays(path)
         for name in ("image_id", "keypoints_px"):
             if name not in arrays:
                 found = ", ".join(arrays) or "none"
@@ -88,11 +83,11 @@ class Predictions:
 def match(
     predictions: Predictions, image_ids: Sequence[str], skeleton: Skeleton, where: Path
 ) -> Predictions:
-    """Bring predictions into the order of a split, which they must cover exactly.
+    """Bring predictions into the order of a subset, which they must cover exactly.
 
     Args:
-        predictions: what `Predictions.load` read.
-        image_ids: the N ids of the split.
+        predictions: as `Predictions.load` read them.
+        image_ids: the N ids of the subset.
         skeleton: gives K and the keypoint names of messages.
         where: the file that messages name.
 
@@ -139,7 +134,7 @@ def match(
     return Predictions(predictions.image_id[order], predictions.keypoints_px[order], scores)
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Give the .npz that holds {FORMAT}.")
     try:

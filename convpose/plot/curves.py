@@ -1,7 +1,7 @@
-"""Figures of a result: PCK curve, errors, and how the training went.
+"""Draw figures of a result: PCK curve, errors, reliability, and the course of the training.
 
 Every function returns a matplotlib `Figure` of its own: no pyplot, no global state, no display.
-All share one look, defined in `new_figure`.
+`new_figure` defines the look that all share.
 """
 
 import math
@@ -21,7 +21,7 @@ from convpose.history import best_row, read_history
 
 INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
 BLUE, ORANGE = "#1f83d6", "#f0801a"
-# One hue per kind of joint: head, then the arm outwards in oranges, the leg outwards in blues.
+# One hue per kind of joint: head in grey, the arm in oranges, the leg in blues, darker outwards.
 PART_COLOURS = {
     "head": "#8a8f99",
     "shoulder": "#f7b267",
@@ -34,7 +34,7 @@ PART_COLOURS = {
 
 
 def pck_curve(measures: Mapping[str, Any], baseline: Mapping[str, Any], title: str) -> Figure:
-    """PCK over the threshold 0 … 0.2, in total and per part, the mean pose's total dashed.
+    """Draw PCK over the threshold 0 … 0.2, in total and per body part, the mean pose dashed.
 
     Args:
         measures: with ``pck_curve`` as `PoseMetrics.compute` returns it.
@@ -66,13 +66,13 @@ def error_histogram(
     upper: float,
     title: str,
 ) -> Figure:
-    """Share of keypoints per error, the mean pose's as an outline, medians marked.
+    """Draw the share of keypoints per error, the mean pose as an outline, medians marked.
 
     Args:
         errors: distances of any shape; those that are NaN (unlabelled) are left out.
         baseline_errors: the same of the mean pose.
         unit: of the errors, for the axis: ``px`` or ``torso diameters``.
-        upper: end of the axis; the legend says how many errors are larger.
+        upper: end of the axis; the legend gives the share of larger errors.
         title: names the split and protocol.
     """
     figure, (axes,) = new_figure(title, columns=1, width=6.4)
@@ -95,7 +95,7 @@ def error_histogram(
 
 
 def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: str) -> Figure:
-    """Share of keypoints found (within 0.2 torso diameters) over the score, and how many there are.
+    """Draw the share of keypoints within 0.2 torso diameters over the score, and their number.
 
     Args:
         scores: (M,) in [0, 1].
@@ -123,7 +123,7 @@ def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: st
 
 
 def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> Figure:
-    """Loss of training and validation over the epochs, and PCK@0.2, the best epoch marked.
+    """Draw training loss, validation loss and PCK@0.2 over the epochs, the best epoch marked.
 
     Args:
         metrics_csv: of a run, one row an epoch; epochs are counted from 1 here.
@@ -162,7 +162,7 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
 
 
 def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Figure:
-    """The loss over the learning rate as the finder saw it, the chosen rate marked."""
+    """Draw the loss over the rates that the learning-rate finder tried, the chosen one marked."""
     figure, (axes,) = new_figure("Learning-rate finder", columns=1, width=7.2)
     axes.plot(rates, losses, color=BLUE, linewidth=1.9)
     axes.axvline(chosen, color=ORANGE, linestyle=":", linewidth=1.8, label=f"{chosen:.2g}")
@@ -178,7 +178,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def new_figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence[Axes]]:
-    """A blank figure with axes in a row, in the one look of all reports."""
+    """Make an empty figure with axes in a row, in the look of all reports."""
     figure = Figure(figsize=(width, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
@@ -197,7 +197,7 @@ def new_figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence
 
 
 def _plain(legend: Legend) -> None:
-    """The look of a legend: no box, small, its title muted."""
+    """Style a legend: no box, small, its title muted."""
     legend.set_frame_on(False)
     legend.get_title().set(color=MUTED, fontsize=9)
     for text in legend.get_texts():

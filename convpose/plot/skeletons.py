@@ -1,9 +1,10 @@
-"""Skeletons drawn on images, and images laid out as a contact sheet.
+"""Draw skeletons on images, and lay images out as a contact sheet.
 
 The person's left is orange, the right is blue, torso and head are grey; every stroke has a
-dark rim, so that it reads on any photograph. Truth is a thin dashed white line over a prediction.
-Images are (H, W, 3) uint8 RGB and are never drawn on in place; points are in their pixels, pixel
-centres at integers. Keypoints that are NaN or unlabelled are not drawn, occluded ones are rings.
+dark rim, so that it is visible on any photograph. Ground truth is a thin dashed white line over a
+prediction. Images are (H, W, 3) uint8 RGB and are never drawn on in place; points are in their
+pixels, pixel centres at integers. Keypoints that are NaN or unlabelled are not drawn, occluded
+ones are rings.
 """
 
 import math
@@ -48,11 +49,11 @@ class Style:
     dashed: bool = False
 
     def width_px(self, image: Image) -> float:
-        """Limb width on an image, at least 1.5 px."""
+        """Return the width of a limb on an image, at least 1.5 px."""
         return max(1.5, self.width * math.sqrt(image.shape[0] * image.shape[1]))
 
     def colour(self, skeleton: Skeleton, *names: str) -> Colour:
-        """The side that all names share; neutral if they share none or all bound the torso."""
+        """Return the colour of the side that all names share; neutral for none and the torso."""
         if len(names) > 1 and set(names) <= {*skeleton.torso, *skeleton.torso_fallback}:
             return self.neutral
         if all(name.startswith("left_") for name in names):
@@ -62,7 +63,7 @@ class Style:
 
 COLOURED = Style()
 WHITE = (255, 255, 255)
-TRUTH = Style(WHITE, WHITE, WHITE, width=0.0055, joint=2.0, dashed=True)
+GROUND_TRUTH = Style(WHITE, WHITE, WHITE, width=0.0055, joint=2.0, dashed=True)
 
 
 def draw_pose(
@@ -98,17 +99,17 @@ def draw_pose(
         a, b = skeleton.index(name_a), skeleton.index(name_b)
         if shown[a] and shown[b]:
             colour = style.colour(skeleton, name_a, name_b)
-            part, offset = _part(canvas, points[[a, b]], margin)
-            layer = part.copy()
+            view, offset = _view(canvas, points[[a, b]], margin)
+            layer = view.copy()
             _limb(layer, points[a] - offset, points[b] - offset, colour, style, width)
-            part[:] = _blend(layer, part, min(opacity[a], opacity[b]))
+            view[:] = _blend(layer, view, min(opacity[a], opacity[b]))
     for i, name in enumerate(skeleton.keypoints):
         if shown[i]:
             colour = style.colour(skeleton, name)
-            part, offset = _part(canvas, points[[i]], margin)
-            layer = part.copy()
+            view, offset = _view(canvas, points[[i]], margin)
+            layer = view.copy()
             _joint(layer, points[i] - offset, colour, style, width, hollow=labelled[i] == 1)
-            part[:] = _blend(layer, part, opacity[i])
+            view[:] = _blend(layer, view, opacity[i])
     return canvas
 
 
@@ -120,21 +121,21 @@ def draw_truth_and_prediction(
     visibility: NDArray[np.integer] | None = None,
     scores: Points | None = None,
 ) -> Image:
-    """Draw the prediction in colour and the truth over it, thin, white and dashed.
+    """Draw the prediction in colour and the ground truth over it, thin, white and dashed.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         predicted_px: (K, 2) in pixels of `image`.
         keypoints_px: (K, 2) ground truth, NaN where unlabelled.
         skeleton: limbs and sides.
-        visibility: (K,) of the truth, see `draw_pose`.
+        visibility: (K,) of the ground truth, see `draw_pose`.
         scores: (K,) of the prediction, see `draw_pose`.
 
     Returns:
         (H, W, 3) uint8.
     """
     canvas = draw_pose(image, predicted_px, skeleton, scores=scores)
-    return draw_pose(canvas, keypoints_px, skeleton, visibility, style=TRUTH)
+    return draw_pose(canvas, keypoints_px, skeleton, visibility, style=GROUND_TRUTH)
 
 
 def enlarge(image: Image, keypoints_px: Points, side_px: int = 384) -> tuple[Image, Points]:
@@ -184,8 +185,8 @@ def grid(images: Sequence[Image], columns: int, titles: Sequence[str] | None = N
     return np.asarray(sheet, dtype=np.uint8)
 
 
-def _part(canvas: Image, points: Points, margin: float) -> tuple[Image, Points]:
-    """The view of a canvas around points, and its corner: strokes cost what they cover."""
+def _view(canvas: Image, points: Points, margin: float) -> tuple[Image, Points]:
+    """Cut out the view of a canvas around points, and its corner; blending a view is quicker."""
     size = np.array(canvas.shape[1::-1])
     low = np.clip(np.floor(points.min(axis=0) - margin), 0, size - 1).astype(int)
     high = np.clip(np.ceil(points.max(axis=0) + margin), low + 1, size).astype(int)

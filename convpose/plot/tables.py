@@ -1,8 +1,8 @@
-"""The measures of a split as tables, for the terminal and for Markdown.
+"""Tabulate the measures of a subset, for the terminal and for Markdown.
 
 A `Table` is rows of text; `to_rich` and `to_markdown` render the same rows, so that a README and a
-terminal never disagree. Input is what `PoseMetrics.compute` returns (or ``metrics.json`` holds),
-beside the same measures of the mean pose, the constant guess that every result must beat.
+terminal never disagree. The measures are those of `PoseMetrics.compute` (or ``metrics.json``). They
+stand beside the mean pose's, the constant guess that every result must beat.
 """
 
 import math
@@ -33,7 +33,7 @@ class Table:
     caption: str = ""
 
     def to_rich(self) -> rich.table.Table:
-        """For ``rich.print``."""
+        """Render the table for ``rich.print``."""
         table = rich.table.Table(
             title=escape(self.title),
             caption=escape(self.caption) or None,
@@ -45,11 +45,11 @@ class Table:
             caption_justify="left",
         )
         for i, name in enumerate(self.header):
-            own = i == 1  # the column one came for
+            main_metric = i == 1
             table.add_column(
                 escape(name),
                 justify="right" if i else "left",
-                style="bold cyan" if own else "" if i == 0 else "dim",
+                style="bold cyan" if main_metric else "" if i == 0 else "dim",
                 no_wrap=i == 0,  # long headers may wrap, names may not
             )
         for row in self.rows:
@@ -57,7 +57,7 @@ class Table:
         return table
 
     def to_markdown(self) -> str:
-        """Title, pipe table and caption, ending in a newline."""
+        """Render title, pipe table and caption as Markdown, ending in a newline."""
         cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -70,22 +70,22 @@ class Table:
 
 
 def percent(fraction: float) -> str:
-    """83.4 for 0.834; a dash where nothing was counted."""
+    """Write 83.4 for 0.834; a dash for NaN, where nothing was counted."""
     return _number(100 * fraction, "{:.1f}")
 
 
 def pixels(distance_px: float) -> str:
-    """8.26 for 8.2591."""
+    """Write 8.26 for 8.2591."""
     return _number(distance_px, "{:.2f}")
 
 
 def five_digits(error: float) -> str:
-    """0.02850, the precision at which mean squared errors differ."""
+    """Write 0.02850: mean squared errors differ in the last digits."""
     return _number(error, "{:.5f}")
 
 
 def headline(measures: Measures, baseline: Measures, title: str = "Result") -> Table:
-    """Every total beside the mean pose's, and what was counted as caption."""
+    """Tabulate every total beside the mean pose's; the caption has the counts."""
     rows: tuple[tuple[str, str, Callable[[float], str]], ...] = (
         ("PCK@0.2 %", "pck@0.2", percent),
         ("PCK@0.1 %", "pck@0.1", percent),
@@ -105,7 +105,7 @@ def headline(measures: Measures, baseline: Measures, title: str = "Result") -> T
 
 
 def counts(measures: Measures) -> str:
-    """One line: images, keypoints and what the torso rule did to them."""
+    """Write the counts in one line: images, keypoints, and images by how their torso was found."""
     return (
         f"{measures['num_images']:,} images, {measures['num_keypoints']:,} labelled keypoints; "
         f"torso: {measures['torso_fallbacks']} by the other diagonal, "
@@ -115,17 +115,17 @@ def counts(measures: Measures) -> str:
 
 
 def per_joint(measures: Measures, baseline: Measures) -> Table:
-    """PCK and EPE of every keypoint beside the mean pose's."""
+    """Tabulate PCK and EPE of every keypoint beside the mean pose's."""
     return _by_name("Per joint", "joint", measures["per_joint"], baseline["per_joint"])
 
 
 def per_part(measures: Measures, baseline: Measures) -> Table:
-    """PCK and EPE of every body part, left and right averaged, beside the mean pose's."""
+    """Tabulate PCK and EPE of every body part, left and right together, beside the mean pose's."""
     return _by_name("Per part", "part", measures["per_part"], baseline["per_part"])
 
 
 def per_stage(stages: Sequence[Measures]) -> Table:
-    """Every stage of a cascade, and the milliseconds from a crop to its pose; see `stages`."""
+    """Tabulate every stage of a cascade, and the milliseconds from a crop to its pose."""
     rows = [
         (
             str(number),
@@ -142,7 +142,7 @@ def per_stage(stages: Sequence[Measures]) -> Table:
 
 
 def per_stick(measures: Measures, baseline: Measures) -> Table:
-    """Strict PCP of every stick beside the mean pose's."""
+    """Tabulate strict PCP of every stick beside the mean pose's."""
     rows = [
         (
             name.replace("_", " "),
@@ -162,7 +162,7 @@ def per_torso_angle(measures: Measures, baseline: Measures) -> Table:
 
 
 def report(measures: Measures, baseline: Measures, title: str = "Result") -> list[Table]:
-    """Headline, parts, joints and sticks, in the order one reads them."""
+    """Make the tables of a report: headline, body parts, joints, sticks."""
     return [
         headline(measures, baseline, title),
         per_part(measures, baseline),

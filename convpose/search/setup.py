@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from convpose import run
-from convpose.config.application import BY_USER, explain
+from convpose.config.application import USER_ERRORS, explain
 from convpose.config.instantiate import build, check
 from convpose.config.schema import Count, Natural, NotNegative, check_table
 from convpose.data.build import build_datamodule
@@ -137,7 +137,7 @@ def check_space(space: Space, typed: Sequence[str]) -> None:
         try:
             with composed([*typed, *overrides(values)]) as cfg:
                 check_keys(cfg)
-        except BY_USER as error:
+        except USER_ERRORS as error:
             raise ConfigError(f"search.parameters: {explain(error)}") from error
 
 

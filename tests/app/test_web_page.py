@@ -29,8 +29,15 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
 ]
 
 from convpose.app.command import _file, build_page, launch_settings, serve  # noqa: E402
-from convpose.app.handlers import KEPT_S, AnswerFolders, check_size, of_clip, of_picture  # noqa: E402
-from convpose.app.networks import PACKAGED, Networks  # noqa: E402
+from convpose.app.handlers import (  # noqa: E402
+    KEEP_S,
+    PACKAGED,
+    Networks,
+    ResultFolders,
+    check_size,
+    predict_clip,
+    predict_picture,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +75,7 @@ def app_config(*overrides):
 
 def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo, tmp_path):
     predictor = networks.predictor(str(run), several=False)
-    image, rows, file, sentence = of_picture(photo, "person.png", predictor, 50, tmp_path)
+    image, rows, file, sentence = predict_picture(photo, "person.png", predictor, 50, tmp_path)
     before = np.asarray(Image.open(photo))
     assert image.shape == before.shape
     assert (image != before).any()
@@ -85,8 +92,8 @@ def test_a_clip_gets_a_clip(networks, run, tmp_path):
     for i in range(5):
         film.write(SyntheticSource(5, 64).read_image(i)[0], i / 10)
     film.close(complete=True)
-    predictor, folders = networks.predictor(str(run), several=False), AnswerFolders()
-    drawn, file, sentence = of_clip(path, "walk.mp4", predictor, 3, folders.new())
+    predictor, folders = networks.predictor(str(run), several=False), ResultFolders()
+    drawn, file, sentence = predict_clip(path, "walk.mp4", predictor, 3, folders.new())
     assert drawn.stat().st_size > 500
     assert len(json.loads(file.read_text())["frames"]) == 3
     assert sentence.startswith("3 frames, ")
@@ -97,15 +104,15 @@ def test_what_is_no_clip_is_refused_by_its_name(networks, run, tmp_path):
     path.write_text("not a film")
     predictor = networks.predictor(str(run), several=False)
     with pytest.raises(DataError, match=r"^holiday\.mp4: not a clip that can be read") as error:
-        of_clip(path, "holiday.mp4", predictor, 10, tmp_path / "answer")
+        predict_clip(path, "holiday.mp4", predictor, 10, tmp_path / "answer")
     assert str(tmp_path) not in str(error.value)
 
 
 def test_answers_do_not_pile_up(monkeypatch):
-    folders = AnswerFolders()
+    folders = ResultFolders()
     old, young = folders.new(), folders.new()
     (old / "clip.mp4").touch()
-    os.utime(old, (0, time.time() - KEPT_S - 60))
+    os.utime(old, (0, time.time() - KEEP_S - 60))
     new = folders.new()
     assert sorted(new.parent.iterdir()) == sorted([young, new])
     listed = [new.parent / "gone", new]

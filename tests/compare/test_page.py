@@ -8,7 +8,7 @@ from browser import eventually, open_page
 from compare.fake_runs import fake_run
 from plotly.graph_objects import Figure
 
-from convpose.compare.charts import COLOURS, OTHER, colour, curves, joints, parallel
+from convpose.compare.charts import COLOURS, GREY, colour, curves, joints, parallel
 from convpose.compare.comparison import read_comparison
 from convpose.compare.page import page
 
@@ -51,7 +51,7 @@ def test_curves_have_a_trace_a_run_in_the_order_of_the_table(comparison):
 
 def test_the_best_runs_have_colours_the_others_step_back(comparison):
     lines = [trace["line"] for trace in curves(comparison)[1]["data"]]
-    assert [line["color"] for line in lines] == [*COLOURS, *[OTHER] * 4]
+    assert [line["color"] for line in lines] == [*COLOURS, *[GREY] * 4]
     assert lines[0]["width"] > lines[-1]["width"]
     assert len({colour(i) for i in range(8)}) == 8
 

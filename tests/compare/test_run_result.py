@@ -5,7 +5,7 @@ import json
 import pytest
 from compare.fake_runs import fake_run
 
-from convpose.compare.run_result import read_outcome, run_folders
+from convpose.compare.run_result import read_run_result, run_folders
 from convpose.errors import DataError
 
 
@@ -15,7 +15,7 @@ def folder(tmp_path):
 
 
 def test_a_finished_run(folder):
-    run = read_outcome(folder)
+    run = read_run_result(folder)
     assert (run.state, run.complete) == ("finished", True)
     assert (run.monitor, run.mode) == ("val/pck@0.2", "max")
     assert (run.seconds, run.images_per_s, run.parameters) == (8.0, 100.0, 1_234_567)
@@ -37,31 +37,33 @@ def note(folder, **facts):
 class TestUnfinished:
     def test_killed_or_running(self, folder):
         note(folder, seconds=None)
-        run = read_outcome(folder)
+        run = read_run_result(folder)
         assert run.state == "unfinished: 4 of 10 epochs, still running or killed"
         assert not run.complete
 
     def test_failed_after_some_epochs(self, folder):
         note(folder, seconds=None)
         (folder / "error.txt").write_text("the loss is nan in epoch 4\n\nTraceback …")
-        assert read_outcome(folder).state == "failed: the loss is nan in epoch 4 (4 of 10 epochs)"
+        assert (
+            read_run_result(folder).state == "failed: the loss is nan in epoch 4 (4 of 10 epochs)"
+        )
 
     def test_failed_once_and_finished_later(self, folder):
         (folder / "error.txt").write_text("out of memory\n")
-        assert read_outcome(folder).state == "finished"
+        assert read_run_result(folder).state == "finished"
 
     def test_pruned_by_a_search(self, folder):
         note(folder, state="pruned after 3 epochs")
-        run = read_outcome(folder)
+        run = read_run_result(folder)
         assert (run.state, run.complete) == ("pruned after 3 epochs", True)
         note(folder, state="complete")
-        assert read_outcome(folder).state == "finished"
+        assert read_run_result(folder).state == "finished"
 
 
 class TestNothingToCompare:
     def reason(self, folder):
         with pytest.raises(DataError) as error:
-            read_outcome(folder)
+            read_run_result(folder)
         return str(error.value)
 
     def test_an_empty_folder(self, tmp_path):
@@ -127,13 +129,15 @@ class TestNothingToCompare:
 class TestNotes:
     def test_a_broken_run_json(self, folder):
         (folder / "run.json").write_text('{"seconds": 1')
-        run = read_outcome(folder)
+        run = read_run_result(folder)
         assert run.notes[0].startswith("run.json is broken: Expecting ',' delimiter")
         assert run.state.startswith("unfinished")
 
     def test_choices_that_are_none(self, folder):
         note(folder, choices=["sgd"])
-        assert read_outcome(folder).notes == ["run.json is broken: choices are no keys with values"]
+        assert read_run_result(folder).notes == [
+            "run.json is broken: choices are no keys with values"
+        ]
 
     def test_evaluations(self, folder):
         for split, content in (
@@ -143,7 +147,7 @@ class TestNotes:
         ):
             (folder / f"evaluate_{split}").mkdir()
             (folder / f"evaluate_{split}" / "metrics.json").write_text(content)
-        run = read_outcome(folder)
+        run = read_run_result(folder)
         assert run.evaluations == {"test": {"neck": 0.8}}
         assert run.notes == [
             "evaluate_lsp_test/metrics.json is broken: no per_joint as convpose.evaluate writes it",
@@ -152,7 +156,7 @@ class TestNotes:
 
     def test_no_layer_table(self, folder):
         (folder / "layers.md").unlink()
-        assert read_outcome(folder).parameters is None
+        assert read_run_result(folder).parameters is None
 
 
 class TestFolders:

@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
-from convpose.config.application import FailedJobs, choice, explain, write_error
+from convpose.config.application import FailedJobs, explain, suggest, write_error
 from convpose.errors import ConfigError, DataError
 
 REFUSED = {
@@ -20,11 +20,11 @@ REFUSED = {
     "data.batch_size=ten": "data.batch_size=ten: expected a whole number above 0 or auto",
     "model=vgg": "model=vgg: no such option; did you mean vgg_bn?\noptions there: ",
     "model=null": "GROUP=null: a group is left out by ~GROUP",
-    "data.split=lsp": "data.split=lsp: the val and test subset is empty for 40 images of synthetic",
+    "data.split=lsp": "data.split=lsp: the val and test part is empty for 40 images of synthetic",
     "optimizer.lr=-1": "optimizer: Invalid learning rate: -1; it was given lr=-1 momentum=0.9",
     "ckpt_path=nope.ckpt": "ckpt_path=nope.ckpt: no such file; type ckpt_path=last or a .ckpt",
     "model.weights=nope.pt": "nope.pt: no such file",
-    "data.batch_size=100": "is larger than the training subset with its 28 images",
+    "data.batch_size=100": "is larger than the training part with its 28 images",
     "monitor=val/pkc": "monitor=val/pkc: no such metric\nmetrics there are: val/loss, val/pck@0.2",
     "monitor=val/loss": "would choose the worst epoch; type monitor_mode=min",
     "trainer.devices=0": "it was given accelerator=cpu devices=0",
@@ -236,7 +236,7 @@ def test_explain_lists_the_keys():
 
 
 def test_choice():
-    assert choice("keys", "widht", ["depth", "width"]) == (
+    assert suggest("keys", "widht", ["depth", "width"]) == (
         "; did you mean width?\nkeys there: depth, width"
     )
-    assert choice("keys", "xyz", ["depth"]) == "\nkeys there: depth"
+    assert suggest("keys", "xyz", ["depth"]) == "\nkeys there: depth"

@@ -7,7 +7,7 @@ import pytest
 
 from convpose.plot.skeletons import (
     COLOURED,
-    TRUTH,
+    GROUND_TRUTH,
     draw_pose,
     draw_truth_and_prediction,
     enlarge,
@@ -133,7 +133,7 @@ def test_truth_lies_white_and_dashed_over_the_prediction() -> None:
     truth, predicted = a_pose(), a_pose() + np.array([12.0, 0.0])
     truth[0] = np.nan
     drawn = draw_truth_and_prediction(blank(), predicted, truth, LSP14)
-    assert pixel(drawn, truth[WRIST]) == TRUTH.left == (255, 255, 255)
+    assert pixel(drawn, truth[WRIST]) == GROUND_TRUTH.left == (255, 255, 255)
     assert pixel(drawn, predicted[WRIST]) == COLOURED.left
     assert pixel(drawn, predicted[0]) == COLOURED.right
     a, b = truth[LSP14.index("left_shoulder")], truth[LSP14.index("left_hip")]

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from tiny import history
 
-from convpose.config.application import BY_USER, conf_folder, explain
+from convpose.config.application import USER_ERRORS, conf_folder, explain
 from convpose.errors import ConfigError, ModelError
 from convpose.search.storage import open_storage
 
@@ -50,7 +50,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_refused_in_one_message_and_nothing_left(override, planned):
-    with pytest.raises(BY_USER) as error:
+    with pytest.raises(USER_ERRORS) as error:
         planned(override)
     message = explain(error.value)
     assert REFUSED[override] in message

@@ -1,1 +1,1 @@
-"""Tools of the readers: archives, downloads, photographs, annotation files, people."""
+"""What the readers of data sets share: archives, downloads, photographs, MATLAB structs."""

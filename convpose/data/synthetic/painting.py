@@ -1,4 +1,4 @@
-"""Painter of people: body parts as lit, smooth-edged solids, with clothes and a face.
+"""Painting people: body parts as lit, smooth-edged solids, with clothes and a face.
 
 The kit tells left from right in every picture, warm against cool, and arms from legs: the figure's
 left sleeve and wristband are red and its left trouser leg, sock and shoe amber; the right arm is
@@ -28,12 +28,12 @@ _SHIRT = ("f4f1ea", "d9dde2", "39414d", "23304a", "2f5d46", "6b4a6e", "e8dcb5", 
 
 
 def colour(code: str) -> Colour:
-    """Convert a hexadecimal colour code to RGB (3,)."""
+    """RGB (3,) of a hexadecimal colour code."""
     return np.frombuffer(bytes.fromhex(code), np.uint8).astype(np.float32)
 
 
 def mix(first: Canvas | Colour, second: Colour, share: Canvas) -> Canvas:
-    """Blend two colours; `share` (h, w) is that of the second. Return planes (3, h, w)."""
+    """Planes (3, h, w) that go from the first to the second colour with their share (h, w)."""
     start = first if first.ndim == 3 else first[:, None, None]
     return start + share * (second[:, None, None] - start)
 
@@ -43,11 +43,10 @@ class Outfit:
     """Colours of one person.
 
     Attributes:
-        parts: by name of the part: its colour; a second or None; the share of the length at which
-            the second begins.
-        flanks: colours of the shirt's left and right side.
-        hair: colour; the head's own is skin.
-        fringe: depth to which the hair grows.
+        parts: by name of the part: its colour, and perhaps a second and where along it begins.
+        flanks: the shirt's left and right side.
+        hair: on the head, whose part is skin.
+        fringe: how far down the hair grows.
     """
 
     parts: dict[str, tuple[Colour, Colour | None, float]]
@@ -57,14 +56,14 @@ class Outfit:
 
 
 class _Surface(NamedTuple):
-    """Visible side of one solid over its patch of the canvas, planes (h, w).
+    """The visible side of one solid over its patch of the canvas, planes (h, w).
 
     Attributes:
         rows, columns: the patch.
         along: fraction of the axis.
         x, y, depth: unit normal in camera coordinates; depth is 0 at the outline, −1 at the viewer.
         cover: share of the pixel that the solid covers.
-        shade: share of the light that the solid leaves to the background.
+        shade: share of the light that the solid leaves to what is behind it.
     """
 
     rows: slice
@@ -78,7 +77,7 @@ class _Surface(NamedTuple):
 
 
 def dress(rng: np.random.Generator) -> Outfit:
-    """Draw a random kit that follows the rule of the module: left warm, right cool."""
+    """A random kit that follows the rule of the module: left warm, right cool."""
     skin, hair, shirt = (colour(rng.choice(codes)) for codes in (_SKIN, _HAIR, _SHIRT))
     kit = {side: [_strong(rng, hue) for hue in hues] for side, hues in _HUES_DEG.items()}
     long_sleeves, trousers = rng.random(2) < 0.5
@@ -106,7 +105,7 @@ def dress(rng: np.random.Generator) -> Outfit:
 
 
 def _strong(rng: np.random.Generator, hue_deg: tuple[int, int]) -> Colour:
-    """Draw a saturated colour with its hue in a range."""
+    """A saturated colour with its hue in a range."""
     low, high = hue_deg
     h, s, v = rng.uniform((low / 360, 0.68, 0.78), (high / 360, 0.9, 0.98))
     return f32(255) * np.array(colorsys.hsv_to_rgb(h % 1, s, v), np.float32)
@@ -118,9 +117,9 @@ def paint_figure(
     """Paint one figure and its occluder onto a canvas (3, S, S) in place, far parts first.
 
     Args:
-        canvas: the background.
+        canvas: what is behind the figure.
         figures: all figures.
-        index: of the figure.
+        index: which one.
         outfit: its colours.
         light: (3,) from the figure to the lamp in camera coordinates; its length is the strength.
     """
@@ -148,7 +147,7 @@ def paint_figure(
 def _solid(
     size: int, start: list[float], end: list[float], radii: list[float], flat: float
 ) -> _Surface | None:
-    """Make the surface of a capsule with a parabolic profile; None if it is off the canvas.
+    """Surface of a capsule with a parabolic profile; None if it is absent or off the canvas.
 
     The ends are half-spheres, or flatter by a factor.
     """
@@ -200,7 +199,7 @@ def _lay(canvas: Canvas, surface: _Surface, albedo: Canvas, light: Colour) -> No
 
 
 def _body_frame(surface: _Surface, frame: NDArray[np.float64]) -> tuple[Canvas, Canvas, Canvas]:
-    """Turn the normal into the body's frame: towards its left, down and back."""
+    """The normal as the body sees it: towards its left, down and back."""
     (lx, dx, bx), (ly, dy, by), (lz, dz, bz) = frame.astype(np.float32)
     x, y, z = surface.x, surface.y, surface.depth
     return lx * x + ly * y + lz * z, dx * x + dy * y + dz * z, bx * x + by * y + bz * z
@@ -209,7 +208,7 @@ def _body_frame(surface: _Surface, frame: NDArray[np.float64]) -> tuple[Canvas, 
 def _shirt(
     surface: _Surface, chest: NDArray[np.float64], shirt: Colour, flanks: tuple[Colour, Colour]
 ) -> Canvas:
-    """Colour a plain shirt with a panel in the colour of its side on either flank."""
+    """A plain shirt with a panel in the colour of its side on either flank."""
     left, _, _ = _body_frame(surface, chest)
     albedo: Canvas = shirt[:, None, None]
     for side, panel in zip((f32(8), f32(-8)), flanks, strict=True):
@@ -220,7 +219,7 @@ def _shirt(
 def _face(
     surface: _Surface, head: NDArray[np.float64], length: float, radius: float, outfit: Outfit
 ) -> Canvas:
-    """Colour skin with eyes and mouth in front, hair above and behind."""
+    """Skin with eyes and mouth in front, hair above and behind."""
     left, down, back = _body_frame(surface, head)
     down = down - (surface.along - f32(0.5)) * f32(length / radius)
     front = (back < 0) * f32(radius)
