@@ -11,10 +11,9 @@ from types import SimpleNamespace
 import pyarrow.parquet
 import pytest
 from fake_network import RedDot, dot
-from hydra import compose, initialize_config_dir
 from PIL import Image
+from tiny import composed
 
-from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ConvposeError, ModelError
 from convpose.predict import cluster, command
 from convpose.predict.cluster import ShardWorker
@@ -72,9 +71,8 @@ def pictures(tmp_path, monkeypatch):
 
 @pytest.fixture
 def predict(pictures):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        given = ("source=p", "output=out", "cluster.shard=2")
-        yield lambda *typed: command.predict(compose("predict", [*given, *typed]))
+    given = ("source=p", "output=out", "cluster.shard=2")
+    return lambda *typed: command.predict(composed("predict", *given, *typed))
 
 
 def rows(path):
@@ -103,10 +101,8 @@ def test_the_same_command_does_what_is_missing(ray, predict, monkeypatch):
     monkeypatch.setattr(ShardWorker, "predict_shard", dies)
     with pytest.raises(SystemExit):
         predict("engine=ray")
-    assert sorted(path.name for path in Path("out/done").iterdir()) == [
-        "000000.json",
-        "000001.json",
-    ]
+    done = sorted(path.name for path in Path("out/done").iterdir())
+    assert done == ["000000.json", "000001.json"]
     monkeypatch.setattr(ShardWorker, "predict_shard", look)
     ray.numbers.clear()
     summary = predict("engine=ray", "batch_size=3")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from tiny import composed
 from torch import nn
 from torchvision import models
 
@@ -42,33 +42,26 @@ needs_onnx = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def person(tmp_path):
-    """Cell 10 is (2, 1) of stride 8; offset a half: centre (20, 12); exp(ln 2) cells: 16 × 32."""
-    row = [0.5, 0.5, np.log(2), np.log(4), 0.9, 0.8, 0.1]
-    return network(tmp_path / "one.onnx", {10: row})
+LOGARITHMS = {10: [0.5, 0.5, np.log(2), np.log(4), 0.9, 0.8, 0.1]}
+PIXELS = {3: [20, 12, 16, 24, 0.9, 0.8], 4: [40, 40, 30, 30, 0.1, 0.1]}
 
 
 @needs_onnx
-def test_a_box_by_hand(person):
-    image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    boxes, scores = YoloxDetector(person)(image)
-    assert boxes.tolist() == [pytest.approx([11.5, -0.5, 27.5, 27.5], abs=1e-4)]
+@pytest.mark.parametrize(
+    ("rows", "size", "box"),
+    [
+        # cell 10 is (2, 1) of stride 8; offset a half: centre (20, 12); exp(ln 2) cells: 16 × 32
+        (LOGARITHMS, (SIDE, SIDE), [11.5, -0.5, 27.5, 27.5]),
+        # a picture four times as wide as the input is shown at a quarter
+        (LOGARITHMS, (4 * SIDE, 2 * SIDE), [47.5, -0.5, 111.5, 111.5]),
+        (PIXELS, (SIDE, SIDE), [11.5, -0.5, 27.5, 23.5]),  # an export that is decoded already
+    ],
+)
+def test_a_box_by_hand(rows, size, box, tmp_path):
+    image = np.zeros((*size[::-1], 3), np.uint8)
+    boxes, scores = YoloxDetector(network(tmp_path / "a.onnx", rows))(image)
+    assert boxes.tolist() == [pytest.approx(box, abs=1e-3)]
     assert scores.tolist() == [pytest.approx(0.72, abs=1e-6)], "objectness times class"
-
-
-@needs_onnx
-def test_a_box_of_a_larger_picture_is_larger(person):
-    image = np.zeros((2 * SIDE, 4 * SIDE, 3), np.uint8)  # a quarter: the width is the longer side
-    boxes, _ = YoloxDetector(person)(image)
-    assert boxes.tolist() == [pytest.approx([47.5, -0.5, 111.5, 111.5], abs=1e-3)]
-
-
-@needs_onnx
-def test_an_export_that_is_decoded_already(tmp_path):
-    rows = {3: [20, 12, 16, 24, 0.9, 0.8], 4: [40, 40, 30, 30, 0.1, 0.1]}
-    boxes, _ = YoloxDetector(network(tmp_path / "a.onnx", rows))(np.zeros((64, 64, 3), np.uint8))
-    assert boxes.tolist() == [pytest.approx([11.5, -0.5, 27.5, 23.5], abs=1e-4)]
 
 
 @needs_onnx
@@ -94,13 +87,13 @@ def test_nobody(tmp_path):
 
 
 @needs_onnx
-def test_the_network_sees_bgr_in_the_upper_left_corner_on_grey(person):
+def test_the_network_sees_bgr_in_the_upper_left_corner_on_grey(tmp_path):
     class Spy:
         def run(self, names, feed):
             self.pixels = feed["images"]
             return [np.zeros((1, CELLS, 7), np.float32)]
 
-    detector = YoloxDetector(person)
+    detector = YoloxDetector(network(tmp_path / "a.onnx", {}))
     detector.session = spy = Spy()
     detector(np.full((16, 32, 3), (200, 100, 50), np.uint8))
     assert spy.pixels.shape == (1, 3, SIDE, SIDE)
@@ -197,26 +190,22 @@ def test_torchvision_has_no_such_detector():
         TorchvisionDetector("yolo")
 
 
-def configured(*overrides):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("predict", list(overrides))
-
-
 def test_every_detector_is_configured():
     names = {path.stem for path in (conf_folder() / "detector").glob("*.yaml")}
     assert names == {"none", "torchvision", "yolox"}
-    assert not configured("detector=none").detector
+    assert not composed("predict", "detector=none").detector
 
 
 @needs_onnx
-def test_a_yolox_from_its_yaml(person):
-    cfg = configured("detector=yolox", f"detector.weights={person}", "detector.threads=1")
+def test_a_yolox_from_its_yaml(tmp_path):
+    weights = f"detector.weights={network(tmp_path / 'a.onnx', {})}"
+    cfg = composed("predict", "detector=yolox", weights, "detector.threads=1")
     assert build(cfg.detector, "detector").score_threshold == 0.3
 
 
 def test_a_torchvision_from_its_yaml(monkeypatch):
     monkeypatch.setattr(models, "get_model", lambda *a, **k: FakeTorchvision())
-    cfg = configured("detector=torchvision", "accelerator=cpu")
+    cfg = composed("predict", "detector=torchvision", "accelerator=cpu")
     assert build(cfg.detector, "detector").device == torch.device("cpu")
 
 

@@ -1,13 +1,22 @@
-"""Drawings of people, as pictures and clips."""
+"""Drawings of people, as pictures, as clips and in a window."""
 
 import av
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 from some_people import frame, person
 
+from convpose.errors import ConfigError
 from convpose.plot.skeletons import COLOURED
-from convpose.predict.drawing import Drawings, VideoFile, draw_people, person_style
+from convpose.predict import drawing
+from convpose.predict.drawing import (
+    Drawings,
+    ScreenWindow,
+    VideoFile,
+    draw_people,
+    person_style,
+)
 from convpose.predict.images import Picture
 from convpose.predict.sources import Frame
 from convpose.skeleton import LSP14
@@ -81,14 +90,8 @@ def test_far_away_people_do_no_harm():
 def test_stills_keep_their_kind_or_become_png(tmp_path):
     drawings = Drawings(tmp_path / "new")
     image = np.full((5, 7, 3), 200, np.uint8)
-    for name in (
-        "x/a (1).jpg",
-        "y/a (1).jpg",
-        "b.bmp",
-        "b.png",
-        "https://host/c.webp?d=1",
-        "stdin",
-    ):
+    names = ("x/a (1).jpg", "y/a (1).jpg", "b.bmp", "b.png", "https://host/c.webp?d=1", "stdin")
+    for name in names:
         drawings.write(frame(name), image)
     drawings.close()
     found = sorted(path.name for path in (tmp_path / "new").iterdir())
@@ -147,3 +150,48 @@ def test_times_that_stand_still_or_go_back_and_sizes_that_change(tmp_path):
     assert len(times) == 4
     assert list(times) == sorted(set(times))
     assert images[1][40, 60].max() < 20 < 200 < images[1][10, 10].min()
+
+
+def test_without_a_display(monkeypatch):
+    monkeypatch.setattr(plt, "get_backend", lambda: "agg")
+    with pytest.raises(ConfigError) as error:
+        ScreenWindow()
+    assert str(error.value).startswith("show=true: no window can be opened here")
+    assert "leave show out" in str(error.value)
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A toolkit that shows nothing: every pause with what the figure would show."""
+    shown = []
+    monkeypatch.setattr(plt, "get_backend", lambda: "TkAgg")
+    monkeypatch.setattr(plt, "pause", lambda seconds: shown.append((seconds, picture())))
+
+    def picture():
+        (axes,) = plt.gcf().axes
+        return np.asarray(axes.images[0].get_array())
+
+    with plt.rc_context():
+        plt.switch_backend("agg")
+        yield shown
+        plt.close("all")
+
+
+def test_images_are_shown_one_after_the_other(screen):
+    display = ScreenWindow()
+    images = [
+        np.full(shape, i * 20, np.uint8) for i, shape in enumerate([(4, 6, 3)] * 2 + [(8, 5, 3)])
+    ]
+    assert display.show(images[0], still=True)
+    assert display.show(images[1], still=False)
+    assert display.show(images[2], still=False)
+    assert [seconds for seconds, _ in screen] == [drawing.STILL_S, 0.001, 0.001]
+    assert all(np.array_equal(image, seen) for image, (_, seen) in zip(images, screen, strict=True))
+    display.close()
+    assert not plt.get_fignums()
+
+
+def test_a_closed_window_ends_it(screen):
+    display = ScreenWindow()
+    plt.close("all")
+    assert not display.show(np.zeros((4, 6, 3), np.uint8), still=False)

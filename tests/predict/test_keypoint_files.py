@@ -21,6 +21,8 @@ FILES = {
 
 
 def written(kind, folder, frames, complete=True):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
     file = open_keypoints(kind, folder, LSP14)
     for of, people in frames:
         file.write(of, people)
@@ -100,8 +102,6 @@ def test_parquet_in_groups(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", FILES)
 def test_without_people_the_file_is_empty_but_whole(kind, tmp_path):
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
     path = written(kind, tmp_path, [])
     assert path.stat().st_size > 0
     if path.suffix == ".json":
@@ -111,8 +111,6 @@ def test_without_people_the_file_is_empty_but_whole(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", FILES)
 def test_what_is_not_complete_leaves_the_old_file_and_no_part(kind, frames, tmp_path):
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
     (tmp_path / FILES[kind]).write_text("old")
     path = written(kind, tmp_path, frames, complete=False)
     assert path.read_text() == "old"

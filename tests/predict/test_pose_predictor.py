@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from fake_network import SCORE, K, RedDot, dot
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
+from tiny import composed
 
 import convpose
-from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.data.crop import joints_box_px
 from convpose.errors import ConfigError, DataError, ModelError
@@ -217,7 +216,8 @@ def opened(run, cfg):
 
 
 def test_accuracy_through_this_door_is_what_evaluate_measures(trained, tmp_path):
-    evaluate(tiny_evaluation(trained, tmp_path / "evaluation"))
+    quick = ["split=val", "gallery=0", "accelerator=cpu", f"output={tmp_path / 'evaluation'}"]
+    evaluate(composed("evaluate", f"run={trained}", *quick))
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     expected = Predictions.load(tmp_path / "evaluation" / "predictions.npz")
     dataset = opened(trained, OmegaConf.load(trained / "config.yaml")).datasets["val"]
@@ -244,12 +244,6 @@ def test_whole_frames_are_cropped_as_in_training(crop, trained, tmp_path):
     people = people_of(datamodule.datasets["val"], run, tmp_path)
     found_px = np.stack([person.keypoints_px for person in people])
     assert np.abs(found_px - expected.keypoints_px).max() < 1e-4
-
-
-def tiny_evaluation(run, output):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        quick = ["split=val", "gallery=0", "accelerator=cpu"]
-        return compose("evaluate", [f"run={run}", f"output={output}", *quick])
 
 
 def test_several_looks_are_those_of_evaluate(trained):
