@@ -70,6 +70,8 @@ def test_the_tree_of_the_readme_is_that_of_the_package():
     tree = (ROOT / "README.md").read_text("utf-8").partition("\nconvpose/\n")[2]
     shown = re.findall(r"^  ([\w.]+)/? ", tree.partition("\nexperiments/")[0], re.MULTILINE)
     rooms = [f"{room}.py" if (PACKAGE / f"{room}.py").is_file() else room for room in ROOMS[::-1]]
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert [line for line in lines if len(line) > 140 and not line.startswith("|")] == []
     assert shown == [*(room for room in rooms if room != "__init__.py"), "weights"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from convpose.config.application import conf_folder
 
@@ -17,15 +18,17 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SCRIPTS = sorted(EXPERIMENTS.glob("*/*.sh"))
 STUDIES = sorted(EXPERIMENTS.glob("[0-9]*/"))
 IMPORT = re.compile(r"from (convpose[\w.]*) import (\([^)]*\)|[\w, ]+)")
-RECORDER = "import json, sys; print('COMMAND ' + json.dumps(sys.argv[1:]))"
+# a python that only tells what it is asked for; scripts compute with `python -c`
+RECORDER = f"""#!/bin/sh
+case "$1" in -c) exec {sys.executable} "$@";; esac
+printf 'COMMAND'; printf '\\037%s' "$@"; echo
+"""
 
 
 def commands(script: Path, folder: Path) -> list[list[str]]:
     """The arguments of all Python commands that a script starts; nothing is run."""
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\ncase "$1" in -c) exec {sys.executable} "$@";; esac\n')
-    with python.open("a") as file:
-        file.write(f'exec {sys.executable} -c "{RECORDER}" "$@"\n')
+    python.write_text(RECORDER)
     python.chmod(0o755)
     done = subprocess.run(
         ["bash", str(script), *(["heads"] if script.parent.name == "003-models" else [])],
@@ -36,8 +39,8 @@ def commands(script: Path, folder: Path) -> list[list[str]]:
     )
     # a gpu.sh looks at what the first trainings left, of which there is nothing here
     assert done.returncode == 0 or script.name == "gpu.sh", done.stderr
-    found = re.findall(r"^COMMAND (.*)$", done.stdout + done.stderr, re.MULTILINE)
-    return [json.loads(line) for line in found]
+    found = re.findall(r"^COMMAND\x1f(.*)$", done.stdout + done.stderr, re.MULTILINE)
+    return [line.split("\x1f") for line in found]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -51,16 +54,16 @@ def test_every_command_of_a_script_composes(script, tmp_path):
             continue
         assert flag == "-m"
         application = overrides.pop(0).removeprefix("convpose.")
-        # of a sweep the first values; the seed and the run's place make no other configuration
-        keys = [o if "[" in o else re.sub(r",.*", "", o) for o in overrides if o != "-m"]
-        keys = [re.sub(r"=.*/.*", "=x", o) if "/" in o else o for o in keys]
-        keys = [
-            o for o in keys if not re.match(r"seed=|hydra\.|study=|run=|latency\.run=|output=", o)
-        ]
-        distinct[application, tuple(keys)] = keys
+        overrides = [o for o in overrides if o != "-m" and not o.startswith("hydra.")]
+        OverridesParser.create().parse_overrides(overrides)
+        # of a sweep the first values; another number or place makes no other configuration
+        firsts = [o if "[" in o else re.sub(r",.*", "", o) for o in overrides]
+        firsts = [re.sub(r"=.*/.*", "=x", o) for o in firsts]
+        kinds = frozenset(re.sub(r"^(seed|study|run|\w+\..*)=.*", r"\1", o) for o in firsts)
+        distinct[application, kinds] = firsts
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        for (application, _), keys in distinct.items():
-            compose(application, keys)
+        for (application, _), firsts in distinct.items():
+            compose(application, firsts)
 
 
 def code(path: Path) -> str:
