@@ -1,6 +1,6 @@
 """Verify a data set: ``python -m convpose.data data=lspet``.
 
-Prints what it holds, what was masked or left out, and what is wrong with it;
+Prints its contents, what was masked or left out, and its problems;
 ``data.gallery=out.png`` draws a contact sheet, ``data.cache=FILE`` writes the crop cache and
 ``coco=out.json`` exports all annotations as COCO keypoints.
 """
@@ -12,7 +12,7 @@ from convpose.config.application import application
 
 @application("data")
 def main(cfg: DictConfig) -> None:
-    """Open, inspect, print and draw; heavy imports wait until there is something to do."""
+    """Run the command; heavy imports wait until there is something to do."""
     from convpose.data.command import inspect
 
     inspect(cfg)

@@ -1,4 +1,4 @@
-"""What a data set knows about one person: the annotation on disk and the sample for the network.
+"""One person of a data set: the annotation on disk and the sample for the network.
 
 Visibility follows COCO: 0 unlabelled, 1 labelled but occluded, 2 labelled and visible.
 Coordinates of unlabelled keypoints are NaN from the reader to the metric, so that a loss, crop box
@@ -29,7 +29,7 @@ class Annotation:
         visibility: (K,) uint8 of 0, 1, 2.
         box_px: (4,) left, top, right and bottom edge of the person if the data set gives them.
         file: name of the image in its source. People of one image stay on one side of a split.
-        part: ``train``, ``val`` or ``test`` if the data set's makers say so.
+        subset: ``train``, ``val`` or ``test`` if the data set's makers say so.
     """
 
     image_id: str
@@ -44,7 +44,7 @@ class Annotation:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """(K,) mask of the labelled keypoints, visible or not."""
+        """Mask (K,) of the labelled keypoints, visible or not."""
         return self.visibility > 0
 
 
@@ -57,7 +57,7 @@ class PoseSource(Protocol):
         ...
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
-        """Pixels that belong to ``annotations[index]``.
+        """Read the pixels that belong to ``annotations[index]``.
 
         Returns:
             (H, W, 3) uint8 RGB and the (2, 3) affine from its pixels to the pixels of the image

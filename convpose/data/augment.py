@@ -2,8 +2,8 @@
 
 Scale, rotation, shift and mirror change the crop's affine before the one warp; Albumentations then
 works on the crop. All K keypoints stay: one that leaves the crop is still a keypoint, an unlabelled
-one stays NaN. Random numbers come from the generator of the sample, so that a run is repeated
-exactly whatever the number of workers and wherever it was interrupted.
+one stays NaN. Random numbers come from the sample's generator, so that a run repeats exactly with
+any number of workers and after any interruption.
 """
 
 import os
@@ -61,7 +61,7 @@ class Augment:
         )
 
     def sample_crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
-        """Draw the similarity.
+        """Draw scale, rotation, shift and mirror, and change the crop by them.
 
         Returns:
             The changed (2, 3) ``unit_to_px``, and whether left and right are exchanged.

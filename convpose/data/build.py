@@ -1,4 +1,4 @@
-"""From a configuration to the data of a training."""
+"""Build the data of a configuration."""
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -7,12 +7,12 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError
 from convpose.skeleton import LSP14
 
-# keys of data that sources or apps read
+# keys of ``data`` for sources and commands, not for `PoseDataModule`
 READ_BY_OTHERS = ("source", "skeleton", "gallery", "gallery_images")
 
 
 def build_datamodule(cfg: DictConfig) -> PoseDataModule:
-    """The data of ``cfg.data`` with ``cfg.augment``, seeded by ``cfg.seed``.
+    """Build the data of ``cfg.data`` with ``cfg.augment``, seeded by ``cfg.seed``.
 
     Raises:
         ConfigError: ``data.source`` for data that are not read from a file, or another skeleton

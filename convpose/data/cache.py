@@ -1,4 +1,4 @@
-"""The crop cache: every crop of a source as a JPEG, with its annotation, in one memory-mapped file.
+"""Crop cache: every crop of a source as a JPEG, with its annotation, in one memory-mapped file.
 
 Training from the cache skips the archive and decodes pixels that are seen, at the size that is
 seen. The file is a safetensors file: plain tensors and text, checksummed, that can be copied to
@@ -30,12 +30,12 @@ FORMATS = {"jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMW
 
 
 class CropCache:
-    """A `PoseSource` that reads a cache file.
+    """Reader of a cache file, a `PoseSource`.
 
     Args:
         path: file written by `write_cache`.
-        crop: the crop that will be asked for; the file must have been made for it.
-        contents: what `write_cache` was told that the file holds.
+        crop: of the data; the file must have been made for the same.
+        contents: data sets and settings as `write_cache` got them.
 
     Raises:
         DataError: no cache file, a damaged one, or one for another crop.
@@ -60,7 +60,7 @@ class CropCache:
         self._offsets = arrays["offsets"]
         self._regions = arrays["region_to_px"]
         nothing = [None] * len(meta["image_ids"])
-        boxes, files, parts = (meta.get(key, nothing) for key in ("boxes_px", "files", "parts"))
+        boxes, files, subsets = (meta.get(key, nothing) for key in ("boxes_px", "files", "parts"))
         self.annotations: Sequence[Annotation] = [
             Annotation(
                 image_id,
@@ -71,7 +71,7 @@ class CropCache:
                 arrays["visibility"][i],
                 None if boxes[i] is None else np.array(boxes[i]),
                 files[i],
-                parts[i],
+                subsets[i],
             )
             for i, image_id in enumerate(meta["image_ids"])
         ]
@@ -92,6 +92,7 @@ class CropCache:
         self._pixels = self._file.get_slice("pixels")
 
     def _read(self, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Read everything but the pixels, and compare the checksum."""
         try:
             meta = json.loads(self._file.metadata()["convpose"])
             arrays = {key: self._file.get_tensor(key) for key in NAMES}
@@ -106,7 +107,7 @@ class CropCache:
         return meta, arrays
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the open file, which a spawned worker opens for itself."""
+        """Leave out the open file, which a spawned worker opens for itself."""
         return {k: v for k, v in self.__dict__.items() if k not in ("_file", "_pixels")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -130,12 +131,12 @@ def write_cache(
     image_format: str = "jpeg",
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
-    """Write all crops of a source into one file, atomically.
+    """Write all crops of a source into one file, whole or not at all.
 
     Args:
-        source: where annotations and pixels come from.
+        source: annotations and pixels.
         path: file to write.
-        crop: the crop that training will ask for; the image's part of `MARGIN` around it is kept.
+        crop: of the data; `MARGIN` times as much of the image is kept around it.
         contents: names the data sets and their settings; `CropCache` compares it with its own.
         size_px: a crop is stored with this side at most; smaller ones are not enlarged.
         quality: of the image format, 1 to 100.
@@ -186,7 +187,7 @@ def write_cache(
 
 
 def _region(image: Image, unit_to_source: Affine, size_px: int) -> tuple[Image, Affine]:
-    """Cut the crop with its margin out of an image and shrink it; returns it and its affine."""
+    """Cut the crop with its margin out of an image and shrink it; return it and its affine."""
     corners = transform(unit_to_source, np.array([[0.0, 0.0], [1.0, 1.0]]))
     centre, half = corners.mean(axis=0), np.abs(corners[1] - corners[0]) / 2
     height, width = image.shape[:2]

@@ -31,7 +31,7 @@ _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with
 
 
 class CocoSource(PeopleSource):
-    """The people of COCO keypoint files; see `PeopleSource` for the arguments."""
+    """People of COCO keypoint files; see `PeopleSource` for the arguments."""
 
     NAME = "coco"
     STEMS = ("coco",)

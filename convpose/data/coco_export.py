@@ -1,4 +1,4 @@
-"""Annotations as COCO keypoints, so that other tools can read any data set.
+"""Export of annotations as COCO keypoints, so that other tools can read any data set.
 
 `convpose.data.coco.CocoSource` reads the file back to the same annotations: ``convpose_id`` keeps
 the ids, which COCO would have as numbers.
@@ -17,7 +17,7 @@ from convpose.skeleton import Skeleton
 
 
 def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path) -> None:
-    """Write a COCO keypoints file, atomically.
+    """Write a COCO keypoints file, whole or not at all.
 
     Args:
         annotations: of any source.
@@ -29,10 +29,10 @@ def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path
 
 
 def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any]:
-    """The content of a COCO keypoints file; see `convpose.data.coco` for its coordinates.
+    """Make the content of a COCO keypoints file; `convpose.data.coco` describes its coordinates.
 
-    What has no file, as a synthetic person, is called ``ID.png``. The box is the data set's own,
-    or that of the labelled joints. Limbs are COCO's ``skeleton``, numbered from 1.
+    A person without a file, such as a synthetic one, gets ``ID.png``. The box is the data set's
+    own, or that of the labelled joints. Limbs are COCO's ``skeleton``, numbered from 1.
     """
     images: dict[tuple[str, str], dict[str, Any]] = {}
     people = []
@@ -90,7 +90,7 @@ def _box_px(annotation: Annotation) -> tuple[float, float, float, float]:
 
 
 def _flat(annotation: Annotation) -> list[float]:
-    """x, y, v of every keypoint, 0, 0, 0 where unlabelled; the shortest digits that are float32."""
+    """List x, y, v of every keypoint, zeros if unlabelled, in the shortest digits of float32."""
     flat: list[float] = []
     for (x, y), v in zip(annotation.keypoints_px, annotation.visibility, strict=True):
         flat += [float(str(x)), float(str(y)), int(v)] if v else [0, 0, 0]

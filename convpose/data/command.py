@@ -1,4 +1,4 @@
-"""Verify a data set, print what it holds, draw it, write its crop cache, export it."""
+"""Work of ``convpose.data``: verify, draw and export a data set."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ KEYS = {
 
 
 def inspect(cfg: DictConfig) -> None:
-    """Open, inspect, print and draw a data set.
+    """Verify a data set: print its contents, draw it, write its crop cache, export it.
 
     Args:
         cfg: of ``conf/data.yaml``.
@@ -46,8 +46,8 @@ def inspect(cfg: DictConfig) -> None:
     console = Console()
     inspection = inspect_source(train.source, datamodule.skeleton, decode=cfg.decode)
     console.print(render(inspection))
-    parts = ", ".join(f"{part} {len(data):,}" for part, data in datamodule.datasets.items())
-    console.print(f"split {datamodule.split_name}: {parts}", highlight=False, soft_wrap=True)
+    sizes = ", ".join(f"{subset} {len(data):,}" for subset, data in datamodule.datasets.items())
+    console.print(f"split {datamodule.split_name}: {sizes}", highlight=False, soft_wrap=True)
     if datamodule.cache is not None:
         size = datamodule.cache.stat().st_size / 2**20
         console.print(

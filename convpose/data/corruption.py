@@ -1,7 +1,7 @@
-"""Graded damage to test images: what a network meets outside of its data set.
+"""Graded damage to test images, as a network meets it outside of its data set.
 
-The idea of five severities a kind is that of ImageNet-C (Hendrycks and Dietterich, 2019); the kinds
-are what the ConvPose paper names as hard (occlusion, attire, backgrounds) and what cameras do. Each
+Five severities a kind come from ImageNet-C (Hendrycks and Dietterich, 2019). The kinds are those
+that the ConvPose paper calls hard (occlusion, attire, backgrounds) and faults of cameras. Each
 image is damaged the same way for every network: the random numbers are the sample's own.
 """
 
@@ -24,7 +24,7 @@ TILES = 8  # of the scrambled background, along a side
 def cover_joints(
     image: Image, joints: Points, count: float, rng: np.random.Generator, _: Skeleton
 ) -> Image:
-    """Squares of one colour over `count` labelled joints."""
+    """Cover `count` labelled joints with squares of one colour."""
     out, side = image.copy(), image.shape[0]
     known = joints[~np.isnan(joints[:, 0])]
     half = PATCH * side / 2
@@ -37,7 +37,7 @@ def cover_joints(
 def cover_regions(
     image: Image, _: Points, share: float, rng: np.random.Generator, __: Skeleton
 ) -> Image:
-    """Rectangles of one colour anywhere, until they cover that share of the image."""
+    """Cover a share of the image with rectangles of one colour."""
     out, side = image.copy(), image.shape[0]
     covered: NDArray[np.bool_] = np.zeros((side, side), bool)
     while float(covered.mean()) < share:
@@ -50,17 +50,17 @@ def cover_regions(
 
 
 def blur(image: Image, _: Points, sigma: float, __: np.random.Generator, ___: Skeleton) -> Image:
-    """Gaussian blur, sigma as a share of the image's side."""
+    """Blur by a Gaussian with sigma as a share of the image's side."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma * image.shape[0]), np.uint8)
 
 
 def noise(image: Image, _: Points, sigma: float, rng: np.random.Generator, __: Skeleton) -> Image:
-    """Gaussian noise on every value, sigma of 255."""
+    """Add Gaussian noise to every value; sigma is in steps of 255."""
     return _to_uint8(image + rng.normal(0, sigma, image.shape))
 
 
 def jpeg(image: Image, _: Points, quality: float, __: np.random.Generator, ___: Skeleton) -> Image:
-    """Compression at that quality."""
+    """Compress as JPEG of a quality."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
     data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
@@ -69,12 +69,12 @@ def jpeg(image: Image, _: Points, quality: float, __: np.random.Generator, ___: 
 def brightness(
     image: Image, _: Points, amount: float, rng: np.random.Generator, __: Skeleton
 ) -> Image:
-    """Brighter or darker by that share of the range."""
+    """Brighten or darken by a share of the range."""
     return _to_uint8(image + 255 * amount * float(rng.choice([-1, 1])))
 
 
 def contrast(image: Image, _: Points, keep: float, __: np.random.Generator, ___: Skeleton) -> Image:
-    """Differences from the mean colour shrunk to that share."""
+    """Shrink differences from the mean colour to a share."""
     mean = image.mean(axis=(0, 1))
     return _to_uint8(mean + keep * (image - mean))
 
@@ -82,7 +82,7 @@ def contrast(image: Image, _: Points, keep: float, __: np.random.Generator, ___:
 def low_resolution(
     image: Image, _: Points, factor: float, __: np.random.Generator, ___: Skeleton
 ) -> Image:
-    """Shrunk by that factor and enlarged again."""
+    """Shrink by a factor and enlarge again."""
     side = image.shape[0]
     small = max(2, round(side / factor))
     shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
@@ -92,7 +92,7 @@ def low_resolution(
 def clutter(
     image: Image, joints: Points, share: float, rng: np.random.Generator, skeleton: Skeleton
 ) -> Image:
-    """That share of the background replaced by pieces of the picture from elsewhere."""
+    """Replace a share of the background by pieces from elsewhere in the picture."""
     side = image.shape[0]
     tile = -(-side // TILES)
     count = tile * TILES
@@ -108,7 +108,7 @@ def clutter(
 def clothing(
     image: Image, joints: Points, shift_deg: float, rng: np.random.Generator, skeleton: Skeleton
 ) -> Image:
-    """Hue of the person shifted, and colours made stronger."""
+    """Shift the hue of the person and make colours stronger."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float64)
     hsv[..., 0] = (hsv[..., 0] + rng.choice([-1, 1]) * shift_deg / 2) % 180
     hsv[..., 1] = np.clip(hsv[..., 1] * (1 + shift_deg / 180), 0, 255)
@@ -118,11 +118,11 @@ def clothing(
 
 
 def turned(image: Image, _: Points, __: float, ___: np.random.Generator, ____: Skeleton) -> Image:
-    """Nothing: a rotation is done by the crop, so that no corner is lost."""
+    """Change nothing: the crop does the rotation, so that no corner is lost."""
     return image
 
 
-# kind → what it does, and how much at severities 1 to 5
+# kind → function, and its amount at severities 1 to 5
 KINDS: dict[str, tuple[Damage, tuple[float, float, float, float, float]]] = {
     "occluded joints": (cover_joints, (1, 2, 4, 6, 8)),
     "occluded regions": (cover_regions, (0.05, 0.1, 0.2, 0.3, 0.4)),
@@ -139,12 +139,12 @@ KINDS: dict[str, tuple[Damage, tuple[float, float, float, float, float]]] = {
 
 
 class Corruption:
-    """Damages samples as `convpose.data.augment.Augment` changes them.
+    """Damage of one kind and severity, with the methods of `convpose.data.augment.Augment`.
 
     Args:
         kind: one of `KINDS`.
         severity: 1 to 5.
-        skeleton: of the keypoints; says where the body is.
+        skeleton: of the keypoints.
     """
 
     def __init__(self, kind: str, severity: int, skeleton: Skeleton) -> None:
@@ -172,12 +172,12 @@ class Corruption:
 
 
 def body_mask(joints: Points, side: int, skeleton: Skeleton) -> NDArray[np.bool_]:
-    """Roughly where the person is (side, side): thick limbs and the trunk between them.
+    """Draw a rough mask (side, side) of the person: thick limbs and the torso between them.
 
     Args:
         joints: (K, 2) unit keypoints, NaN where unlabelled.
         side: of the mask.
-        skeleton: says which joints a limb connects.
+        skeleton: of the keypoints.
     """
     mask = np.zeros((side, side), np.uint8)
     points = {n: joints[i] * side for i, n in enumerate(skeleton.keypoints)}
@@ -186,11 +186,11 @@ def body_mask(joints: Points, side: int, skeleton: Skeleton) -> NDArray[np.bool_
     for a, b in skeleton.limbs:
         if a in known and b in known:
             cv2.line(mask, known[a].tolist(), known[b].tolist(), 1, thick)
-    trunk = [
+    torso = [
         known[n] for n in ("left_shoulder", "right_shoulder", "right_hip", "left_hip") if n in known
     ]
-    if len(trunk) > 2:
-        cv2.fillConvexPoly(mask, cv2.convexHull(np.array(trunk)), 1)
+    if len(torso) > 2:
+        cv2.fillConvexPoly(mask, cv2.convexHull(np.array(torso)), 1)
     return mask.astype(bool)
 
 

@@ -1,4 +1,4 @@
-"""From an annotation to the crop: which part of the image the network sees.
+"""Crop: the region of the image that the network sees.
 
 The crop is an affine ``unit_to_px``; `convpose.geometry.warp` samples it. Three modes:
 
@@ -24,7 +24,7 @@ Scale = Annotated[float, Ge(1), "a smaller crop would cut joints off"]
 
 
 class Crop:
-    """Chooses the crop of an annotation.
+    """Choice of the crop of each annotation.
 
     Args:
         mode: a crop mode, or one for each data set by name (``{lsp: image, lspet: box}``).
@@ -36,13 +36,13 @@ class Crop:
         self.box_scale = box_scale
 
     def __str__(self) -> str:
-        """The mode as a short text for reports."""
+        """Write the mode as a short text for reports."""
         if isinstance(self.mode, str):
             return self.mode
         return "+".join(f"{name}:{mode}" for name, mode in self.mode.items())
 
     def mode_of(self, annotation: Annotation) -> str:
-        """The crop mode for an annotation's data set; ConfigError if the mapping lacks it."""
+        """Look up the crop mode of an annotation's data set; ConfigError if there is none."""
         if isinstance(self.mode, str):
             return self.mode
         if annotation.dataset not in self.mode:
@@ -53,7 +53,7 @@ class Crop:
         return self.mode[annotation.dataset]
 
     def unit_to_px(self, annotation: Annotation) -> Affine:
-        """The (2, 3) affine from the crop's unit square to pixels of the image."""
+        """Compute the (2, 3) affine from the crop's unit square to pixels of the image."""
         mode = self.mode_of(annotation)
         if mode == "box":
             return around_box(*person_box_px(annotation), self.box_scale)
@@ -61,7 +61,7 @@ class Crop:
 
 
 def whole_frame(mode: str, width_px: int, height_px: int) -> Affine:
-    """``unit_to_px`` of a whole frame, stretched (``image``) or padded (``letterbox``)."""
+    """Compute ``unit_to_px`` of a whole frame, stretched (``image``) or padded (``letterbox``)."""
     if mode == "image":
         return box_to_affine(np.array([-0.5, -0.5, width_px - 0.5, height_px - 0.5]))
     centre = np.array([(width_px - 1) / 2, (height_px - 1) / 2])
@@ -69,24 +69,24 @@ def whole_frame(mode: str, width_px: int, height_px: int) -> Affine:
 
 
 def around_box(low: NDArray[np.float64], high: NDArray[np.float64], scale: float) -> Affine:
-    """``unit_to_px`` of a square around a box (corners (2,), (2,)), `scale` times as large."""
+    """Compute ``unit_to_px`` of a square around a box (corners (2,)), `scale` times as large."""
     return box_to_affine(square((low + high) / 2, scale * max(high - low)))
 
 
 def square(centre: NDArray[np.float64], side: float) -> NDArray[np.float64]:
-    """Box (x0, y0, x1, y1) of a square."""
+    """Make the box (x0, y0, x1, y1) of a square."""
     return np.concatenate([centre - side / 2, centre + side / 2])
 
 
 def person_box_px(annotation: Annotation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners (2,), (2,) of the data set's box, or of `joints_box_px` if there is none."""
+    """Return corners (2,), (2,) of the data set's box, or `joints_box_px` if there is none."""
     if annotation.box_px is None:
         return joints_box_px(annotation)
     return annotation.box_px[:2], annotation.box_px[2:]
 
 
 def joints_box_px(annotation: Annotation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners (2,), (2,) of the tight box around the labelled joints.
+    """Compute corners (2,), (2,) of the tight box around the labelled joints.
 
     Raises:
         DataError: fewer than two labelled joints, or all in one place.

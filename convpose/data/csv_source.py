@@ -13,8 +13,8 @@ The first row names the columns, separated by commas:
 - ``part``: ``train``, ``val`` or ``test``, for ``data.split=official``;
 - ``id``: unique id; else ``STEM_NUMBER``, the photograph's path without ending (``a/b.jpg`` is
   ``a-b``) and the number among its rows, from 1;
-- ``frame``, ``time_s``, ``score`` and ``NAME_score`` are passed over, so that the CSV that
-  ``convpose.predict`` writes of photographs, corrected by hand, is read as well.
+- ``frame``, ``time_s``, ``score`` and ``NAME_score`` are ignored, so that a CSV that
+  ``convpose.predict`` wrote and somebody corrected by hand can be read.
 """
 
 import csv
@@ -39,7 +39,7 @@ _REMEDY = (
 
 
 class CsvSource(PeopleSource):
-    """The people of a CSV file, which `source` names; see `PeopleSource` for the arguments."""
+    """People of a CSV file, which `source` names; see `PeopleSource` for the arguments."""
 
     NAME = "csv"
     PATTERNS = ("*.csv",)

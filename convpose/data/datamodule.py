@@ -1,4 +1,4 @@
-"""PoseDataModule: sources, crop cache, split, augmentation and loaders in one place."""
+"""Data module of Lightning: sources, crop cache, split, augmentation and loaders."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -39,16 +39,16 @@ class JoinedSource:
         self._starts = np.cumsum([0, *(len(s.annotations) for s in sources)])
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
-        """See `PoseSource.read_image`."""
-        which = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self.sources[which].read_image(index - int(self._starts[which]))
+        """Read an image of the source that has it; see `PoseSource.read_image`."""
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.sources[number].read_image(index - int(self._starts[number]))
 
 
 class PoseDataModule(LightningDataModule):
     """Pose data for training, validation and test.
 
     Args:
-        sources: functions by name that open the data sets; they are called when needed only.
+        sources: functions by name that open the data sets; called only when needed.
         split: name or file of the split, see `convpose.data.splits`.
         crop: crop mode, or one for each data set, see `convpose.data.crop`.
         box_scale: side of the ``box`` crop over the longer side of the joints' box.
@@ -59,12 +59,12 @@ class PoseDataModule(LightningDataModule):
             that shares its core with the network's threads slows both down several times.
         cache: file of the crop cache, written when it does not exist; None reads the originals.
         cache_size_px, cache_quality, cache_format: see `convpose.data.cache.write_cache`.
-        train_share: share of the training part that is used, drawn by `seed`.
+        train_share: share of the training subset that is used, drawn by `seed`.
         seed: of order and augmentation.
         skeleton: of the keypoints.
 
     Raises:
-        ConfigError: a batch larger than the training part.
+        ConfigError: a batch larger than the training subset.
         DataError: see the sources.
     """
 
@@ -106,7 +106,7 @@ class PoseDataModule(LightningDataModule):
         self._opened: PoseSource | None = None
 
     def open_source(self) -> PoseSource:
-        """The joined sources, or the crop cache (written first where the file is missing)."""
+        """Open the sources, or the crop cache; write the cache first if its file is missing."""
         if self.cache is not None and self.cache.exists():
             return CropCache(self.cache, self.crop, self.contents)
         opened = [open_source() for open_source in self.sources.values()]
@@ -119,21 +119,21 @@ class PoseDataModule(LightningDataModule):
 
     @property
     def contents(self) -> str:
-        """What a cache holds: the data sets with their settings, not where they lie; its format."""
+        """Describe a cache: data sets with their settings (but no paths), and its format."""
         sets = [
-            " ".join([name, *_data_keys(getattr(opening, "keywords", {}))])
-            for name, opening in self.sources.items()
+            " ".join([name, *_data_keys(getattr(open_source, "keywords", {}))])
+            for name, open_source in self.sources.items()
         ]
         stored = self.write_cache.keywords
         return "; ".join([*sets, "{size_px} px {image_format} {quality}".format(**stored)])
 
     def prepare_data(self) -> None:
-        """Lightning calls this in one process only: download and write the cache there."""
+        """Download the data and write the cache; Lightning calls this in one process only."""
         if not self.datasets:
             self._opened = self.open_source()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the source, split it and make the three data sets; a second call does nothing."""
+        """Open the source, split it and make the three data sets; do nothing the second time."""
         if self.datasets:
             return
         source = self._opened or self.open_source()
@@ -156,26 +156,26 @@ class PoseDataModule(LightningDataModule):
             drawn = np.random.default_rng(self.seed).permutation(len(train))
             kept = sorted(drawn[: max(1, round(self.train_share * len(train)))])
             self.split["train"] = [train[i] for i in kept]
-        for part, ids in self.split.items():
-            self.datasets[part] = PoseLandmarksDataset(
+        for subset, ids in self.split.items():
+            self.datasets[subset] = PoseLandmarksDataset(
                 source,
                 [position[image_id] for image_id in ids],
                 self.crop,
                 self.input_size_px,
                 self.skeleton,
-                self.augment if part == "train" else None,
+                self.augment if subset == "train" else None,
                 self.seed,
             )
 
     def check_shares(self, processes: int) -> None:
         """Refuse a training without a batch, or a validation in which a process has no image."""
-        train, val = (len(self.datasets[part]) for part in ("train", "val"))
+        train, val = (len(self.datasets[subset]) for subset in ("train", "val"))
         own = -(-train // processes)
         each = f" of each of {processes} processes" if processes > 1 else ""
         if self.batch_size > own:
             sensible = min(64, own, max(2, power_of_two(own // 4)))
             raise ConfigError(
-                f"data.batch_size={self.batch_size} is larger than the training part{each} with "
+                f"data.batch_size={self.batch_size} is larger than the training subset{each} with "
                 f"its {own} images; type data.batch_size={sensible}"
             )
         if processes > val:
@@ -184,7 +184,7 @@ class PoseDataModule(LightningDataModule):
             )
 
     def keypoint_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation (K, 2) of the training part's labelled unit keypoints.
+        """Measure mean and standard deviation (K, 2) of the labelled training keypoints, unit.
 
         The mean is the mean pose, the baseline that every network has to beat. A keypoint that the
         data set never labels (COCO has no neck) gets the crop's centre and the others' deviation:
@@ -201,8 +201,8 @@ class PoseDataModule(LightningDataModule):
         if len(never):
             names = ", ".join(self.skeleton.keypoints[k] for k in never)
             raise DataError(
-                f"data.split={self.split_name}: no image of the training part labels {names}; "
-                "choose a split that has some in every part"
+                f"data.split={self.split_name}: no image of the training subset labels {names}; "
+                "choose a split that has some in every subset"
             )
         mean, std = np.full((2, len(labelled), 2), 0.5, dtype=np.float32)
         mean[labelled] = np.nanmean(keypoints[:, labelled], axis=0)
@@ -211,23 +211,19 @@ class PoseDataModule(LightningDataModule):
         return mean, std
 
     def train_dataloader(self) -> DataLoader[PoseSample]:
-        """Shuffled, augmented batches; the incomplete last one is dropped (batch norm)."""
+        """Load shuffled, augmented batches without the incomplete last one (batch norm)."""
         self.check_shares(1)  # only here: a few people can be scored whatever the batch
         dataset = self.datasets["train"]
         sampler = EpochSampler(len(dataset), self.seed, *_rank_and_processes())
         return self._loader(dataset, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[PoseSample]:
-        """This process's share of the validation samples, all of them if it is the only one."""
+        """Load this process's share of the validation samples; all if it is the only one."""
         return self.loader("val", *_rank_and_processes())
 
-    def test_dataloader(self) -> DataLoader[PoseSample]:
-        """All test samples in order; only `convpose.evaluate` reads them."""
-        return self.loader("test")
-
-    def loader(self, part: str, rank: int = 0, processes: int = 1) -> DataLoader[PoseSample]:
-        """A process's share of a part in order; samples of ``train`` are augmented."""
-        dataset = self.datasets[part]
+    def loader(self, subset: str, rank: int = 0, processes: int = 1) -> DataLoader[PoseSample]:
+        """Load a process's share of a subset in order; samples of ``train`` are augmented."""
+        dataset = self.datasets[subset]
         if processes == 1:
             return self._loader(dataset)
         return self._loader(
@@ -248,7 +244,7 @@ class PoseDataModule(LightningDataModule):
 
 
 def _data_keys(keys: Mapping[str, Any]) -> list[str]:
-    """The keys of a source that change its data; the name of a file, unless a mirror has it."""
+    """List the keys of a source that change its data; a file by name, unless it is a mirror's."""
     kept = [f"{key}={value}" for key, value in keys.items() if key not in LOCATION_KEYS]
     if keys.get("source") is not None:
         file = Path(str(keys["source"])).absolute()
@@ -258,7 +254,7 @@ def _data_keys(keys: Mapping[str, Any]) -> list[str]:
 
 
 def power_of_two(most: int) -> int:
-    """The largest power of two that is not above `most`, at least 1."""
+    """Return the largest power of two that is not above `most`, at least 1."""
     return 1 << max(0, most.bit_length() - 1)
 
 

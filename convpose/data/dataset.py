@@ -1,4 +1,4 @@
-"""PoseLandmarksDataset: annotations of a source, cropped, augmented and ready for a network."""
+"""Data set of PyTorch: annotations of a source, cropped and augmented for a network."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,16 +17,16 @@ from convpose.skeleton import Skeleton
 
 
 class PoseLandmarksDataset(Dataset[PoseSample]):
-    """Pose samples of a part of a source; it knows no head, loss or metric.
+    """Pose samples of a subset of a source; it knows no head, loss or metric.
 
     Args:
         source: annotations and their pixels.
-        indices: the annotations of `source` that belong to this part.
-        crop: which part of the image is seen.
+        indices: the annotations of `source` that belong to this subset.
+        crop: chooses the region of the image.
         input_size_px: side S of the square crop.
         skeleton: for the left/right permutation of a mirror.
         augment: random changes, or None.
-        seed: with the epoch and the position it fixes every random number.
+        seed: fixes every random number, together with epoch and position.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
 
     @property
     def image_ids(self) -> list[str]:
-        """Ids of the samples in order."""
+        """List the ids of the samples in order."""
         return [self.source.annotations[i].image_id for i in self.indices]
 
     def truth(self, position: int) -> PoseSample:
-        """The sample at a position without reading its pixels (``image`` is empty)."""
+        """Return the sample at a position without reading its pixels (``image`` is empty)."""
         annotation = self.source.annotations[self.indices[position]]
         empty = np.zeros((0, 0, 3), dtype=np.uint8)
         unit_to_px = self.crop.unit_to_px(annotation)
@@ -66,7 +66,7 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         )
 
     def __getitem__(self, key: int | tuple[int, int]) -> PoseSample:
-        """The sample at a position, or at (epoch, position) as `EpochSampler` gives it."""
+        """Return the sample at a position, or at (epoch, position) as `EpochSampler` yields it."""
         epoch, position = key if isinstance(key, tuple) else (0, key)
         cv2.setNumThreads(0)  # one core a worker: OpenCV's own threads fight the loader's
         index = self.indices[position]
@@ -113,8 +113,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Args:
         length: number of samples N.
         seed: of the order.
-        rank, world_size: this process takes every world_size-th sample from rank on; the order is
-            padded from its beginning so that all processes get the same number.
+        rank, world_size: this process takes every world_size-th sample from rank on. The order
+            repeats from its beginning until all processes get the same number.
     """
 
     def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -139,18 +139,18 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def share(length: int, batch_size: int, rank: int, processes: int) -> list[list[int]]:
-    """Batches of positions for one of several processes: together all, and none twice.
+    """Divide positions among processes, without repeats; return one process's batches.
 
-    Each has every `processes`-th position from `rank` on, and all have the same number of batches,
-    because in each of them the processes wait for each other.
+    Each process has every `processes`-th position from `rank` on. All have the same number of
+    batches, because they wait for each other in each.
 
     Args:
         length: number of samples, at least `processes`.
-        batch_size: the most of a batch; one more where a process would have an empty one.
+        batch_size: of a batch at most; one more if a process would have an empty one.
         rank: of this process.
-        processes: how many there are.
+        processes: number of processes.
     """
     smallest, largest = length // processes, -(-length // processes)
     batches = min(smallest, -(-largest // batch_size))
     own = np.arange(rank, length, processes)
-    return [part.tolist() for part in np.array_split(own, batches)]
+    return [batch.tolist() for batch in np.array_split(own, batches)]

@@ -1,11 +1,11 @@
-"""Frames Labeled In Cinema (FLIC): upper bodies in films, of ``examples.mat``.
+"""Frames Labeled In Cinema (FLIC): upper bodies in films, labelled in ``examples.mat``.
 
 Sources: B. Sapp and B. Taskar, CVPR 2013 (MODEC); ``demo_FLIC.m`` in the archive and
 ``flip_backwards_facing_groundtruth.m`` in MODEC's code.
 
 - **Joints**: of the 29 columns of ``coords`` (order of ``lookupPart.m``), 11 are annotated:
-  shoulders, elbows, wrists, hips, eyes and nose. The others are NaN, and so is what could not be
-  labelled. To LSP14: eight joints; knees, ankles, neck and head top stay masked.
+  shoulders, elbows, wrists, hips, eyes and nose. The others are NaN, and so are joints that could
+  not be labelled. To LSP14: eight joints; knees, ankles, neck and head top stay masked.
 - **Left and right.** The file has the person's own left, as LSP has. Published results are
   *observer-centric*: the authors' script exchanges left and right of those whose left shoulder and
   left hip both lie left of the right ones in the image, that is, who turn their back ("incorrect
@@ -15,13 +15,13 @@ Sources: B. Sapp and B. Taskar, CVPR 2013 (MODEC); ``demo_FLIC.m`` in the archiv
 - **Visibility**: labelled joints count as visible; occlusion is not in the file.
 - **Pixels.** MATLAB's first pixel is 1, and the authors draw the coordinates as they are; so 1 is
   subtracted. Nothing in the file proves it.
-- **Box**: none of the whole person is given (``torsobox`` is a detected torso), so that of all
-  labelled joints, eyes and nose included.
+- **Box**: the file has none of the whole person (``torsobox`` is a detected torso), so the box is
+  drawn around all labelled joints, eyes and nose included.
 - **Left out** and counted: who is neither in training nor in test (FLIC-full's ``isbad`` and
   ``isunchecked``), and people with fewer than `min_joints` joints.
 - **Ids**: ``STEM_NUMBER`` with the number of the example in the file, from 1, as
   ``2-fast-2-furious-00003571_1``; some frames show several people.
-- **Parts**: ``istrain`` and ``istest``.
+- **Subsets**: ``istrain`` and ``istest``.
 """
 
 from collections import Counter
@@ -46,7 +46,7 @@ _REMEDY = "use examples.mat of FLIC.zip or FLIC-full.zip"
 
 
 class FlicSource(PeopleSource):
-    """The people of FLIC or FLIC-full; see `PeopleSource` for the other arguments.
+    """People of FLIC or FLIC-full; see `PeopleSource` for the other arguments.
 
     Args:
         observer_centric: exchange left and right of people who turn their back.

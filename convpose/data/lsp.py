@@ -28,10 +28,10 @@ from convpose.skeleton import LSP14
 # File stems of the archives. HR-LSPET does not stand for LSPET: some of its images are left out.
 STEMS = {"lsp": "lsp_dataset", "lspet": "lspet_dataset", "hr_lspet": "hr-lspet"}
 
-# What is subtracted from the coordinates of joints.mat. The files come from MATLAB, whose first
-# pixel is 1, but the data speak for 0: LSP's images are cropped symmetrically around the joints,
-# and there smallest + largest coordinate is W − 0.91 (median over 2,000 images, quartiles −1.21
-# and −0.61; the same for y and H). A first pixel of 0 gives W − 1, a first pixel of 1 gives W + 1.
+# Number of the first pixel in joints.mat. The files come from MATLAB, whose first pixel is 1, but
+# the data speak for 0: LSP's images are cropped symmetrically around the joints, so smallest plus
+# largest coordinate should be W − 1 for a first pixel of 0, and W + 1 for 1. The median of 2,000
+# images is W − 0.91 (quartiles −1.21 and −0.61; the same for y and H).
 ORIGIN_PX = 0.0
 
 _IMAGE = re.compile(r"(?:images/)?im(\d+)\.(?:jpe?g|png)")
@@ -39,20 +39,20 @@ _K = LSP14.num_keypoints
 
 
 class LspSource:
-    """The annotations and images of LSP or LSPET, read from a zip or an unpacked folder.
+    """Annotations and images of LSP or LSPET, read from a zip or an unpacked folder.
 
     LSP labels every joint and flags the occluded ones: visibility 1 or 2. LSPET flags the labelled
-    ones and does not mark occlusion: visibility 0 or 2. What is not labelled has NaN coordinates.
+    ones and does not mark occlusion: visibility 0 or 2. Unlabelled joints have NaN coordinates.
 
     Args:
         name: ``lsp``, ``lspet`` or ``hr_lspet``.
         source: the archive, its unpacked folder, or a folder that holds one of them; None looks
             in `folder` and then downloads to it.
         folder: the data folder (``CONVPOSE_DATA``).
-        mirrors: addresses of the archive.
+        mirrors: URLs of the archive.
         sha256: hash of the archive that the mirrors send, if it is known.
-        mask_unlabelled: False takes every coordinate for a label, LSPET's garbage included, as a
-            reader does who has LSP's meaning of the flag in mind; only to see what that costs.
+        mask_unlabelled: False takes every coordinate for a label, LSPET's garbage included; only
+            to measure the cost of that mistake.
 
     Raises:
         ConfigError: unknown name.
@@ -111,22 +111,22 @@ class LspSource:
 def _locate(
     name: str, source: str | Path | None, folder: Path, mirrors: Sequence[str], sha256: str | None
 ) -> Path:
-    """Path of the archive or of the unpacked folder; downloads if nothing is there."""
-    place = folder if source is None else Path(source).expanduser()
-    if source is not None and not place.exists():
+    """Find the archive or the unpacked folder; download the archive if there is neither."""
+    root = folder if source is None else Path(source).expanduser()
+    if source is not None and not root.exists():
         raise DataError(
             f"data.source={source}: no such file or folder; type the path of {STEMS[name]}.zip "
             "or of its unpacked folder"
         )
-    layouts = [place] if source is not None or _is_unpacked(place) else []
-    layouts += [place / f"{STEMS[name]}.zip", place / STEMS[name]]
+    layouts = [root] if source is not None or _is_unpacked(root) else []
+    layouts += [root / f"{STEMS[name]}.zip", root / STEMS[name]]
     for layout in layouts:
         if layout.is_file() or _is_unpacked(layout):
             return layout
     if source is None and mirrors:
         return download(mirrors, folder / f"{STEMS[name]}.zip", sha256)
     raise DataError(
-        f"{name} not found: looked in {place.absolute()} for joints.mat with images/, for "
+        f"{name} not found: looked in {root.absolute()} for joints.mat with images/, for "
         f"{STEMS[name]}.zip and for a folder of that name; type "
         f"data.source=/path/to/{STEMS[name]}.zip, or put the file into the folder that the "
         "environment variable CONVPOSE_DATA names"
@@ -141,7 +141,7 @@ def _is_unpacked(folder: Path) -> bool:
 
 
 def _read_joints(archive: Archive) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Coordinates (N, K, 2) in pixels, garbage included, and flags (N, K)."""
+    """Read coordinates (N, K, 2) in pixels, garbage included, and flags (N, K)."""
     expected = (
         f"{archive.path}: joints.mat should hold 'joints' of shape (3, {_K}, N) or ({_K}, 3, N)"
     )
@@ -171,7 +171,7 @@ def _read_joints(archive: Archive) -> tuple[NDArray[np.float64], NDArray[np.bool
 
 
 def _image_files(archive: Archive, count: int) -> list[str]:
-    """Names of the image files by number; DataError if they do not match `count` annotations."""
+    """List the image files by number; DataError if they do not match `count` annotations."""
     files = {int(m[1]): n for n in archive.names() if (m := _IMAGE.fullmatch(n)) is not None}
     numbers = sorted(files)
     gaps_allowed = all(name.endswith("png") for name in files.values())  # HR-LSPET
@@ -194,9 +194,9 @@ def _image_files(archive: Archive, count: int) -> list[str]:
 def _check_flags(
     name: str, archive: Archive, points_px: NDArray[np.float64], flags: NDArray[np.bool_]
 ) -> None:
-    """The flag means "occluded" in LSP and "labelled" in LSPET: see whether the data agree.
+    """Check the meaning of the flags: "occluded" in LSP, "labelled" in LSPET.
 
-    What LSPET does not label has a coordinate of 0 or less (all of its 16,787 joints with flag 0).
+    LSPET's unlabelled joints have a coordinate of 0 or less (all 16,787 with flag 0).
     """
     given: NDArray[np.bool_] = np.all(points_px > 0, axis=-1)
     flagged = given[flags].mean() if flags.any() else 1.0
@@ -219,7 +219,7 @@ def _check_flags(
 def _check_scale(
     archive: Archive, points_px: NDArray[np.float64], sizes_px: NDArray[np.int64]
 ) -> None:
-    """See whether coordinates and images have the same scale: LSP exists in two sizes."""
+    """Check that coordinates and images have the same scale: LSP exists in two sizes."""
     labelled = np.isfinite(points_px).any((-1, -2))
     points, sizes = points_px[labelled], sizes_px[labelled]
     if not len(points):

@@ -18,9 +18,9 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
   that are missing (the archive lacks a few).
 - **Ids**: ``STEM_NUMBER`` as ``015601864_1``. ``.mat``: the person's index in ``annorect``, from 1;
   JSON: the number among the people of that photograph, from 1, in the order of the files.
-- **Parts.** ``.mat``: everybody who has joints is in ``train``, so the split is a seeded one. JSON:
-  ``train.json`` and ``valid.json``, the split of Tompson et al. that everybody validates with; with
-  ``data.split=official`` the latter is the test.
+- **Subsets.** ``.mat``: everybody who has joints is in ``train``, so the split is a seeded one.
+  JSON: ``train.json`` and ``valid.json``, the split of Tompson et al. that everybody validates
+  with; with ``data.split=official`` the latter is the test.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ _REMEDY_JSON = "use train.json and valid.json of Simple Baselines or HRNet (data
 
 
 class MpiiSource(PeopleSource):
-    """The people of MPII's own ``.mat`` file; see `PeopleSource` for the arguments."""
+    """People of MPII's own ``.mat`` file; see `PeopleSource` for the arguments."""
 
     NAME = "mpii"
     STEMS = ("mpii",)
@@ -69,7 +69,7 @@ class MpiiSource(PeopleSource):
 
 
 class MpiiJsonSource(PeopleSource):
-    """The people of the JSON files of Simple Baselines; see `PeopleSource` for the arguments.
+    """People of the JSON files of Simple Baselines; see `PeopleSource` for the arguments.
 
     ``trainval.json`` repeats two other files, so the patterns leave it out.
     """

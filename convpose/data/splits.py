@@ -1,4 +1,4 @@
-"""Named splits: which image trains, validates and tests; as lists of ids that a run folder keeps.
+"""Named splits into the subsets train, val and test, as lists of ids that a run folder keeps.
 
 - ``paper``: ``order = numpy.random.default_rng(0).permutation(N)``; the first 70 % train, the next
   15 % validate, the last 15 % test (7,000 / 1,500 / 1,500 of LSPET's 10,000).
@@ -6,17 +6,17 @@
   ``default_rng(0)``); LSP 1001–2000 test, as everybody reports.
 - ``lsp_paper``: LSP split as by ``lsp`` and LSPET as by ``paper``, for one network that is scored
   on both tests.
-- ``seeded``: as ``paper``, the name that it has for other data. What is shuffled are photographs:
-  all people of one are in the same part. HR-LSPET's images are in the part of LSPET's of the same
-  number, so that a network of the one may be tested on the other.
-- ``official``: the parts that the makers of a data set name. Where they name two (COCO, FLIC,
-  MPII's JSON files), the second is the test, and a tenth of the training photographs, drawn by
-  ``default_rng(0)``, validates. A data set that names only a training part just trains.
-- ``whole``: everybody is in every part, to score a network on data that it has never seen.
+- ``seeded``: the same as ``paper``, for other data. It shuffles photographs: all people of one are
+  in the same subset. HR-LSPET's images are in the subset of LSPET's of the same number, so that a
+  network of the one may be tested on the other.
+- ``official``: the subsets that the makers of a data set name. If they name two (COCO, FLIC, MPII's
+  JSON files), the second is the test, and a tenth of the training photographs, drawn by
+  ``default_rng(0)``, validates. A data set that names only a training subset just trains.
+- ``whole``: everybody is in every subset, to score a network on data that it has never seen.
 - a path: a JSON file ``{"train": [ids], "val": [ids], "test": [ids]}`` such as a run's
   ``splits.json``.
 
-A training image that is a near-duplicate of a validation or test image leaves the training part.
+A training image that is a near-duplicate of a validation or test image leaves the training subset.
 """
 
 import json
@@ -34,14 +34,14 @@ Split = dict[str, list[str]]
 
 
 def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
-    """Ids of the three parts.
+    """Split annotations into the ids of the three subsets.
 
     Args:
         name: one of the above, or the path of a JSON file.
         annotations: all annotations of the source, in its order.
 
     Raises:
-        ConfigError: unknown name, or a part that would be empty.
+        ConfigError: unknown name, or a subset that would be empty.
         DataError: a file that is no split of these annotations.
     """
     if name.endswith(".json"):
@@ -57,27 +57,27 @@ def make_split(name: str, annotations: Sequence[Annotation]) -> Split:
     if name == "whole":
         return split
     split["train"] = without_duplicates(split)
-    empty = [stage for stage in SUBSETS if not split[stage]]
+    empty = [subset for subset in SUBSETS if not split[subset]]
     if empty:
         datasets = ", ".join(sorted({a.dataset for a in annotations})) or "no data set"
         raise ConfigError(
-            f"data.split={name}: the {' and '.join(empty)} part is empty for {len(annotations)} "
+            f"data.split={name}: the {' and '.join(empty)} subset is empty for {len(annotations)} "
             f"images of {datasets}; the split lsp needs LSP (data=lsp or data=lsp_lspet), the "
             "splits paper and seeded at least 6 images, the split official a data set whose makers "
-            "name two parts; type data.split=seeded, or data.split=whole to evaluate on everybody"
+            "name two subsets; type data.split=seeded, or data.split=whole to evaluate on everybody"
         )
     return split
 
 
 def without_duplicates(split: Split) -> list[str]:
-    """The training ids without the near-duplicates of validation and test images."""
+    """Return the training ids without near-duplicates of validation and test images."""
     held_out = {*split["val"], *split["test"]}
     leaving = {a for pair in duplicate_pairs() for a, b in (pair, pair[::-1]) if b in held_out}
     return [image_id for image_id in split["train"] if image_id not in leaving]
 
 
 def duplicate_pairs() -> list[tuple[str, str]]:
-    """Known near-duplicate images of LSP and LSPET; ``duplicates.tsv`` says how they were found."""
+    """Read the near-duplicates in LSP and LSPET; ``duplicates.tsv`` says how they were found."""
     text = resources.files("convpose.data").joinpath("duplicates.tsv").read_text("utf-8")
     rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
     return [(row[0], row[1]) for row in rows[1:]]
@@ -90,18 +90,20 @@ def _seeded(annotations: Sequence[Annotation]) -> Split:
         names = [f"im{number:05d}" for number in range(1, 10_001)]
     order = np.random.default_rng(0).permutation(len(names))
     ends = [round(0.7 * len(names)), round(0.85 * len(names))]
-    parts = zip(SUBSETS, np.split(order, ends), strict=True)
-    return {stage: [i for n in part for i in photos.get(names[n], ())] for stage, part in parts}
+    drawn = zip(SUBSETS, np.split(order, ends), strict=True)
+    return {
+        subset: [i for n in numbers for i in photos.get(names[n], ())] for subset, numbers in drawn
+    }
 
 
 def _official(annotations: Sequence[Annotation]) -> Split:
-    split: Split = {stage: [] for stage in SUBSETS}
+    split: Split = {subset: [] for subset in SUBSETS}
     held_out = {(a.dataset, a.subset) for a in annotations if a.subset in ("val", "test")}
     for a in annotations:
         both = {(a.dataset, "val"), (a.dataset, "test")} <= held_out
-        part = "test" if a.subset == "val" and not both else a.subset
-        if part is not None:
-            split[part].append(a.image_id)
+        subset = "test" if a.subset == "val" and not both else a.subset
+        if subset is not None:
+            split[subset].append(a.image_id)
     if not split["val"]:
         train = set(split["train"])
         photos = list(_photos([a for a in annotations if a.image_id in train]).values())
@@ -113,11 +115,11 @@ def _official(annotations: Sequence[Annotation]) -> Split:
 
 
 def _whole(annotations: Sequence[Annotation]) -> Split:
-    return {stage: [a.image_id for a in annotations] for stage in SUBSETS}
+    return {subset: [a.image_id for a in annotations] for subset in SUBSETS}
 
 
 def _photos(annotations: Sequence[Annotation]) -> dict[str, list[str]]:
-    """Ids of the people of each photograph; LSP's and LSPET's show one each, called as its id."""
+    """Group ids by photograph; those of LSP and LSPET show one person and have its id as name."""
     photos: dict[str, list[str]] = {}
     for a in annotations:
         alone = a.file is None or a.dataset in ("lsp", "lspet", "hr_lspet")
@@ -127,7 +129,7 @@ def _photos(annotations: Sequence[Annotation]) -> dict[str, list[str]]:
 
 def _lsp(annotations: Sequence[Annotation]) -> Split:
     validation = {f"im{i + 1:04d}" for i in np.random.default_rng(0).permutation(1000)[:200]}
-    split: Split = {stage: [] for stage in SUBSETS}
+    split: Split = {subset: [] for subset in SUBSETS}
     for a in annotations:
         if a.dataset != "lsp":
             split["train"].append(a.image_id)
@@ -141,7 +143,7 @@ def _lsp(annotations: Sequence[Annotation]) -> Split:
 def _lsp_paper(annotations: Sequence[Annotation]) -> Split:
     lsp = _lsp([a for a in annotations if a.dataset == "lsp"])
     lspet = _seeded([a for a in annotations if a.dataset != "lsp"])
-    return {stage: lsp[stage] + lspet[stage] for stage in SUBSETS}
+    return {subset: lsp[subset] + lspet[subset] for subset in SUBSETS}
 
 
 def _from_file(path: Path, known: set[str]) -> Split:
@@ -153,10 +155,10 @@ def _from_file(path: Path, known: set[str]) -> Split:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a JSON file ({error}); {remedy}") from error
     if not isinstance(content, dict) or not all(
-        isinstance(content.get(stage), list) for stage in SUBSETS
+        isinstance(content.get(subset), list) for subset in SUBSETS
     ):
         raise DataError(f"{path}: not a split; {remedy}")
-    ids = [str(image_id) for stage in SUBSETS for image_id in content[stage]]
+    ids = [str(image_id) for subset in SUBSETS for image_id in content[subset]]
     unknown = sorted(set(ids) - known)
     if unknown:
         raise DataError(
@@ -165,8 +167,8 @@ def _from_file(path: Path, known: set[str]) -> Split:
         )
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id in ids if ids.count(image_id) > 1)
-        raise DataError(f"{path}: {twice} is listed twice; each id belongs to one part only")
-    return {stage: [str(image_id) for image_id in content[stage]] for stage in SUBSETS}
+        raise DataError(f"{path}: {twice} is listed twice; each id belongs to one subset only")
+    return {subset: [str(image_id) for image_id in content[subset]] for subset in SUBSETS}
 
 
 NAMED: dict[str, Callable[[Sequence[Annotation]], Split]] = {

@@ -56,7 +56,7 @@ def data():
 
 class TestLoaders:
     def test_batches_have_the_shapes_and_types_of_the_contract(self, data):
-        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.loader("test")):
             batch = next(iter(loader))
             count = len(batch["image_id"])
             shapes = {key: (v.shape, v.dtype) for key, v in batch.items() if key != "image_id"}
@@ -68,16 +68,16 @@ class TestLoaders:
                 "unit_to_px": ((count, 2, 3), torch.float32),
             }
 
-    def test_parts_are_those_of_the_split(self, data):
-        assert [len(data.split[part]) for part in ("train", "val", "test")] == [28, 6, 6]
-        for part, some in data.datasets.items():
-            assert some.image_ids == data.split[part]
+    def test_subsets_are_those_of_the_split(self, data):
+        assert [len(data.split[subset]) for subset in ("train", "val", "test")] == [28, 6, 6]
+        for subset, some in data.datasets.items():
+            assert some.image_ids == data.split[subset]
 
     def test_validation_and_test_are_complete_and_in_order(self, data):
-        for part in ("val", "test"):
-            assert ids(data.loader(part)) == data.split[part]
+        for subset in ("val", "test"):
+            assert ids(data.loader(subset)) == data.split[subset]
         assert ids(data.val_dataloader()) == ids(data.val_dataloader()) == data.split["val"]
-        assert ids(data.test_dataloader()) == data.split["test"]
+        assert ids(data.loader("test")) == data.split["test"]
 
     def test_processes_share_the_validation(self, data):
         shares = [list(data.loader("val", rank, 4)) for rank in range(4)]
@@ -100,8 +100,8 @@ class TestLoaders:
     def test_only_training_is_augmented(self, data):
         a, b = (data.datasets["train"][epoch, 0] for epoch in (0, 1))
         assert not torch.equal(a["unit_to_px"], b["unit_to_px"])
-        for part in ("val", "test"):
-            a, b = (data.datasets[part][epoch, 0] for epoch in (0, 1))
+        for subset in ("val", "test"):
+            a, b = (data.datasets[subset][epoch, 0] for epoch in (0, 1))
             assert torch.equal(a["image"], b["image"])
             assert torch.equal(a["unit_to_px"], b["unit_to_px"])
 
@@ -135,7 +135,7 @@ class TestLoaders:
 
 
 class TestTrainShare:
-    def test_a_share_is_drawn_by_the_seed_and_leaves_the_other_parts_alone(self, data):
+    def test_a_share_is_drawn_by_the_seed_and_leaves_the_other_subsets_alone(self, data):
         half, again, other = (ready(train_share=0.5, seed=seed) for seed in (0, 0, 1))
         assert half.split == again.split
         assert half.split["train"] != other.split["train"]
@@ -289,12 +289,12 @@ class TestCache:
 
 
 class TestRefused:
-    def test_a_batch_larger_than_the_training_part(self):
-        with pytest.raises(
-            ConfigError,
-            match=r"data\.batch_size=29 is larger than the training part with its 28 images; type "
-            r"data\.batch_size=4$",
-        ):
+    def test_a_batch_larger_than_the_training_subset(self):
+        message = (
+            r"data\.batch_size=29 is larger than the training subset with its 28 images; "
+            r"type data\.batch_size=4$"
+        )
+        with pytest.raises(ConfigError, match=message):
             ready(batch_size=29).train_dataloader()
         assert len(ready(batch_size=28).train_dataloader()) == 1
 
@@ -306,7 +306,11 @@ class TestRefused:
 
     def test_a_batch_that_no_training_has_chosen(self):
         data = ready(batch_size="auto")
-        for open_loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader):
+        for open_loader in (
+            data.train_dataloader,
+            data.val_dataloader,
+            partial(data.loader, "test"),
+        ):
             with pytest.raises(
                 ConfigError, match=r"^data\.batch_size=auto: only a training chooses"
             ):
@@ -321,5 +325,5 @@ class TestRefused:
             ready(batch_size=2).check_shares(7)
 
     def test_the_split_is_checked(self):
-        with pytest.raises(ConfigError, match=r"data\.split=lsp: the val and test part is empty"):
+        with pytest.raises(ConfigError, match=r"data\.split=lsp: the val and test subset is empty"):
             ready(split="lsp")

@@ -42,7 +42,7 @@ def check_paper_split(split, ids):
     first = [ids[i] for i in order[:7000]]
     staying = set(split["train"])
     assert split["train"] == [i for i in first if i in staying]  # in the order of the permutation
-    assert [len(split[stage]) for stage in SUBSETS] == [6977, 1500, 1500]
+    assert [len(split[subset]) for subset in SUBSETS] == [6977, 1500, 1500]
     twins = {image_id for pair in duplicate_pairs() for image_id in pair}
     assert set(first) - staying <= twins
     assert held_apart(split)
@@ -61,15 +61,17 @@ class TestPaper:
 
     def test_the_smallest_that_can_be_split_has_six_images(self):
         split = make_split("paper", people(6))
-        assert [len(split[stage]) for stage in SUBSETS] == [4, 1, 1]
+        assert [len(split[subset]) for subset in SUBSETS] == [4, 1, 1]
         with pytest.raises(
             ConfigError,
-            match=r"data\.split=paper: the val part is empty for 5 images of lspet; .* 6 images",
+            match=r"data\.split=paper: the val subset is empty for 5 images of lspet; .* 6 images",
         ):
             make_split("paper", people(5))
 
     def test_nothing_at_all(self):
-        with pytest.raises(ConfigError, match=r"train and val and test part is empty for 0 images"):
+        with pytest.raises(
+            ConfigError, match=r"train and val and test subset is empty for 0 images"
+        ):
             make_split("paper", [])
 
     @pytest.mark.archive
@@ -95,7 +97,7 @@ class TestLsp:
         split = make_split("lsp", [*lsp_people, *lspet_people])
         assert held_apart(split)
         everything = {a.image_id for a in [*lsp_people, *lspet_people]}
-        missing = everything - {i for stage in SUBSETS for i in split[stage]}
+        missing = everything - {i for subset in SUBSETS for i in split[subset]}
         assert missing <= {i for pair in duplicate_pairs() for i in pair}
         assert 0 < len(missing) < 20
         assert sum(len(i) == 7 for i in split["train"]) > 9_990
@@ -109,7 +111,8 @@ class TestLsp:
 
     def test_it_needs_lsp(self, lspet_people):
         with pytest.raises(
-            ConfigError, match=r"data\.split=lsp: the val and test part is empty .* of lspet; .*LSP"
+            ConfigError,
+            match=r"data\.split=lsp: the val and test subset is empty .* of lspet; .*LSP",
         ):
             make_split("lsp", lspet_people)
 
@@ -129,8 +132,8 @@ class TestFile:
     def path(self, tmp_path):
         return tmp_path / "splits.json"
 
-    def write(self, path, **parts):
-        path.write_text(json.dumps(parts))
+    def write(self, path, **subsets):
+        path.write_text(json.dumps(subsets))
         return str(path)
 
     def test_a_run_s_split_comes_back(self, path, lspet_people):
@@ -142,7 +145,7 @@ class TestFile:
         split = make_split(name, people(9))
         assert split == {"train": ["im00003", "im00001"], "val": ["im00002"], "test": ["im00009"]}
 
-    def test_near_duplicates_leave_its_training_part_too(self, path, lspet_people):
+    def test_near_duplicates_leave_its_training_subset_too(self, path, lspet_people):
         a, b = next(pair for pair in duplicate_pairs() if len(pair[0]) == 7)
         name = self.write(path, train=[a, "im00500"], val=[b], test=["im00501"])
         assert make_split(name, lspet_people)["train"] == ["im00500"]
@@ -173,14 +176,16 @@ class TestFile:
         with pytest.raises(DataError, match=r"2 ids are not in the data, the first is im8; choose"):
             make_split(name, people(9))
 
-    def test_an_id_in_two_parts(self, path):
+    def test_an_id_in_two_subsets(self, path):
         name = self.write(path, train=["im00001"], val=["im00002"], test=["im00001"])
         with pytest.raises(DataError, match=r"im00001 is listed twice; each id belongs to one"):
             make_split(name, people(9))
 
-    def test_an_empty_part(self, path):
+    def test_an_empty_subset(self, path):
         name = self.write(path, train=["im00001"], val=[], test=["im00002"])
-        with pytest.raises(ConfigError, match=r"splits\.json: the val part is empty for 9 images"):
+        with pytest.raises(
+            ConfigError, match=r"splits\.json: the val subset is empty for 9 images"
+        ):
             make_split(name, people(9))
 
 
@@ -202,7 +207,7 @@ def photos_of(ids):
 
 
 def sizes(split):
-    return [len(split[stage]) for stage in SUBSETS]
+    return [len(split[subset]) for subset in SUBSETS]
 
 
 class TestSeeded:
@@ -212,10 +217,10 @@ class TestSeeded:
     def test_people_of_a_photograph_stay_together(self):
         split = make_split("seeded", crowd(20))
         assert sizes(split) == [42, 9, 9]
-        parts = [photos_of(split[stage]) for stage in SUBSETS]
-        assert [len(part) for part in parts] == [14, 3, 3]
+        photos = [photos_of(split[subset]) for subset in SUBSETS]
+        assert [len(names) for names in photos] == [14, 3, 3]
         order = np.random.default_rng(0).permutation(20)
-        assert parts[1] == {f"cocoNone{n}" for n in order[14:17]}
+        assert photos[1] == {f"cocoNone{n}" for n in order[14:17]}
 
     def test_photographs_of_two_data_sets_are_not_mixed_up(self):
         both = [*crowd(10), *crowd(10, dataset="mpii")]
@@ -227,14 +232,14 @@ class TestSeeded:
         some = [replace(a, dataset="hr_lspet") for a in lspet_people if int(a.image_id[2:]) % 7]
         high, low = make_split("paper", some), make_split("paper", lspet_people)
         known = {a.image_id for a in some}
-        for stage in ("val", "test"):
-            assert high[stage] == [i for i in low[stage] if i in known]
+        for subset in ("val", "test"):
+            assert high[subset] == [i for i in low[subset] if i in known]
         assert not set(high["train"]) & {*low["val"], *low["test"]}
         assert sum(sizes(high)) == pytest.approx(len(some), abs=25)  # near-duplicates left
 
 
 class TestOfficial:
-    def test_of_two_parts_the_second_is_the_test(self):
+    def test_of_two_subsets_the_second_is_the_test(self):
         for held_out in ("val", "test"):
             people_ = [*crowd(20, subset="train"), *crowd(4, subset=held_out)]
             split = make_split("official", people_)
@@ -244,11 +249,11 @@ class TestOfficial:
             drawn = np.random.default_rng(0).permutation(20)[:2]
             assert photos_of(split["val"]) == {f"cocotrain{n}" for n in drawn}
 
-    def test_three_parts_are_taken_as_they_are(self):
-        people_ = [a for part in SUBSETS for a in crowd(3, subset=part)]
+    def test_three_subsets_are_taken_as_they_are(self):
+        people_ = [a for subset in SUBSETS for a in crowd(3, subset=subset)]
         split = make_split("official", people_)
-        for part in SUBSETS:
-            assert split[part] == [a.image_id for a in people_ if a.subset == part]
+        for subset in SUBSETS:
+            assert split[subset] == [a.image_id for a in people_ if a.subset == subset]
 
     def test_a_data_set_without_a_test_just_trains(self):
         mpii = crowd(10, dataset="mpii", subset="train")
@@ -265,17 +270,17 @@ class TestOfficial:
             (crowd(20), "train and val and test"),
         ],
     )
-    def test_one_part_is_no_split(self, people_, empty):
+    def test_one_subset_is_no_split(self, people_, empty):
         with pytest.raises(
             ConfigError,
-            match=rf"data\.split=official: the {empty} part is empty for 60 images of coco; .*the "
-            r"split official a data set whose makers name two parts; type data\.split=seeded, or "
-            r"data\.split=whole to evaluate on everybody",
+            match=rf"data\.split=official: the {empty} subset is empty for 60 images of coco; .*"
+            r"the split official a data set whose makers name two subsets; type "
+            r"data\.split=seeded, or data\.split=whole to evaluate on everybody",
         ):
             make_split("official", people_)
 
 
-def test_the_whole_is_in_every_part():
+def test_the_whole_is_in_every_subset():
     ids = [a.image_id for a in crowd(2)]
     assert make_split("whole", crowd(2)) == dict.fromkeys(SUBSETS, ids)
 
@@ -289,7 +294,7 @@ def test_lsp_paper_joins_both_protocols(lsp_people, lspet_people):
     both = make_split("lsp_paper", [*lsp_people, *lspet_people])
     lsp = make_split("lsp", lsp_people)
     paper = make_split("paper", lspet_people)
-    for stage in ("val", "test"):
-        assert both[stage] == lsp[stage] + paper[stage]
+    for subset in ("val", "test"):
+        assert both[subset] == lsp[subset] + paper[subset]
     assert {*both["train"]} <= {*lsp["train"], *paper["train"]}
     assert held_apart(both)

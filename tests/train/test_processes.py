@@ -78,7 +78,7 @@ def test_a_batch_larger_than_a_share(command):
     ended = command(*TINY, *DDP, "data.batch_size=15")
     assert (ended.code, ended.err) == (
         2,
-        "error: data.batch_size=15 is larger than the training part of each of 2 processes with "
+        "error: data.batch_size=15 is larger than the training subset of each of 2 processes with "
         "its 14 images; type data.batch_size=2\n",
     )
 

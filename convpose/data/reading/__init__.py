@@ -1,1 +1,1 @@
-"""What the readers of data sets share: archives, downloads, photographs, MATLAB structs."""
+"""Tools of the readers: archives, downloads, photographs, annotation files, people."""

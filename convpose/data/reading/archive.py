@@ -1,4 +1,4 @@
-"""One read interface over a zip file and over the same files unpacked in a folder.
+"""One interface to read a zip file or the same files unpacked in a folder.
 
 A zip is read in place: nothing is written to disk, so nothing has to be trusted with a path or
 cleaned up. All members are checked when the archive is opened, before the first one is read.
@@ -62,11 +62,11 @@ class Archive:
         self._members = _without_top_folder(files)
 
     def names(self) -> list[str]:
-        """Sorted names of all files."""
+        """Return the sorted names of all files."""
         return sorted(self._members)
 
     def open(self, name: str) -> IO[bytes]:
-        """A file for reading from its start; DataError if there is none of that name."""
+        """Open a file for reading; DataError if there is none of that name."""
         if name not in self._members:
             raise DataError(f"{self.path}: {name} is missing; unpack or download the archive again")
         member = self._members[name]
@@ -78,7 +78,7 @@ class Archive:
             raise self._unreadable(name, error) from error
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file; DataError if it is missing, damaged (checksum) or too large."""
+        """Read a whole file; DataError if it is missing, damaged (checksum) or too large."""
         try:
             with self.open(name) as file:
                 content = file.read(MAX_FILE_BYTES + 1)
@@ -119,12 +119,12 @@ class Archive:
 _VANISHED = (
     "has vanished; put it back, then the same command with ckpt_path=last continues a training"
 )
-# What zipfile and the file system raise on damaged, truncated or unsupported content.
+# raised by zipfile and the file system on damaged, truncated or unsupported content.
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
 
 
 def zip_problem(path: Path) -> str | None:
-    """What a file is instead of a complete zip ("an HTML page, not a zip"), or None if it is one.
+    """Say what a file is ("an HTML page, not a zip"); return None if it is a complete zip.
 
     Only the first and last bytes are read; damage inside shows when a member is read.
     """
@@ -155,7 +155,7 @@ def zip_problem(path: Path) -> str | None:
 
 
 def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]:
-    """Names with ``/`` of all files to their names in the zip; DataError for a bad member."""
+    """Map names with ``/`` to names in the zip; DataError for a member that must not be read."""
     files: dict[str, str] = {}
     for member in members:
         name = member.filename.replace("\\", "/")  # as some Windows programs write it
@@ -195,6 +195,7 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]
 
 
 def _without_top_folder(files: dict[str, str]) -> dict[str, str]:
+    """Drop junk files, then the one folder that holds everything, if there is one."""
     files = {n: m for n, m in files.items() if not any(part in _JUNK for part in n.split("/"))}
     tops = {name.partition("/")[0] for name in files}
     if len(tops) == 1 and all("/" in name for name in files):

@@ -1,4 +1,4 @@
-"""The common base of the readers of COCO, MPII, FLIC and CSV files: people in photographs.
+"""Common base of the readers of COCO, MPII, FLIC and CSV files: people in photographs.
 
 A reader is a subclass of `PeopleSource` that turns the contents of its files into `AnnotatedPerson`
 records. The base class finds files and photographs, maps the joints to a skeleton, leaves out
@@ -27,8 +27,8 @@ class AnnotatedPerson:
 
     Attributes:
         image_id: unique id; ``STEM_NUMBER``, so that it does not depend on who else is there.
-        file: name of the photograph as the file has it.
-        points_px: (J, 2) in pixels with centres at integers; anything where unlabelled.
+        file: name of the photograph in the annotation file.
+        points_px: (J, 2) in pixels with centres at integers; any number if unlabelled.
         visibility: (J,) of 0, 1, 2.
         box_px: (4,) edges of the person's box; None or not finite if there is none.
         subset: ``train``, ``val``, ``test`` or None.
@@ -45,12 +45,11 @@ class AnnotatedPerson:
 
 
 class PeopleSource:
-    """A `PoseSource` of people whose photographs lie in an archive; the base of the readers.
+    """Base of the readers: a `PoseSource` of people whose photographs lie in an archive.
 
-    Joints are mapped by name (`convpose.skeleton.counterparts`): what the file does not have is
-    masked (visibility 0), what the skeleton does not have is left out. A box that the file does
-    not give is drawn around all joints of the file, so that a face that the skeleton lacks stays
-    in the picture.
+    Joints are mapped by name (`convpose.skeleton.counterparts`): joints that the file lacks are
+    masked (visibility 0), joints that the skeleton lacks are left out. A person without a box gets
+    one around all joints of the file, so that a face that the skeleton lacks stays in the crop.
 
     Args:
         source: an annotation file, or the folder or zip that holds it and the photographs; None

@@ -1,4 +1,4 @@
-"""The embedded data set: procedurally drawn people with exact labels, no download."""
+"""Embedded data set: procedurally drawn people on sports grounds, with exact labels."""
 
 import colorsys
 from collections.abc import Sequence
@@ -35,12 +35,12 @@ class SyntheticSource:
     A picture depends on the seed and its index alone, not on the process, the order of reading or
     the number of images. All 14 keypoints are labelled and inside the image.
 
-    What tells left from right is the kit: the person's left arm is red and the left leg amber, the
+    The kit tells left from right: the person's left arm is red and the left leg amber, the
     right arm teal and the right leg blue to violet. A mirror augmentation (and a strong hue shift)
     contradicts that cue; then only the face and the back of the head remain.
 
     Args:
-        num_images: how many.
+        num_images: number of images.
         image_size_px: side of the square images.
         seed: of everything random; another seed gives other people.
     """
@@ -61,7 +61,7 @@ class SyntheticSource:
 
     @property
     def annotations(self) -> Sequence[Annotation]:
-        """One person an image, ids ``synthetic_000000`` and on."""
+        """List the people, one an image, ids ``synthetic_000000`` and on."""
         return self._annotations
 
     def read_image(self, index: int) -> tuple[Image, Affine]:

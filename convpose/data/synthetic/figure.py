@@ -27,20 +27,20 @@ _LIMBS = {
     "shin": ("knee", "ankle", (0.038, 0.044, 0.026), 0.002),
     "foot": ("heel", "toes", (0.025, 0.028, 0.020), 0.004),
 }
-_TRUNK = {
+_CORE = {
     "pelvis": ("left_hip", "right_hip", (0.058, 0.062, 0.058), 0.0),
     "torso": ("waist", "chest", (0.0, 0.0, 0.0), 0.025),  # its width depends on the view
     "neck": ("chest", "skull_base", (0.036, 0.032, 0.034), 0.024),
     "head": ("skull_base", "skull_top", (0.054, 0.071, 0.067), 0.050),
 }
-_SHAPES = _TRUNK | {
+_SHAPES = _CORE | {
     f"{side}_{limb}": (f"{side}_{start}", f"{side}_{end}", radii, lift)
     for side in SIDES
     for limb, (start, end, radii, lift) in _LIMBS.items()
 }
 PARTS = (*_SHAPES, "occluder")
-# half width and half thickness of the trunk at waist, middle and chest
-_TRUNK_HALF = np.array([[0.088, 0.062], [0.084, 0.060], [0.108, 0.068]])
+# half width and half thickness of the torso at waist, middle and chest
+_TORSO_HALF = np.array([[0.088, 0.062], [0.084, 0.060], [0.108, 0.068]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +66,7 @@ class Figures:
     visibility: NDArray[np.uint8]
 
     def shadow(self, index: int) -> Array:
-        """(4,) centre x, y, half width and half height in pixels of the shadow under a figure."""
+        """Return (4,) centre x, y, half width and half height of a figure's shadow, in pixels."""
         points = self.joints[index, :, :2]
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         size = max(right - left, bottom - top)
@@ -81,13 +81,13 @@ class _Dice:
         self._seed, self._count, self._column = seed, count, 0
 
     def uniform(self, low: float, high: float, power: float = 1.0) -> Array:
-        """(N,) between low and high; a power above 1 leans towards low."""
+        """Draw (N,) between low and high; a power above 1 leans towards low."""
         self._column += 1
         draw = np.random.default_rng([self._seed, self._column]).random(self._count)
         return low + (high - low) * draw**power
 
     def around(self, centre: float, spread: float) -> Array:
-        """(N,) peaked at the centre and never further from it than the spread."""
+        """Draw (N,) peaked at the centre and never further from it than the spread."""
         return centre + self.uniform(-0.5, 0.5) * spread + self.uniform(-0.5, 0.5) * spread
 
 
@@ -106,7 +106,7 @@ def sample_figures(count: int, image_size_px: int, seed: int) -> Figures:
     end = np.stack([points[b] for _, b, _, _ in _SHAPES.values()], axis=1)
     radii = np.array([r for _, _, r, _ in _SHAPES.values()]) * build[:, None, None]
     torso = PARTS.index("torso")
-    radii[:, torso] = _trunk_radii(end[:, torso] - start[:, torso], chest) * build[:, None]
+    radii[:, torso] = _torso_radii(end[:, torso] - start[:, torso], chest) * build[:, None]
     joints = np.stack([points[name] for name in LSP14.keypoints], axis=1)
 
     scale, shift = _fit(dice, np.concatenate([start, end, joints], axis=1), image_size_px)
@@ -125,7 +125,7 @@ def sample_figures(count: int, image_size_px: int, seed: int) -> Figures:
 
 
 def _pose(dice: _Dice) -> tuple[dict[str, Array], Array, Array]:
-    """Named points (N, 3) of a posed body, and the rotations of chest and head."""
+    """Draw poses; return named points (N, 3) of the body, and rotations of chest and head."""
     # Sports: about two people in five are more than 60 degrees from upright.
     tumbled = dice.uniform(0, 1) < 0.6
     roll = np.where(tumbled, dice.uniform(-180, 180), dice.around(0, 40))
@@ -135,7 +135,7 @@ def _pose(dice: _Dice) -> tuple[dict[str, Array], Array, Array]:
     nod = _turn(0, dice.around(-5, 40)) @ _turn(2, dice.around(0, 25))
     head = chest @ nod @ _turn(1, dice.around(0, 60))
 
-    limb_length, trunk_length = dice.around(1.0, 0.1), dice.around(1.0, 0.08)
+    limb_length, torso_length = dice.around(1.0, 0.1), dice.around(1.0, 0.08)
 
     def walk(origin: Array, frame: Array, step: tuple[float, float, float], size: Array) -> Array:
         reach: Array = frame @ np.array(step)
@@ -143,14 +143,14 @@ def _pose(dice: _Dice) -> tuple[dict[str, Array], Array, Array]:
 
     centre = np.zeros((len(roll), 3))
     points = {
-        "waist": walk(centre, chest, (0, -0.03, 0), trunk_length),
-        "chest": walk(centre, chest, (0, -0.255, 0), trunk_length),
-        "neck": walk(centre, chest, (0, -0.315, 0), trunk_length),
+        "waist": walk(centre, chest, (0, -0.03, 0), torso_length),
+        "chest": walk(centre, chest, (0, -0.255, 0), torso_length),
+        "neck": walk(centre, chest, (0, -0.315, 0), torso_length),
     }
     for name, height in (("skull_base", 0.066), ("skull_top", 0.112), ("head_top", 0.179)):
-        points[name] = walk(points["neck"], head, (0, -height, -0.012), trunk_length)
+        points[name] = walk(points["neck"], head, (0, -height, -0.012), torso_length)
     for side, out in (("left", 1), ("right", -1)):
-        shoulder = walk(centre, chest, (0.112 * out, -0.272, 0), trunk_length)
+        shoulder = walk(centre, chest, (0.112 * out, -0.272, 0), torso_length)
         arm = chest @ _turn(2, -out * dice.uniform(8, 160, 1.4)) @ _turn(0, dice.around(-25, 75))
         arm = arm @ _turn(1, out * dice.around(20, 60))
         elbow = walk(shoulder, arm, (0, 0.165, 0), limb_length)
@@ -158,7 +158,7 @@ def _pose(dice: _Dice) -> tuple[dict[str, Array], Array, Array]:
         wrist = walk(elbow, forearm, (0, 0.145, 0), limb_length)
         fingers = walk(wrist, forearm @ _turn(2, dice.around(0, 30)), (0, 0.06, 0), limb_length)
 
-        hip = walk(centre, root, (0.058 * out, 0.0, 0), trunk_length)
+        hip = walk(centre, root, (0.058 * out, 0.0, 0), torso_length)
         leg = root @ _turn(2, -out * dice.uniform(2, 50, 1.8))
         leg = leg @ _turn(0, -dice.uniform(-30, 105, 1.2)) @ _turn(1, -out * dice.around(10, 25))
         knee = walk(hip, leg, (0, 0.24, 0), limb_length)
@@ -174,7 +174,7 @@ def _pose(dice: _Dice) -> tuple[dict[str, Array], Array, Array]:
 
 
 def _turn(axis: int, angle_deg: Array) -> Array:
-    """(N, 3, 3) rotations by angles (N,) about x, y or z; +x turns down to back, +z x to y."""
+    """Make rotations (N, 3, 3) by angles (N,) about x, y or z; +x turns down to back, +z x to y."""
     cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
     i, j = (axis + 1) % 3, (axis + 2) % 3
     turn = np.zeros((len(cos), 3, 3))
@@ -184,17 +184,17 @@ def _turn(axis: int, angle_deg: Array) -> Array:
     return turn
 
 
-def _trunk_radii(axis: Array, chest: Array) -> Array:
-    """(N, 3) half widths on screen of a trunk of elliptical section, seen along z."""
+def _torso_radii(axis: Array, chest: Array) -> Array:
+    """Compute half widths (N, 3) on screen of a torso of elliptical section, seen along z."""
     across = np.stack([-axis[:, 1], axis[:, 0]], axis=1)
     across /= np.linalg.norm(across, axis=1, keepdims=True) + 1e-9
     seen = np.einsum("nd,ndk->nk", across, chest[:, :2, ::2])  # of its width and its thickness
-    widths: Array = seen[:, None] * _TRUNK_HALF
+    widths: Array = seen[:, None] * _TORSO_HALF
     return np.hypot(widths[..., 0], widths[..., 1])
 
 
 def _fit(dice: _Dice, points: Array, size_px: int) -> tuple[Array, Array]:
-    """Scale (N,) and shift (N, 3) that place people of varied size anywhere in the image."""
+    """Draw scale (N,) and shift (N, 3) that place people of varied size anywhere in the image."""
     low, high = points.min(axis=1), points.max(axis=1)
     extent = (high - low)[:, :2].max(axis=1)
     # A curled-up body fills less of the frame than a stretched one, yet is shown larger.
@@ -207,7 +207,7 @@ def _fit(dice: _Dice, points: Array, size_px: int) -> tuple[Array, Array]:
 
 
 def _occluder(dice: _Dice, joints: Array, size_px: int) -> tuple[Array, Array, Array]:
-    """Start, end and radii (N, 3) of a bar or ball in front of a joint; three in ten have one."""
+    """Draw start, end and radii (N, 3) of a bar or ball before a joint; three in ten have one."""
     count = len(joints)
     target = joints[np.arange(count), dice.uniform(0, joints.shape[1]).astype(int)]
     bar = dice.uniform(0, 1) < 0.5
@@ -223,7 +223,7 @@ def _occluder(dice: _Dice, joints: Array, size_px: int) -> tuple[Array, Array, A
 
 
 def _covered(joints: Array, start: Array, end: Array, radii: Array) -> NDArray[np.bool_]:
-    """(N, 14) whether a joint is well inside the outline of a part and behind all of it."""
+    """Return a mask (N, 14) of joints well inside the outline of a part and behind all of it."""
     covered = np.zeros(joints.shape[:2], dtype=bool)
     for part in range(start.shape[1]):
         axis = (end - start)[:, None, part]
@@ -239,6 +239,6 @@ def _covered(joints: Array, start: Array, end: Array, radii: Array) -> NDArray[n
 
 
 def _profile(along: Array, first: Array, middle: Array, last: Array) -> Array:
-    """Radius at a fraction of the axis: the parabola through the three radii."""
+    """Compute the radius at a fraction of the axis: the parabola through the three radii."""
     bend = 2 * (first + last - 2 * middle)
     return first + along * (last - first + (along - 1) * bend)

@@ -1,4 +1,4 @@
-"""Painting people: body parts as lit, smooth-edged solids, with clothes and a face.
+"""Painter of people: body parts as lit, smooth-edged solids, with clothes and a face.
 
 The kit tells left from right in every picture, warm against cool, and arms from legs: the figure's
 left sleeve and wristband are red and its left trouser leg, sock and shoe amber; the right arm is
@@ -28,12 +28,12 @@ _SHIRT = ("f4f1ea", "d9dde2", "39414d", "23304a", "2f5d46", "6b4a6e", "e8dcb5", 
 
 
 def colour(code: str) -> Colour:
-    """RGB (3,) of a hexadecimal colour code."""
+    """Convert a hexadecimal colour code to RGB (3,)."""
     return np.frombuffer(bytes.fromhex(code), np.uint8).astype(np.float32)
 
 
 def mix(first: Canvas | Colour, second: Colour, share: Canvas) -> Canvas:
-    """Planes (3, h, w) that go from the first to the second colour with their share (h, w)."""
+    """Blend two colours; `share` (h, w) is that of the second. Return planes (3, h, w)."""
     start = first if first.ndim == 3 else first[:, None, None]
     return start + share * (second[:, None, None] - start)
 
@@ -43,10 +43,11 @@ class Outfit:
     """Colours of one person.
 
     Attributes:
-        parts: by name of the part: its colour, and perhaps a second and where along it begins.
-        flanks: the shirt's left and right side.
-        hair: on the head, whose part is skin.
-        fringe: how far down the hair grows.
+        parts: by name of the part: its colour; a second or None; the share of the length at which
+            the second begins.
+        flanks: colours of the shirt's left and right side.
+        hair: colour; the head's own is skin.
+        fringe: depth to which the hair grows.
     """
 
     parts: dict[str, tuple[Colour, Colour | None, float]]
@@ -56,14 +57,14 @@ class Outfit:
 
 
 class _Surface(NamedTuple):
-    """The visible side of one solid over its patch of the canvas, planes (h, w).
+    """Visible side of one solid over its patch of the canvas, planes (h, w).
 
     Attributes:
         rows, columns: the patch.
         along: fraction of the axis.
         x, y, depth: unit normal in camera coordinates; depth is 0 at the outline, −1 at the viewer.
         cover: share of the pixel that the solid covers.
-        shade: share of the light that the solid leaves to what is behind it.
+        shade: share of the light that the solid leaves to the background.
     """
 
     rows: slice
@@ -77,7 +78,7 @@ class _Surface(NamedTuple):
 
 
 def dress(rng: np.random.Generator) -> Outfit:
-    """A random kit that follows the rule of the module: left warm, right cool."""
+    """Draw a random kit that follows the rule of the module: left warm, right cool."""
     skin, hair, shirt = (colour(rng.choice(codes)) for codes in (_SKIN, _HAIR, _SHIRT))
     kit = {side: [_strong(rng, hue) for hue in hues] for side, hues in _HUES_DEG.items()}
     long_sleeves, trousers = rng.random(2) < 0.5
@@ -105,7 +106,7 @@ def dress(rng: np.random.Generator) -> Outfit:
 
 
 def _strong(rng: np.random.Generator, hue_deg: tuple[int, int]) -> Colour:
-    """A saturated colour with its hue in a range."""
+    """Draw a saturated colour with its hue in a range."""
     low, high = hue_deg
     h, s, v = rng.uniform((low / 360, 0.68, 0.78), (high / 360, 0.9, 0.98))
     return f32(255) * np.array(colorsys.hsv_to_rgb(h % 1, s, v), np.float32)
@@ -117,9 +118,9 @@ def paint_figure(
     """Paint one figure and its occluder onto a canvas (3, S, S) in place, far parts first.
 
     Args:
-        canvas: what is behind the figure.
+        canvas: the background.
         figures: all figures.
-        index: which one.
+        index: of the figure.
         outfit: its colours.
         light: (3,) from the figure to the lamp in camera coordinates; its length is the strength.
     """
@@ -147,7 +148,7 @@ def paint_figure(
 def _solid(
     size: int, start: list[float], end: list[float], radii: list[float], flat: float
 ) -> _Surface | None:
-    """Surface of a capsule with a parabolic profile; None if it is absent or off the canvas.
+    """Make the surface of a capsule with a parabolic profile; None if it is off the canvas.
 
     The ends are half-spheres, or flatter by a factor.
     """
@@ -199,7 +200,7 @@ def _lay(canvas: Canvas, surface: _Surface, albedo: Canvas, light: Colour) -> No
 
 
 def _body_frame(surface: _Surface, frame: NDArray[np.float64]) -> tuple[Canvas, Canvas, Canvas]:
-    """The normal as the body sees it: towards its left, down and back."""
+    """Turn the normal into the body's frame: towards its left, down and back."""
     (lx, dx, bx), (ly, dy, by), (lz, dz, bz) = frame.astype(np.float32)
     x, y, z = surface.x, surface.y, surface.depth
     return lx * x + ly * y + lz * z, dx * x + dy * y + dz * z, bx * x + by * y + bz * z
@@ -208,7 +209,7 @@ def _body_frame(surface: _Surface, frame: NDArray[np.float64]) -> tuple[Canvas, 
 def _shirt(
     surface: _Surface, chest: NDArray[np.float64], shirt: Colour, flanks: tuple[Colour, Colour]
 ) -> Canvas:
-    """A plain shirt with a panel in the colour of its side on either flank."""
+    """Colour a plain shirt with a panel in the colour of its side on either flank."""
     left, _, _ = _body_frame(surface, chest)
     albedo: Canvas = shirt[:, None, None]
     for side, panel in zip((f32(8), f32(-8)), flanks, strict=True):
@@ -219,7 +220,7 @@ def _shirt(
 def _face(
     surface: _Surface, head: NDArray[np.float64], length: float, radius: float, outfit: Outfit
 ) -> Canvas:
-    """Skin with eyes and mouth in front, hair above and behind."""
+    """Colour skin with eyes and mouth in front, hair above and behind."""
     left, down, back = _body_frame(surface, head)
     down = down - (surface.along - f32(0.5)) * f32(length / radius)
     front = (back < 0) * f32(radius)
