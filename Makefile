@@ -12,9 +12,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-setup: $(READY) ## make .venv with everything in it
+setup: $(READY) ## make .venv with all dependencies
 
-quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes on two CPU cores
+quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes on two CPU cores, no download
 	$(BIN)/python -m convpose.train experiment=quickstart
 	$(BIN)/python -m convpose.evaluate run=runs/quickstart
 	@echo 'See the run: $(BIN)/tensorboard --logdir runs   (then open http://localhost:6006)'
@@ -22,7 +22,7 @@ quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes
 test: $(READY) ## run the tests; those on the real archives if CONVPOSE_DATA has them
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-fast: $(READY) ## run the tests but the slow ones
+test-fast: $(READY) ## run the tests without the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 
 check: $(READY) ## ruff and mypy strict
@@ -30,23 +30,23 @@ check: $(READY) ## ruff and mypy strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-overfit: $(READY) ## can every head learn eight people by heart? a line each
+overfit: $(READY) ## overfit eight people with every head: one line each
 	@for head in regression integral simcc heatmap rle; do printf '%-11s' $$head; \
 	    $(BIN)/python -m convpose.train debug=overfit data=synthetic model=vgg_narrow study=overfit head=$$head \
 	    | awk '/^best/ {print; ok = $$3 > 0.95} END {exit !ok}' || exit 1; done
 
-reproduce-%: $(READY) ## a study of experiments/ again, from archive to table: make reproduce-006 ARGS=trainer=gpu
+reproduce-%: $(READY) ## run a study of experiments/ again, from archive to table: make reproduce-006 ARGS=trainer=gpu
 	@script=$$(ls experiments/$*-*/run.sh experiments/$*-*/gpu.sh 2>/dev/null | head -1); \
 	[ -n "$$script" ] || { echo "no study $*; there are:"; ls -d experiments/*/; exit 2; }; \
 	sed -n 's/^# //p' "$$script" | head -2; bash "$$script" $(ARGS)
 
-docs: $(READY) ## the documentation site, in site/
+docs: $(READY) ## build the documentation site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/mkdocs/mkdocs.yml
 
-data: $(READY) ## verify LSPET (downloads it where it is missing)
+data: $(READY) ## verify LSPET; download it if it is missing
 	$(BIN)/python -m convpose.data data=lspet
 
-board: $(READY) ## TensorBoard over all runs
+board: $(READY) ## open TensorBoard with all runs
 	$(BIN)/tensorboard --logdir runs
 
 clean: ## remove the environment and caches; runs and data stay

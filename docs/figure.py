@@ -57,7 +57,7 @@ def charts(run: Run, width_px: int) -> Figure:
     baseline = measures["baseline"]
     rows = read_history(run.folder / "metrics.csv", "val/pck@0.2", "val/pck@0.1")
     title = f"{100 * measures['pck@0.2']:.1f} % of the joints of {measures['num_images']:,} people"
-    title += " in the test part found within 0.2 torso diameters;"
+    title += " in the test subset found within 0.2 torso diameters;"
     title += f" by the mean pose {100 * baseline['pck@0.2']:.1f} %"
     figure, (epochs, joints) = new_figure(title, columns=2, width=width_px / DPI)
     figure.set_facecolor(PAPER)
