@@ -1,17 +1,23 @@
+"""The description of a data set is right, and the contact sheet draws labels where they belong."""
+
 import io
 import re
 from dataclasses import replace
-from importlib import resources
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from convpose.data.annotation import Annotation
+from convpose.data.crop import Crop
 from convpose.data.datamodule import JoinedSource
-from convpose.data.inspect import PixelRange, inspect_source, render
+from convpose.data.dataset import PoseLandmarksDataset
+from convpose.data.inspect import PixelRange, gallery, in_crop_px, inspect_source, render, tile
+from convpose.data.synthetic import SyntheticSource
 from convpose.errors import DataError
 from convpose.geometry import identity
+from convpose.plot.skeletons import COLOURED, WHITE
 from convpose.skeleton import LSP14
 
 NAN = np.nan
@@ -63,6 +69,12 @@ def test_counts_and_sizes_are_those_of_hand():
     assert found.box_px.largest == pytest.approx(100.2)
     assert found.torso_px.smallest == pytest.approx(np.hypot(3, 3.9), abs=1e-4)
     assert found.without_torso == 1
+    assert found.undecodable is None  # images are decoded only if asked
+    text = rendered(found)
+    assert "3 (75.0%)" in text
+    assert "100 / 100 / 300" in text
+    assert "not looked at" in text
+    assert all(name in text for name in LSP14.keypoints)
 
 
 def test_people_of_one_photograph_are_counted_apart():
@@ -104,16 +116,8 @@ def test_problems_are_found_and_named():
         "labelled keypoints outside their image: 2 (im0002 right_ankle, im0002 right_hip)",
         "torsos shorter than 5 px: 1 (im0003)",
     ]
-
-
-def test_images_are_only_decoded_if_asked():
-    assert inspect_source(FourPeople(), LSP14).undecodable is None
-
-
-def test_a_sound_source_has_no_problems():
-    people = FourPeople()
-    people.annotations = people.annotations[:1]
-    assert inspect_source(people, LSP14, decode=True).problems == []
+    assert "3 of 4" in rendered(found)
+    assert "\n".join(found.problems[-2:]) in rendered(found)
 
 
 def test_a_source_without_labels_is_refused():
@@ -123,38 +127,14 @@ def test_a_source_without_labels_is_refused():
         inspect_source(people, LSP14)
 
 
-def test_the_rendering_shows_counts_and_problems():
-    console = Console(file=io.StringIO(), width=100)
-    console.print(render(inspect_source(FourPeople(), LSP14, decode=True)))
-    text = console.file.getvalue()
-    assert "3 (75.0%)" in text
-    assert "100 / 100 / 300" in text
-    assert "3 of 4" in text
-    assert all(name in text for name in LSP14.keypoints)
-    assert "torsos shorter than 5 px: 1 (im0003)" in text
-
-
 def test_a_torso_that_nobody_has_is_said():
     people = FourPeople()
     people.annotations = people.annotations[3:]
     found = inspect_source(people, LSP14)
     assert found.torso_px is None
-    console = Console(file=io.StringIO(), width=100)
-    console.print(render(found))
-    assert "none labelled" in console.file.getvalue()
-    assert "no problems" in console.file.getvalue()
-
-
-def test_near_duplicates_are_pairs_of_different_ids():
-    text = resources.files("convpose.data").joinpath("duplicates.tsv").read_text("utf-8")
-    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
-    assert rows[0] == ["image_a", "image_b"]
-    pairs = {frozenset(row) for row in rows[1:]}
-    assert len(pairs) == len(rows) - 1
-    assert all(len(pair) == 2 for pair in pairs)
-    assert {"im00265", "im02354"} in pairs  # inside LSPET
-    assert {"im0371", "im1622"} in pairs  # LSP, training and test half
-    assert {"im1659", "im00408"} in pairs  # LSP's test half and LSPET
+    assert "none labelled" in rendered(found)
+    assert found.problems == []
+    assert "no problems" in rendered(found)
 
 
 @pytest.mark.archive
@@ -171,9 +151,92 @@ def test_the_real_lspet_is_described(lspet):
 
 
 @pytest.mark.archive
-def test_every_real_lsp_image_decodes_and_is_known(lsp, lspet):
+def test_every_real_lsp_image_decodes(lsp):
     assert inspect_source(lsp, LSP14, decode=True).undecodable == ()
-    ids = {a.image_id for source in (lsp, lspet) for a in source.annotations}
-    text = resources.files("convpose.data").joinpath("duplicates.tsv").read_text("utf-8")
-    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
-    assert {image_id for row in rows[1:] for image_id in row} <= ids
+
+
+# --- the contact sheet ---
+
+
+GREY = 90
+KNEE = LSP14.index("right_knee")
+
+
+def sample(size_px=64, **labelled):
+    """A grey crop with the keypoints given by name, in unit coordinates."""
+    keypoints, visibility = torch.full((14, 2), torch.nan), torch.zeros(14, dtype=torch.int64)
+    for name, point in labelled.items():
+        keypoints[LSP14.index(name)] = torch.tensor(point)
+        visibility[LSP14.index(name)] = 2
+    image = torch.full((3, size_px, size_px), GREY, dtype=torch.uint8)
+    return {"image": image, "keypoints": keypoints, "visibility": visibility, "image_id": "im1"}
+
+
+def centre_of(image, colour):
+    """Centre (x, y) of the pixels of exactly one colour."""
+    rows, columns = np.nonzero((image == colour).all(axis=-1))
+    return np.array([columns.mean(), rows.mean()])
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    source = SyntheticSource(num_images=5, image_size_px=64)
+    return PoseLandmarksDataset(source, [4, 2, 0], Crop("box"), 48, LSP14)
+
+
+def test_units_become_pixels_of_the_crop():
+    crop = np.zeros((20, 40, 3), np.uint8)
+    points = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.525], [torch.nan, torch.nan]])
+    expected = [[-0.5, -0.5], [39.5, 19.5], [19.5, 10.0], [np.nan, np.nan]]
+    assert in_crop_px(points, crop) == pytest.approx(np.array(expected), nan_ok=True, abs=1e-5)
+
+
+@pytest.mark.parametrize(("size_px", "side_px"), [(64, 256), (100, 256), (300, 256)])
+def test_a_joint_is_drawn_where_its_label_is(size_px, side_px):
+    image = tile(sample(size_px, left_wrist=(0.25, 0.75)), LSP14, side_px=side_px)
+    side = max(size_px, side_px)
+    assert image.shape == (side, side, 3)
+    expected = np.array([0.25, 0.75]) * side - 0.5
+    assert centre_of(image, COLOURED.left) == pytest.approx(expected, abs=0.3)
+
+
+def test_a_prediction_is_coloured_and_the_ground_truth_white():
+    predicted = torch.full((14, 2), torch.nan)
+    predicted[KNEE] = torch.tensor([0.2, 0.3])
+    some = sample(right_knee=(0.7, 0.6))
+    image = tile(some, LSP14, predicted)
+    assert (some["image"] == GREY).all()  # the sample itself is not drawn on
+    assert centre_of(image, COLOURED.right) == pytest.approx(np.array([50.7, 76.3]), abs=1)
+    assert centre_of(image, WHITE) == pytest.approx(np.array([178.7, 153.1]), abs=1)
+
+
+def test_an_unlabelled_pose_leaves_the_crop_as_it_is():
+    assert (tile(sample(), LSP14) == GREY).all()
+
+
+def test_a_gallery_has_a_tile_for_each_position(dataset):
+    two, three = (gallery(dataset, range(n), LSP14, columns=2) for n in (2, 3))
+    assert two.dtype == np.uint8
+    assert two.shape[1] == three.shape[1] > 2 * 256
+    assert 1.8 < three.shape[0] / two.shape[0] < 2.0  # a second row
+    one = tile(dataset[0], LSP14)
+    gap = 256 // 32
+    assert np.array_equal(two[gap : gap + 256, gap : gap + 256], one)
+
+
+def test_predictions_and_notes_follow_their_positions(dataset):
+    predicted = [torch.full((14, 2), 0.2), torch.full((14, 2), 0.8)]
+    plain = gallery(dataset, [2, 0], LSP14, predicted)
+    noted = gallery(dataset, [2, 0], LSP14, predicted, ["best", "worst"])
+    gap = 256 // 32
+    second = np.s_[gap : gap + 256, 2 * gap + 256 : 2 * gap + 512]
+    assert np.array_equal(plain[second], tile(dataset[0], LSP14, predicted[1]))
+    assert np.array_equal(plain[second], noted[second])
+    assert not np.array_equal(plain, noted)  # the captions
+
+
+def test_a_prediction_or_note_too_few_is_a_defect(dataset):
+    with pytest.raises(ValueError, match="zip"):
+        gallery(dataset, [0, 1], LSP14, [torch.zeros(14, 2)])
+    with pytest.raises(ValueError, match="zip"):
+        gallery(dataset, [0, 1], LSP14, notes=["one"])
