@@ -160,18 +160,6 @@ def test_photographs_may_lie_elsewhere(tmp_path, files):
     assert source.annotations[0].file == "000000000900.jpg"
 
 
-def test_it_is_found_in_the_data_folder(tmp_path, files):
-    with pytest.raises(DataError) as caught:
-        CocoSource(None, str(tmp_path))
-    message = str(caught.value)
-    assert message.startswith(
-        f"coco not found: looked in {tmp_path} for coco or coco.zip; type dat"
-    )
-    assert "CONVPOSE_DATA" in message
-    write_folder(tmp_path / "coco", files)
-    assert CocoSource(None, str(tmp_path)).annotations[0].subset == "train"
-
-
 def test_a_photograph_turned_by_exif_is_read_as_its_annotation_has_it(one, tmp_path):
     source = one([everybody()[0]])
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # turned 90°

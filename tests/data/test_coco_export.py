@@ -5,10 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_coco import fake_coco
-from fake_flic import fake_flic
 from fake_lsp import fake_files, write_zip
-from fake_mpii import fake_mpii, fake_mpii_json
 from fake_source import annotation
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,20 +21,20 @@ from convpose.data.reading.archive import Archive
 from convpose.skeleton import COCO17, LSP14, SKELETONS
 
 PEOPLE = {
-    "coco": (fake_coco, CocoSource),
-    "mpii": (fake_mpii, MpiiSource),
-    "mpii_json": (fake_mpii_json, MpiiJsonSource),
-    "flic": (fake_flic, FlicSource),
+    "coco": ("coco", CocoSource),
+    "mpii": ("mpii", MpiiSource),
+    "mpii_json": ("mpii", MpiiJsonSource),
+    "flic": ("FLIC", FlicSource),
 }
 
 
-def open_fake(name: str, folder: Path, skeleton: str = "lsp14"):
+def open_fake(name: str, fakes: Path, folder: Path, skeleton: str = "lsp14"):
+    """Open a fake; return the source and the path of its archive."""
     if name in ("lsp", "lspet"):
         path = write_zip(folder / f"{name}_dataset.zip", fake_files(name))
         return LspSource(name, path, folder), path
-    fake, source = PEOPLE[name]
-    path = write_zip(folder / f"{name}.zip", fake())
-    return source(str(path), "", skeleton=skeleton), path
+    stem, reader = PEOPLE[name]
+    return reader(str(fakes / stem), skeleton=skeleton), fakes / stem
 
 
 def assert_same_people(read, written):
@@ -51,8 +48,8 @@ def assert_same_people(read, written):
 
 
 @pytest.mark.parametrize("name", ["lsp", "lspet", *PEOPLE])
-def test_the_round_trip_gives_the_same_annotations(tmp_path, name):
-    source, path = open_fake(name, tmp_path)
+def test_the_round_trip_gives_the_same_annotations(fakes, tmp_path, name):
+    source, path = open_fake(name, fakes, tmp_path)
     dataset = source.annotations[0].dataset
     write_coco(source.annotations, LSP14, tmp_path / "out" / "all.json")
     back = CocoSource(
@@ -64,8 +61,8 @@ def test_the_round_trip_gives_the_same_annotations(tmp_path, name):
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS)
-def test_the_round_trip_keeps_every_skeleton(tmp_path, skeleton):
-    source, path = open_fake("coco", tmp_path, skeleton)
+def test_the_round_trip_keeps_every_skeleton(fakes, tmp_path, skeleton):
+    source, path = open_fake("coco", fakes, tmp_path, skeleton)
     write_coco(source.annotations, SKELETONS[skeleton], tmp_path / "all.json")
     back = CocoSource(str(tmp_path / "all.json"), "", images=str(path), skeleton=skeleton)
     assert_same_people(back.annotations, source.annotations)
@@ -102,8 +99,8 @@ def test_any_coordinates_come_back_to_the_bit(tmp_path_factory, people):
         assert a.visibility.tobytes() == b.visibility.tobytes()
 
 
-def test_it_is_the_format_of_coco(tmp_path):
-    source, path = open_fake("coco", tmp_path, "coco17")
+def test_it_is_the_format_of_coco(fakes, tmp_path):
+    source, path = open_fake("coco", fakes, tmp_path, "coco17")
     written = coco(source.annotations, COCO17)
     original = [
         json.loads(Archive(path).read(f"annotations/person_keypoints_{part}.json"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from fake_flic import COLUMNS, example, examples, fake_flic, flic_rows
-from fake_lsp import write_folder, write_zip
+from fake_lsp import write_zip
 from fake_people import body_px, mat, photo
 
 from convpose.data.flic import FlicSource
@@ -131,14 +131,6 @@ def test_unchecked_people_of_flic_full_are_left_out(tmp_path):
     assert source.notes[0] == (
         "flic: 1 people left out of neither training nor test (isbad or isunchecked)"
     )
-
-
-@pytest.mark.parametrize("stem", ["FLIC", "FLIC-full"])
-def test_it_is_found_in_the_data_folder(tmp_path, stem):
-    write_folder(tmp_path / stem, fake_flic(2, 1))
-    assert FlicSource(None, str(tmp_path)).annotations[0].subset == "train"
-    with pytest.raises(DataError, match=r"flic not found: looked in .* for FLIC or FLIC\.zip or"):
-        FlicSource(None, str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize(

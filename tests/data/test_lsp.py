@@ -327,4 +327,4 @@ def test_real_images_have_the_size_of_their_annotation(lsp, lspet):
 @pytest.mark.archive
 def test_the_real_lspet_is_not_taken_for_lsp(lspet):
     with pytest.raises(DataError, match="type data=lspet"):
-        LspSource("lsp", lspet.archive.path, "")
+        module._check_flags("lsp", lspet.archive, *module._read_joints(lspet.archive))

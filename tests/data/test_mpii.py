@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from fake_lsp import write_folder, write_zip
-from fake_mpii import fake_mpii, fake_mpii_json, json_people, mpii_images, person, release
+from fake_mpii import fake_mpii_json, json_people, mpii_images, person, release
 from fake_people import body_px, mat, photo
 
 from convpose.data.crop import Crop
@@ -134,15 +134,6 @@ def test_a_joint_that_does_not_exist_is_named(tmp_path):
     someone["annopoints"]["point"]["id"][0, 3] = 16
     with pytest.raises(DataError, match=r"person 1 of image 1\.jpg has a point with id 16, expect"):
         read(tmp_path, [("1.jpg", [someone], True)])
-
-
-def test_it_is_found_in_the_data_folder(tmp_path):
-    write_folder(tmp_path / "mpii", fake_mpii(2))
-    assert len(MpiiSource(None, str(tmp_path)).annotations) == 3
-    with pytest.raises(
-        DataError, match=r"mpii not found: looked in .* for mpii or mpii\.zip; type"
-    ):
-        MpiiSource(None, str(tmp_path / "nowhere"))
 
 
 # --- the JSON files ---

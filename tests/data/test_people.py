@@ -5,6 +5,9 @@ import pytest
 from fake_lsp import write_folder, write_zip
 from fake_people import HEIGHT_PX, WIDTH_PX, photo
 
+from convpose.data.coco import CocoSource
+from convpose.data.flic import FlicSource
+from convpose.data.mpii import MpiiJsonSource, MpiiSource
 from convpose.data.reading.annotation_files import stem_of, subset_of
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_size, read_photo
@@ -145,6 +148,25 @@ def test_names_tell_parts(name, part):
 )
 def test_stems_are_in_one_piece(file, stem):
     assert stem_of(file) == stem
+
+
+@pytest.mark.parametrize(
+    ("reader", "stem", "looked_for"),
+    [
+        (CocoSource, "coco", "for coco or coco.zip; type data.source=/path/to/coco, or put"),
+        (MpiiSource, "mpii", "for mpii or mpii.zip; type data.source=/path/to/mpii, or put"),
+        (MpiiJsonSource, "mpii", "for mpii or mpii.zip; type"),
+        (FlicSource, "FLIC", "for FLIC or FLIC.zip or FLIC-full or FLIC-full.zip or flic or"),
+        (FlicSource, "FLIC-full", "for FLIC or FLIC.zip or FLIC-full or FLIC-full.zip or flic or"),
+    ],
+)
+def test_data_are_found_in_the_data_folder(fakes, tmp_path, reader, stem, looked_for):
+    with pytest.raises(DataError) as caught:
+        reader(None, str(tmp_path))
+    assert f"{reader.NAME} not found: looked in {tmp_path} {looked_for}" in str(caught.value)
+    assert "CONVPOSE_DATA" in str(caught.value)
+    (tmp_path / stem).symlink_to(fakes / stem.removesuffix("-full"))
+    assert reader(None, str(tmp_path)).annotations[0].subset == "train"
 
 
 # --- photographs ---
