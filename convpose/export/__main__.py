@@ -12,7 +12,7 @@ from convpose.config.application import application
 @application("export")
 def main(cfg: DictConfig) -> None:
     """Export, and print how far the file is from PyTorch."""
-    from convpose.export.command import export
+    from convpose.export.command import export  # imports torch, which --help does not wait for
 
     export(cfg)
 

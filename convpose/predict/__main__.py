@@ -27,7 +27,7 @@ TAKES_VALUE = (
 @application("predict")
 def main(cfg: DictConfig) -> None:
     """Predict, and print what was found, what to know and what failed."""
-    from convpose.predict.command import predict
+    from convpose.predict.command import predict  # imports torch, which --help does not wait for
 
     summary = predict(cfg)
     for note in summary.notes:

@@ -45,7 +45,7 @@ class ByteTrack:
         lost_s: NotNegative = 1.0,
     ) -> None:
         require_extra("track", "trackers", "supervision")
-        import supervision
+        import supervision  # an extra, as the next one is
         from trackers import ByteTrackTracker
 
         self._to_detections: Any = supervision.Detections

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision import models
 from torchvision.ops import nms
 
 from convpose.config.schema import Share
@@ -54,8 +55,6 @@ class TorchvisionDetector:
         score_threshold: Share = 0.5,
         accelerator: str = "auto",
     ) -> None:
-        from torchvision import models
-
         known = models.list_models(module=models.detection)
         if name not in known:
             raise ConfigError(f"detector.name={name}: no such detector; type {', '.join(known)}")

@@ -145,7 +145,7 @@ class ScreenWindow:
     """
 
     def __init__(self) -> None:
-        import matplotlib.pyplot as plt
+        import matplotlib.pyplot as plt  # for show=true alone, and slow to import
         from matplotlib import backends
 
         known: Any = backends
