@@ -43,7 +43,7 @@ def test_answers_without_importing_torch(arguments, tmp_path):
         f"sys.argv = ['train', *{arguments!r}]\n"
         "try: runpy.run_module('convpose.train', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
-        "print('imported:', sorted({'torch', 'lightning', 'cv2'} & set(sys.modules)))\n"
+        "print('imported:', sorted({'torch', 'lightning', 'cv2', 'pydantic'} & set(sys.modules)))\n"
     )
     result = python(code, tmp_path)
     assert result.returncode == 0, result.stderr
