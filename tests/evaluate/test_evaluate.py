@@ -62,6 +62,11 @@ def evaluation(*overrides: str) -> DictConfig:
         return compose("evaluate", overrides=["gallery=2", *overrides])
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
+
+
 def test_in_loop_measures_equal_the_evaluation(run: Path) -> None:
     evaluate(evaluation(f"run={run}", "split=val", "accelerator=cpu"))
 
@@ -69,13 +74,20 @@ def test_in_loop_measures_equal_the_evaluation(run: Path) -> None:
     best = best_row(read_history(run / "metrics.csv"), "val/pck@0.2", "max")
     for name in ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit"):
         assert measures[name] == pytest.approx(best[f"val/{name}"], rel=1e-6, abs=1e-6), name
+    assert measures["pck@0.2"] < 0.2
+    assert 0 <= measures["score_ece"] < 0.25, "0.4 and more before the calibration"
+    assert (run / "evaluate_val" / "reliability.png").stat().st_size > 10_000
 
 
-def test_report_has_every_measure_and_picture(run: Path) -> None:
-    evaluate(evaluation(f"run={run.parent}", "split=test", "accelerator=cpu"))  # by its study
+@pytest.fixture(scope="module")
+def tested(run: Path) -> Path:
+    """The report of the test subset; the run is named by its study."""
+    evaluate(evaluation(f"run={run.parent}", "split=test", "accelerator=cpu"))
+    return run / "evaluate_test"
 
-    folder = run / "evaluate_test"
-    measures = json.loads((folder / "metrics.json").read_text())
+
+def test_report_has_every_measure_and_picture(tested: Path) -> None:
+    measures = json.loads((tested / "metrics.json").read_text())
     top = {
         *("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit", "mse_pm1", "mse_sq"),
         *("num_images", "num_keypoints", "torso_fallbacks", "protocol", "limbs", "per_joint"),
@@ -90,25 +102,23 @@ def test_report_has_every_measure_and_picture(run: Path) -> None:
     for groups in (measures["per_trunk_angle"], measures["baseline"]["per_trunk_angle"]):
         assert sum(group["num_images"] for group in groups.values()) == 7
         assert groups["unknown"]["pck@0.2"] is None  # synthetic people have all joints
-    assert "left wrist" in (folder / "report.md").read_text()
-    assert "| 120-180 " in (folder / "report.md").read_text()
+    assert "left wrist" in (tested / "report.md").read_text()
+    assert "| 120-180 " in (tested / "report.md").read_text()
     for name in ("pck_curve", "error_histogram", "training", "sample", "worst", "best"):
-        assert (folder / f"{name}.png").stat().st_size > 1000, name
-    predictions = Predictions.load(folder / "predictions.npz")
+        assert (tested / f"{name}.png").stat().st_size > 1000, name
+    predictions = Predictions.load(tested / "predictions.npz")
     assert predictions.keypoints_px.shape == (7, 14, 2)
 
 
-def test_a_file_scores_like_the_run_that_wrote_it(run: Path) -> None:
-    evaluate(evaluation(f"run={run}", "split=test", "accelerator=cpu"))
-    file = run / "evaluate_test" / "predictions.npz"
+@pytest.mark.usefixtures("without_pictures")
+def test_a_file_scores_like_the_run_that_wrote_it(tested: Path) -> None:
+    evaluate(configured_file(tested / "predictions.npz", "gallery=0"))
 
-    evaluate(configured_file(file, "gallery=0"))
-
-    from_run = json.loads((file.parent / "metrics.json").read_text())
-    from_file = json.loads((file.parent / "predictions_test" / "metrics.json").read_text())
-    assert from_file == from_run
+    from_file = json.loads((tested / "predictions_test" / "metrics.json").read_text())
+    assert from_file == json.loads((tested / "metrics.json").read_text())
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_training_part_is_scored_without_augmentation(run: Path, tmp_path: Path) -> None:
     mirrored = tmp_path / "mirrored"
     shutil.copytree(run, mirrored)
@@ -136,13 +146,10 @@ def test_the_training_part_of_a_run_is_not_reduced_twice(run: Path, tmp_path: Pa
     assert datamodule.split == json.loads((half / "splits.json").read_text())
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_images_that_were_trained_on_are_counted(
-    run: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
     keys = (f"run={run}", "accelerator=cpu", "gallery=0", f"output={tmp_path}")
     evaluate(configure("evaluate", *keys, "data.split=whole"))
 
@@ -166,8 +173,8 @@ def test_what_was_trained_on_is_told_by_ids_that_mean_the_same(run: Path) -> Non
     assert seen_in_training(Run(run), photographs, split["train"][:2]) == 2
 
 
-def test_another_checkpoint_has_its_own_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
+@pytest.mark.usefixtures("without_pictures")
+def test_another_checkpoint_has_its_own_folder(run: Path) -> None:
     evaluate(evaluation(f"run={run}", "accelerator=cpu", "gallery=0", "checkpoint=last"))
 
     assert (run / "evaluate_test_last" / "metrics.json").is_file()
@@ -185,6 +192,7 @@ def test_a_damaged_history_does_not_cost_the_report(
     assert not (tmp_path / "to" / "training.png").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_people_without_a_torso_leave_a_report_without_pictures(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,19 +309,12 @@ def test_the_command_line_says_it_in_one_message(
     assert "run=nowhere: the folder does not exist" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_test_time_options_have_their_own_report_and_say_what_they_cost(run, capsys):
-    keys = ("split=val", "accelerator=cpu", "mirror_test=true", "quarter_turns=true")
+    keys = ("split=val", "accelerator=cpu", "mirror_test=true", "quarter_turns=true", "gallery=0")
     evaluate(evaluation(f"run={run}", *keys))
     out = capsys.readouterr().out
     assert "flip test, quarter turns: 8 looks at each crop" in out
     measures = json.loads((run / "evaluate_val_mirror_test_quarter_turns/metrics.json").read_text())
     assert "flip test, quarter turns" in measures["protocol"]
     assert measures["num_images"] == 7
-
-
-def test_the_report_says_how_far_scores_can_be_trusted(run):
-    evaluate(evaluation(f"run={run}", "split=val", "accelerator=cpu"))
-    measures = json.loads((run / "evaluate_val" / "metrics.json").read_text())
-    assert measures["pck@0.2"] < 0.2
-    assert 0 <= measures["score_ece"] < 0.25, "0.4 and more before the calibration"
-    assert (run / "evaluate_val" / "reliability.png").stat().st_size > 10_000
