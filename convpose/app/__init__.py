@@ -1,1 +1,1 @@
-"""A web page to try networks on."""
+"""Serve a web page to try networks on."""

@@ -1,4 +1,4 @@
-"""The columns of a comparison: keys that differ, metrics of the best epoch, facts."""
+"""Make the columns of a comparison: keys that differ, metrics of the best epoch, facts."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ RANKS |= {"best_epoch": 5, "val/auc": 6, "val/loss": 7, "epochs": 8}
 
 @dataclass(frozen=True)
 class Column:
-    """One value of every run.
+    """Holds one value of every run.
 
     Attributes:
         name: as the CSV has it: a config key in full, a metric or a fact.

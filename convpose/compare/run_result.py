@@ -20,7 +20,7 @@ DEPTH = 2  # folders from runs/ to a run: runs/STUDY/RUN
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that has validated at least one epoch.
+    """Holds what came out of a run that has validated at least one epoch.
 
     Attributes:
         folder: of the run.

@@ -27,7 +27,7 @@ Network = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
-    """The ground truth of a subset.
+    """Holds the ground truth of a subset, and scores predictions against it.
 
     Attributes:
         image_ids: N ids.

@@ -93,49 +93,43 @@ def test_top_shortens_what_is_printed(compare, tmp_path):
     assert len((folder / "compare.md").read_text().splitlines()) > 8
 
 
-class TestRefused:
-    @pytest.mark.parametrize("arguments", [(), ("study=a", "runs=[b]"), ("runs=[]",)], ids=str)
-    def test_nothing_or_both_named(self, compare, arguments):
-        result = compare(*arguments)
-        assert result.code == 2
-        assert result.err == (
-            "error: name what to compare: study=runs/NAME, or runs=[FOLDER,FOLDER]\n"
-        )
+NOTHING_NAMED = "name what to compare: study=runs/NAME, or runs=[FOLDER,FOLDER]"
 
-    def test_no_such_folder(self, compare, tmp_path):
-        study(tmp_path / "runs" / "rates", 0.1)
-        assert compare("study=rates").err == (
-            "error: rates: no such folder; did you mean runs/rates?\n"
-        )
-        result = compare("study=rate")
-        assert result.code == 2
-        assert result.err == (
-            "error: rate: no such folder; type study=FOLDER or runs=[FOLDER,FOLDER], of runs that "
-            "convpose.train wrote\nin runs there are: rates\n"
-        )
 
-    def test_no_run_there(self, compare, tmp_path):
-        (tmp_path / "here" / "empty").mkdir(parents=True)
-        result = compare("study=here")
-        assert result.code == 2
-        assert result.err.startswith("error: here: no run to compare; type study=FOLDER or runs=")
-        assert result.err.endswith("\n  empty: an empty folder\n")
-        assert files(tmp_path / "here") == set()
-
-    def test_no_place_to_write_to(self, compare, tmp_path):
-        study(tmp_path / "s", 0.1)
-        (tmp_path / "file").touch()
-        result = compare("study=s", "output=file/out")
-        assert result.code == 2
-        assert (
-            "error: output=file/out: cannot be written (Not a directory); type output=FOLDER\n"
-            in (result.err)
-        )
-
-    def test_an_unknown_key(self, compare):
-        result = compare("studdy=s")
-        assert result.code == 2
-        assert "did you mean study?" in result.err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), NOTHING_NAMED),
+        (("study=a", "runs=[b]"), NOTHING_NAMED),
+        (("runs=[]",), NOTHING_NAMED),
+        (("study=rates",), "rates: no such folder; did you mean runs/rates?"),
+        (
+            ("study=rate",),
+            "rate: no such folder; type study=FOLDER or runs=[FOLDER,FOLDER], of runs that "
+            "convpose.train wrote\nin runs there are: rates",
+        ),
+        (
+            ("study=here",),
+            "here: no run to compare; type study=FOLDER or runs=[FOLDER,FOLDER], of runs that "
+            "convpose.train wrote\n  empty: an empty folder",
+        ),
+        (
+            ("study=runs/rates", "output=file/out"),
+            "output=file/out: cannot be written (Not a directory); type output=FOLDER",
+        ),
+        (("studdy=runs/rates",), "did you mean study?"),
+    ],
+    ids=str,
+)
+def test_refused(compare, tmp_path, arguments, message):
+    study(tmp_path / "runs" / "rates", 0.1)
+    (tmp_path / "here" / "empty").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    before = {*tmp_path.rglob("*")}
+    result = compare(*arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert {*tmp_path.rglob("*")} == before, "nothing is written"
 
 
 def test_a_real_run(compare, tmp_path, unbroken):

@@ -34,96 +34,72 @@ def note(folder, **facts):
     path.write_text(json.dumps({k: v for k, v in (known | facts).items() if v is not None}))
 
 
-class TestUnfinished:
-    def test_killed_or_running(self, folder):
-        note(folder, seconds=None)
-        run = read_run_result(folder)
-        assert run.state == "unfinished: 4 of 10 epochs, still running or killed"
-        assert not run.complete
-
-    def test_failed_after_some_epochs(self, folder):
-        note(folder, seconds=None)
-        (folder / "error.txt").write_text("the loss is nan in epoch 4\n\nTraceback …")
-        assert (
-            read_run_result(folder).state == "failed: the loss is nan in epoch 4 (4 of 10 epochs)"
-        )
-
-    def test_failed_once_and_finished_later(self, folder):
-        (folder / "error.txt").write_text("out of memory\n")
-        assert read_run_result(folder).state == "finished"
-
-    def test_pruned_by_a_search(self, folder):
-        note(folder, state="pruned after 3 epochs")
-        run = read_run_result(folder)
-        assert (run.state, run.complete) == ("pruned after 3 epochs", True)
-        note(folder, state="complete")
-        assert read_run_result(folder).state == "finished"
+@pytest.mark.parametrize(
+    ("facts", "error", "state"),
+    [
+        ({"seconds": None}, None, "unfinished: 4 of 10 epochs, still running or killed"),
+        ({"seconds": None}, "loss is nan\n\nTraceback", "failed: loss is nan (4 of 10 epochs)"),
+        ({}, "out of memory\n", "finished"),  # it failed once, and was continued
+        ({"state": "pruned after 3 epochs"}, None, "pruned after 3 epochs"),
+        ({"state": "complete"}, None, "finished"),
+    ],
+)
+def test_states(folder, facts, error, state):
+    note(folder, **facts)
+    if error:
+        (folder / "error.txt").write_text(error)
+    run = read_run_result(folder)
+    assert run.state == state
+    assert run.complete is state.startswith(("finished", "pruned"))
 
 
-class TestNothingToCompare:
-    def reason(self, folder):
-        with pytest.raises(DataError) as error:
-            read_run_result(folder)
-        return str(error.value)
+NO_KEYS = "config.yaml is broken: it holds no keys"
+NO_ROW = "metrics.csv: line 2 is no row of numbers"
+BROKEN = [  # the content of one file → why there is nothing to compare
+    ("config.yaml", None, "no config.yaml; the run never started"),
+    ("config.yaml", b"a: [1", "config.yaml is broken: while parsing a flow sequence"),
+    ("config.yaml", b"- a list", NO_KEYS),
+    ("config.yaml", b"", NO_KEYS),
+    ("config.yaml", b"!!python/object/apply:os.system [ls]", "config.yaml is broken: could not "),
+    ("config.yaml", b"seed: 0", "config.yaml: no monitor, monitor_mode or trainer; of another "),
+    ("config.yaml", b"{monitor: a, monitor_mode: max, trainer: 3}", "config.yaml: no monitor, "),
+    ("config.yaml", b"\xff\xfe\x00", "config.yaml is broken: 'utf-8' codec can't decode"),
+    ("metrics.csv", None, "no epoch yet: still in its first, or killed in it"),
+    ("metrics.csv", b"epoch,val/loss\n0,low\n", NO_ROW),
+    ("metrics.csv", b"epoch,val/loss\n0.0\n", NO_ROW),
+    ("metrics.csv", b"epoch,val/loss\n0.0,0.1\n1.0,", "no epoch gave a finite val/pck@0.2"),
+    ("metrics.csv", b"\x80\x81", "metrics.csv: line 0 is no row of numbers"),
+    ("metrics.csv", b"epoch\n0\0\n", "metrics.csv: line "),
+    ("metrics.csv", b"", "metrics.csv: no column epoch"),
+    ("metrics.csv", b"epoch,val/pck@0.2\n0,nan\n", "no epoch gave a finite val/pck@0.2"),
+]
 
-    def test_an_empty_folder(self, tmp_path):
-        assert self.reason(tmp_path) == "an empty folder"
 
-    def test_refused(self, tmp_path):
-        (tmp_path / "error.txt").write_text("optimizer: Invalid learning rate: -1\n\nTraceback")
-        assert self.reason(tmp_path) == "failed: optimizer: Invalid learning rate: -1"
+def reason(folder):
+    with pytest.raises(DataError) as error:
+        read_run_result(folder)
+    return str(error.value)
 
-    def test_an_empty_error(self, tmp_path):
-        (tmp_path / "error.txt").touch()
-        assert self.reason(tmp_path) == "failed: unknown"
 
-    def test_no_configuration(self, folder):
-        (folder / "config.yaml").unlink()
-        assert self.reason(folder) == "no config.yaml; the run never started"
+@pytest.mark.parametrize(("name", "content", "expected"), BROKEN)
+def test_a_broken_run_says_why(folder, name, content, expected):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    assert reason(folder).startswith(expected)
 
-    @pytest.mark.parametrize(
-        ("text", "reason"),
-        [
-            ("a: [1", "config.yaml is broken: while parsing a flow sequence"),
-            ("- a list", "config.yaml is broken: it holds no keys"),
-            ("", "config.yaml is broken: it holds no keys"),
-            ("!!python/object/apply:os.system [ls]", "config.yaml is broken: could not determine"),
-            ("seed: 0", "config.yaml: no monitor, monitor_mode or trainer; of another program?"),
-            (
-                "{monitor: a, monitor_mode: max, trainer: 3}",
-                "config.yaml: no monitor, monitor_mode or",
-            ),
-        ],
-    )
-    def test_a_broken_configuration(self, folder, text, reason):
-        (folder / "config.yaml").write_text(text)
-        assert self.reason(folder).startswith(reason)
 
-    def test_bytes_that_are_no_text(self, folder):
-        (folder / "config.yaml").write_bytes(b"\xff\xfe\x00")
-        assert self.reason(folder).startswith("config.yaml is broken: 'utf-8' codec can't decode")
-
-    def test_no_epoch_yet(self, folder):
-        (folder / "metrics.csv").unlink()
-        assert self.reason(folder) == "no epoch yet: still in its first, or killed in it"
-        (folder / "error.txt").write_text("out of memory\n")
-        assert self.reason(folder) == "failed: out of memory"
-
-    @pytest.mark.parametrize(
-        ("content", "reason"),
-        [
-            (b"epoch,val/loss\n0,low\n", "metrics.csv: line 2 is no row of numbers"),
-            (b"epoch,val/loss\n0.0,0.1\n1.0,", None),
-            (b"epoch,val/loss\n0.0\n", "metrics.csv: line 2 is no row of numbers"),
-            (b"\x80\x81", "metrics.csv: line 0 is no row of numbers"),
-            (b"epoch\n0\0\n", "metrics.csv: line "),
-            (b"", "metrics.csv: no column epoch"),
-            (b"epoch,val/pck@0.2\n0,nan\n", "no epoch gave a finite val/pck@0.2"),
-        ],
-    )
-    def test_a_broken_history(self, folder, content, reason):
-        (folder / "metrics.csv").write_bytes(content)
-        assert self.reason(folder).startswith(reason or "no epoch gave a finite val/pck@0.2")
+def test_a_run_without_an_epoch_says_how_it_failed(tmp_path, folder):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert reason(empty) == "an empty folder"
+    (empty / "error.txt").touch()
+    assert reason(empty) == "failed: unknown"
+    (empty / "error.txt").write_text("optimizer: Invalid learning rate: -1\n\nTraceback")
+    assert reason(empty) == "failed: optimizer: Invalid learning rate: -1"
+    (folder / "metrics.csv").unlink()
+    (folder / "error.txt").write_text("out of memory\n")
+    assert reason(folder) == "failed: out of memory"
 
 
 class TestNotes:

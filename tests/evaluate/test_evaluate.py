@@ -192,7 +192,6 @@ def test_a_damaged_history_does_not_cost_the_report(
     assert not (tmp_path / "to" / "training.png").exists()
 
 
-@pytest.mark.usefixtures("without_pictures")
 def test_people_without_a_torso_leave_a_report_without_pictures(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
