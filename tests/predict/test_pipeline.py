@@ -47,13 +47,19 @@ def outputs(folder, window=None, draw=True):
     return Outputs(LSP14, open_keypoints("json", folder, LSP14), drawings, window)
 
 
+def predicted(folder, *sources, clips=None, batch_size=16, max_frames=None, **options):
+    predictor = PosePredictor(RedDot(), batch_size=batch_size)
+    clips = clips or ClipSmoother()
+    return run(sources, predictor, outputs(folder, **options), clips, max_frames=max_frames)
+
+
 def content(folder):
     return json.loads((folder / "keypoints.json").read_text())["frames"]
 
 
 def test_one_broken_file_among_many(tmp_path):
-    sources = [still("a.png"), broken("b.png"), still("c.png"), still("d.png")]
-    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother())
+    sources = still("a.png"), broken("b.png"), still("c.png"), still("d.png")
+    summary = predicted(tmp_path, *sources)
     assert (summary.inputs, summary.frames, summary.people) == (4, 3, 3)
     assert summary.failures == [Failure("b.png", "b.png: a broken image")]
     assert [frame["image"] for frame in content(tmp_path)] == ["a.png", "c.png", "d.png"]
@@ -70,36 +76,32 @@ def test_nothing_but_broken_files_leaves_nothing(tmp_path):
 
 
 def test_a_clip_that_breaks_off_keeps_its_beginning(tmp_path):
-    sources = [clip("a.mp4", 3, end=DataError("a.mp4: broken after 3 frames")), still("b.png")]
-    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother())
+    torn = clip("a.mp4", 3, end=DataError("a.mp4: broken after 3 frames"))
+    summary = predicted(tmp_path, torn, still("b.png"))
     assert [f.message for f in summary.failures] == ["a.mp4: broken after 3 frames"]
     assert [frame["frame"] for frame in content(tmp_path)] == [0, 1, 2, 0]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("keypoints.json", "a_pose.mp4", "b_pose.png"),
-    }
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"keypoints.json", "a_pose.mp4", "b_pose.png"}
 
 
 def test_without_drawings(tmp_path):
-    run([still("a.png")], PosePredictor(RedDot()), outputs(tmp_path, draw=False), ClipSmoother())
+    predicted(tmp_path, still("a.png"), draw=False)
     assert [path.name for path in tmp_path.iterdir()] == ["keypoints.json"]
 
 
 def test_max_frames(tmp_path):
-    sources = [clip("a.mp4"), clip("b.mp4")]
-    done = run(sources, PosePredictor(RedDot()), outputs(tmp_path), ClipSmoother(), max_frames=8)
-    assert done.frames == 8
+    assert predicted(tmp_path, clip("a.mp4"), clip("b.mp4"), max_frames=8).frames == 8
     assert [frame["frame"] for frame in content(tmp_path)] == [*range(6), 0, 1]
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_ctrl_c_keeps_what_is_done(live, tmp_path):
     source = clip("webcam 0", 5, live, KeyboardInterrupt())
-    predict = partial(run, [source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path))
     if live:
-        assert predict(ClipSmoother()).frames == 5, "it is how a webcam is ended"
+        assert predicted(tmp_path, source, batch_size=2).frames == 5, "it is how a webcam is ended"
     else:
         with pytest.raises(KeyboardInterrupt):
-            predict(ClipSmoother())
+            predicted(tmp_path, source, batch_size=2)
     assert [frame["frame"] for frame in content(tmp_path)] == list(range(5 if live else 4))
     assert not list(tmp_path.glob("*.part"))
 
@@ -107,7 +109,7 @@ def test_ctrl_c_keeps_what_is_done(live, tmp_path):
 def test_a_defect_leaves_nothing_half_written(tmp_path):
     source = clip("a.mp4", 5, end=RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
-        run([source], PosePredictor(RedDot(), batch_size=2), outputs(tmp_path), ClipSmoother())
+        predicted(tmp_path, source, batch_size=2)
     assert not list(tmp_path.iterdir())
 
 
@@ -124,8 +126,7 @@ def test_closing_the_window_ends_it(tmp_path):
             self.closed = True
 
     window = FakeWindow()
-    sources = [clip("webcam 0", 99, live=True)]
-    summary = run(sources, PosePredictor(RedDot()), outputs(tmp_path, window), ClipSmoother())
+    summary = predicted(tmp_path, clip("webcam 0", 99, live=True), window=window)
     assert (summary.frames, window.closed) == (3, True)
     assert len(content(tmp_path)) == 3
 
@@ -134,7 +135,7 @@ def test_the_one_person_of_a_clip_has_a_number_and_is_smoothed(tmp_path):
     raw, smooth = tmp_path / "raw", tmp_path / "smooth"
     filtered = ClipSmoother(None, partial(OneEuro, beta=0.0))
     for folder, clips in ((raw, ClipSmoother()), (smooth, filtered)):
-        run([clip("a.mp4"), clip("b.mp4")], PosePredictor(RedDot()), outputs(folder), clips)
+        predicted(folder, clip("a.mp4"), clip("b.mp4"), clips=clips)
     first = [frame["people"][0] for frame in content(smooth)]
     assert {found["id"] for found in first} == {1}
     x = np.array([found["keypoints_px"][0][0] for found in first])
