@@ -114,7 +114,7 @@ def speed(comparison: Comparison, *_: str) -> Figure:
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5)), major_formatter="{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(
-        xlabel="ms of the network, ONNX Runtime, one thread", ylabel="PCK@0.2 %, validation part"
+        xlabel="ms of the network, ONNX Runtime, one thread", ylabel="PCK@0.2 %, validation subset"
     )
     axes.margins(x=0.24, y=0.12)
     return figure

@@ -17,7 +17,7 @@ SCORED = {"labels": ("scored on true labels", BLUE), "everything": ("on all coor
 TRAINED = {"masked": "trained on true labels", "garbage": "trained on all coordinates"}
 
 runs = Path(sys.argv[1])
-figure, (axes,) = new_figure("MSE in [−1, 1], test part: one measure, two labels", 1, 7.8)
+figure, (axes,) = new_figure("MSE in [−1, 1], test subset: one metric, two labels", 1, 7.8)
 figure.set_figheight(2.5)
 rows = [("trained", "scored", "seed", *MEASURES)]
 for scored, (label, colour) in SCORED.items():
