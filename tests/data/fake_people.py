@@ -1,4 +1,4 @@
-"""What the fake archives share: photographs, people standing about, MATLAB structs."""
+"""Photographs, standing people and MATLAB structs for the fake archives."""
 
 import io
 
@@ -21,6 +21,12 @@ BODY |= {f"right_{name}": (0.5 - x, y) for name, (x, y) in SIDE.items()}
 def photo(rng, width_px=WIDTH_PX, height_px=HEIGHT_PX, ending=".jpg"):
     image = rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
     return cv2.imencode(ending, image)[1].tobytes()
+
+
+def turned(jpeg):
+    """The same JPEG with an EXIF orientation that turns it by 90°."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
 
 
 def body_px(joints, rng):

@@ -96,21 +96,17 @@ def test_size_bounds_hold_for_one_file_and_for_all(tmp_path, monkeypatch):
         folder.read("a")
 
 
-def test_a_member_that_lies_about_its_size_is_damaged(tmp_path):
+def test_a_wrong_size_or_a_flipped_bit_is_damage(tmp_path):
     path = write_zip(tmp_path / "a.zip", {"a": bytes(5000)})
     content = path.read_bytes().replace((5000).to_bytes(4, "little"), (50).to_bytes(4, "little"))
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.zip: a cannot be read .*CRC.*damaged.*again"):
         Archive(path).read("a")
-
-
-def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        file.writestr("images/im0001.jpg", b"pixels pixels pixels")
-    content = (tmp_path / "a.zip").read_bytes().replace(b"pixels pixels", b"pixels pixelt")
-    (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(DataError, match=r"im0001.jpg cannot be read .*CRC"):
-        Archive(tmp_path / "a.zip").read("im0001.jpg")  # images/ is the top folder here
+    with zipfile.ZipFile(path, "w") as file:  # stored: one flipped bit changes nothing else
+        file.writestr("a", b"pixels pixels pixels")
+    path.write_bytes(path.read_bytes().replace(b"pixels pixels", b"pixels pixelt"))
+    with pytest.raises(DataError, match=r"a cannot be read .*CRC"):
+        Archive(path).read("a")
 
 
 @pytest.mark.parametrize(
@@ -151,25 +147,19 @@ def test_missing_things_are_named(tmp_path):
     archive = Archive(write_folder(tmp_path / "a", FILES))
     with pytest.raises(DataError, match=r"images/im0003.jpg is missing; unpack or download"):
         archive.read("images/im0003.jpg")
-    (tmp_path / "a/joints.mat").unlink()
-    with pytest.raises(DataError, match=r"a: joints.mat has vanished; put it back, then the same"):
-        archive.read("joints.mat")
 
 
 def test_an_archive_that_vanishes_between_two_reads(tmp_path):
     folder = Archive(write_folder(tmp_path / "a", FILES))
     packed = pickle.loads(pickle.dumps(Archive(write_zip(tmp_path / "a.zip", FILES))))
+    assert packed.read("joints.mat") == b"joints"
+    packed = pickle.loads(pickle.dumps(packed))
     (tmp_path / "a").rename(tmp_path / "b")
     (tmp_path / "a.zip").unlink()
     with pytest.raises(DataError, match=r"a: joints.mat has vanished; put it back, .* continues a"):
         folder.read("joints.mat")
     with pytest.raises(DataError, match=r"a.zip has vanished; put it back, then"):
         packed.read("joints.mat")
-
-
-def test_a_pickled_archive_reads_again(tmp_path):
-    archive = Archive(write_zip(tmp_path / "a.zip", FILES))
-    assert pickle.loads(pickle.dumps(archive)).read("joints.mat") == b"joints"
 
 
 # Python 3.12 warns of a fork beside OpenCV's and torch's threads; the child only reads and exits

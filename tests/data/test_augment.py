@@ -7,7 +7,7 @@ from pathlib import Path
 import albumentations
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -21,7 +21,7 @@ YAMLS = sorted((Path(__file__).parents[2] / "conf" / "augment").glob("*.yaml"))
 
 
 def changes(augment, count=400, unit_to_px=BOX):
-    """(N, 2, 3) what the draws do to points in px, and (N,) whether they mirror."""
+    """Affines (N, 2, 3) that the draws apply to points in px, and a mask (N,) of mirrored ones."""
     drawn = [augment.sample_crop(unit_to_px, np.random.default_rng(i)) for i in range(count)]
     unmirrored = [compose(a, MIRROR) if mirrored else a for a, mirrored in drawn]
     undo = invert(unit_to_px)
@@ -79,6 +79,7 @@ class TestGeometry:
         assert np.array_equal(affine, compose(BOX, MIRROR))
         assert transform(affine, np.array([[0.0, 0.5]])).tolist() == [[110.0, 70.0]]
 
+    @settings(max_examples=20)
     @given(st.integers(0, 2**32), st.floats(0, 1), st.floats(0, 180), st.floats(0, 0.5))
     def test_one_similarity_never_distorts(self, seed, scale, rotation_deg, shift):
         augment = Augment(scale, rotation_deg, 1.0, shift, 0.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_coco import CATEGORY, coco_part, content, fake_coco, image_entry, person_entry
 from fake_lsp import write_folder, write_zip
-from fake_people import HEIGHT_PX, WIDTH_PX, photo
+from fake_people import HEIGHT_PX, WIDTH_PX, photo, turned
 
 from convpose.data.coco import CocoSource
 from convpose.errors import DataError
@@ -162,10 +162,8 @@ def test_photographs_may_lie_elsewhere(tmp_path, files):
 
 def test_a_photograph_turned_by_exif_is_read_as_its_annotation_has_it(one, tmp_path):
     source = one([everybody()[0]])
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # turned 90°
     stored = photo(np.random.default_rng(0), HEIGHT_PX, WIDTH_PX)
-    turned = stored[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + stored[2:]
-    (tmp_path / "000000000007.jpg").write_bytes(turned)
+    (tmp_path / "000000000007.jpg").write_bytes(turned(stored))
     pixels = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(source.read_image(0)[0], np.rot90(pixels, -1))
     (tmp_path / "000000000007.jpg").write_bytes(photo(np.random.default_rng(0), 30, 20))

@@ -77,7 +77,6 @@ class TestLoaders:
         for subset in ("val", "test"):
             assert ids(data.loader(subset)) == data.split[subset]
         assert ids(data.val_dataloader()) == ids(data.val_dataloader()) == data.split["val"]
-        assert ids(data.loader("test")) == data.split["test"]
 
     def test_processes_share_the_validation(self, data):
         shares = [list(data.loader("val", rank, 4)) for rank in range(4)]
@@ -323,7 +322,3 @@ class TestRefused:
             data.check_shares(3)
         with pytest.raises(ConfigError, match=r"^7 processes for 6 validation images; type train"):
             ready(batch_size=2).check_shares(7)
-
-    def test_the_split_is_checked(self):
-        with pytest.raises(ConfigError, match=r"data\.split=lsp: the val and test subset is empty"):
-            ready(split="lsp")

@@ -36,7 +36,7 @@ def test_the_annotated_columns_are_read_and_count_from_zero(tmp_path):
 
 
 def test_the_columns_are_those_of_lookup_part():
-    """In MATLAB: lsho lelb lwri rsho relb rwri lhip, rhip, leye reye, nose."""
+    """MATLAB has lsho lelb lwri rsho relb rwri lhip, rhip, leye reye, nose."""
     assert np.add(COLUMNS, 1).tolist() == [1, 2, 3, 4, 5, 6, 7, 10, 13, 14, 17]
 
 
@@ -112,7 +112,7 @@ def test_who_turns_only_shoulders_or_hips_does_not_turn_the_back(tmp_path, joint
 # --- who is in it ---
 
 
-def test_parts_and_ids(tmp_path):
+def test_subsets_and_ids(tmp_path):
     source = FlicSource(str(write_zip(tmp_path / "FLIC.zip", fake_flic(4, 2))), "")
     rows = flic_rows(4, 2)
     assert [a.subset for a in source.annotations] == [
@@ -151,12 +151,3 @@ def test_another_structure_is_refused(tmp_path, content, problem):
         FlicSource(str(path), "")
     assert "FLIC.zip/examples.mat: " in str(caught.value)
     assert "use examples.mat of FLIC.zip or FLIC-full.zip" in str(caught.value)
-
-
-def test_a_missing_frame_is_named(tmp_path):
-    files = fake_flic(3, 1)
-    del files["images/some-film-00000002.jpg"]
-    with pytest.raises(
-        DataError, match=r"photographs of 1 of 6 people of flic are .*-00000002\.jpg"
-    ):
-        FlicSource(str(write_zip(tmp_path / "FLIC.zip", files)), "")

@@ -98,15 +98,15 @@ def test_without_centre_or_scale_the_box_is_that_of_the_joints(tmp_path, gone):
 
 
 def test_a_few_photographs_may_be_missing(tmp_path):
-    images = [(f"{i}.jpg", [person(POINTS)], True) for i in range(120)]
+    images = [(f"{i}.jpg", [person(POINTS)], True) for i in range(101)]
     files = {f"images/{name}": photo(np.random.default_rng(0)) for name, *_ in images}
     del files["images/7.jpg"]
     source = MpiiSource(str(write_zip(tmp_path / "a.zip", files | {MAT: release(images)})), "")
-    assert len(source.annotations) == 119
+    assert len(source.annotations) == 100
     assert source.notes[0] == "mpii: 1 people left out whose photograph is missing"
     del files["images/8.jpg"]
     with pytest.raises(
-        DataError, match=r"photographs of 2 of 120 people of mpii are missing.*7\.j"
+        DataError, match=r"photographs of 2 of 101 people of mpii are missing.*7\.j"
     ):
         MpiiSource(str(write_zip(tmp_path / "a.zip", files | {MAT: release(images)})), "")
 
@@ -139,10 +139,12 @@ def test_a_joint_that_does_not_exist_is_named(tmp_path):
 # --- the JSON files ---
 
 
-def test_the_json_is_read_with_its_two_parts(tmp_path):
+def test_the_json_is_read_with_its_two_subsets(tmp_path):
     files = fake_mpii_json()
     source = MpiiJsonSource(str(write_folder(tmp_path / "mpii", files)), "", skeleton="mpii16")
-    entries = [e for part in ("train", "valid") for e in json.loads(files[f"annot/{part}.json"])]
+    entries = [
+        e for subset in ("train", "valid") for e in json.loads(files[f"annot/{subset}.json"])
+    ]
     assert len(source.annotations) == len(entries)
     for annotation, entry in zip(source.annotations, entries, strict=True):
         assert annotation.file == f"images/{entry['image']}"
@@ -157,7 +159,7 @@ def test_the_json_is_read_with_its_two_parts(tmp_path):
 
 def test_people_of_one_photograph_in_two_files_are_counted_on(tmp_path):
     people = {"train": json_people(1), "valid": json_people(1, seed=3)}
-    files = {f"annot/{part}.json": json.dumps(p).encode() for part, p in people.items()}
+    files = {f"annot/{subset}.json": json.dumps(p).encode() for subset, p in people.items()}
     files["images/000000001.jpg"] = photo(np.random.default_rng(0))
     source = MpiiJsonSource(str(write_folder(tmp_path / "mpii", files)), "")
     assert [a.image_id for a in source.annotations] == [f"000000001_{i}" for i in range(1, 5)]

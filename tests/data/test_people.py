@@ -1,4 +1,4 @@
-"""What all readers of people share: finding photographs, boxes, files and names."""
+"""The base of the readers finds photographs, boxes, files and names."""
 
 import numpy as np
 import pytest
@@ -61,10 +61,11 @@ def test_photographs_are_found_by_the_end_of_their_path(photos, file, there):
     assert source(archive, person(file)).annotations[0].file == there
 
 
-def test_the_folder_of_the_part_decides_between_equal_names(photos):
+def test_the_folder_of_the_subset_decides_between_equal_names(photos):
     archive = photos("train/1.jpg", "val/1.jpg")
-    for part in ("train", "val"):
-        assert source(archive, person("1.jpg", subset=part)).annotations[0].file == f"{part}/1.jpg"
+    for subset in ("train", "val"):
+        (annotation,) = source(archive, person("1.jpg", subset=subset)).annotations
+        assert annotation.file == f"{subset}/1.jpg"
     with pytest.raises(
         DataError, match=r"photographs of 1 of 1 people of some are missing or not u"
     ):
@@ -128,7 +129,7 @@ def test_an_unknown_skeleton_lists_the_known(photos):
 
 
 @pytest.mark.parametrize(
-    ("name", "part"),
+    ("name", "subset"),
     [
         ("annotations/person_keypoints_train2017.json", "train"),
         ("valid.json", "val"),
@@ -138,8 +139,8 @@ def test_an_unknown_skeleton_lists_the_known(photos):
         ("people.json", None),
     ],
 )
-def test_names_tell_parts(name, part):
-    assert subset_of(name) == part
+def test_names_tell_subsets(name, subset):
+    assert subset_of(name) == subset
 
 
 @pytest.mark.parametrize(

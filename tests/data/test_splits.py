@@ -30,7 +30,7 @@ def lsp_people():
 
 
 def held_apart(split):
-    """Whether no training image is a near-duplicate of a validation or test image."""
+    """True if no training image is a near-duplicate of a validation or test image."""
     train, held_out = set(split["train"]), {*split["val"], *split["test"]}
     return not any({a, b} & train and {a, b} & held_out for a, b in duplicate_pairs())
 

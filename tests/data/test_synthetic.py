@@ -1,4 +1,4 @@
-"""Synthetic people: the labels fit the pixels, left is left, and every picture is reproducible."""
+"""Labels of synthetic people fit the pixels, left is left, and every picture is reproducible."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ SIZE_PX = 96
 
 @pytest.fixture(scope="module")
 def source():
-    return SyntheticSource(num_images=200, image_size_px=SIZE_PX, seed=7)
+    return SyntheticSource(num_images=120, image_size_px=SIZE_PX, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def figures():
 
 @pytest.fixture(scope="module")
 def probe():
-    """300 people in flat colours on black, (N, 3, S, S): left is red, right blue, trunk green."""
+    """300 people in flat colours on black, (N, 3, S, S): left is red, right blue, torso green."""
     figures = sample_figures(300, SIZE_PX, seed=7)
     red, green, blue = 255 * np.eye(3, dtype=np.float32)
     ink = {"left": red, "right": blue}
@@ -48,7 +48,7 @@ def colour_at(canvases, points_px):
 
 
 def is_ink(canvases, points_px, channel):
-    """(N,) whether the colour under the point is one of the three pure inks."""
+    """Mask (N,) of points whose colour is the pure ink of that channel."""
     colour = colour_at(canvases, points_px)
     return colour[:, channel] > 0.7 * colour.sum(axis=1).clip(50)
 
@@ -59,9 +59,9 @@ def joint(figures, name):
 
 def test_is_a_pose_source_with_complete_annotations(source):
     checked: PoseSource = source
-    assert len(checked.annotations) == 200
+    assert len(checked.annotations) == 120
     assert checked.annotations[0].image_id == "synthetic_000000"
-    assert len({a.image_id for a in checked.annotations}) == 200
+    assert len({a.image_id for a in checked.annotations}) == 120
     for index, annotation in enumerate(checked.annotations[:5]):
         image, to_file = checked.read_image(index)
         assert image.shape == (annotation.height_px, annotation.width_px, 3) == (96, 96, 3)
@@ -83,15 +83,12 @@ def test_a_picture_depends_on_seed_and_index_alone(source):
         backward = list(pool.map(lambda i: shorter.read_image(i)[0], reversed(range(20))))
     for image, same in zip(forward, reversed(backward), strict=True):
         np.testing.assert_array_equal(image, same)
+    other, _ = SyntheticSource(num_images=1, image_size_px=SIZE_PX, seed=8).read_image(0)
+    assert np.mean(forward[0] != other) > 0.5
+    assert np.mean(forward[0] != forward[1]) > 0.5
     for a, b in zip(source.annotations, shorter.annotations, strict=False):
         np.testing.assert_array_equal(a.keypoints_px, b.keypoints_px)
         np.testing.assert_array_equal(a.visibility, b.visibility)
-
-
-def test_other_seeds_and_indices_give_other_pictures(source):
-    other = SyntheticSource(num_images=1, image_size_px=SIZE_PX, seed=8)
-    assert np.mean(source.read_image(0)[0] != other.read_image(0)[0]) > 0.5
-    assert np.mean(source.read_image(0)[0] != source.read_image(1)[0]) > 0.5
 
 
 def test_drawing_leaves_the_global_generator_alone(source):
