@@ -250,7 +250,7 @@ def test_it_learns_to_remove_a_fixed_error(starts):
     untrained = error()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
-    for _ in range(90):
+    for _ in range(100):
         optimizer.zero_grad()
         labelled(model, batch)[1].backward()
         optimizer.step()

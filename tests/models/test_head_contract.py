@@ -154,16 +154,16 @@ def test_without_any_label_it_is_zero(pair):
     assert all(g is None or g.abs().sum() == 0 for g in gradients)
 
 
-@pytest.mark.parametrize("far", [1.0, 1.3, -0.2, 50.0])
-def test_keypoints_outside_the_crop_leave_everything_finite(pair, far):
+def test_keypoints_outside_the_crop_leave_everything_finite(pair):
     head, loss = pair
-    maps = Maps.of(2, requires_grad=True)
-    keypoints, visibility = truth(2)
-    keypoints[0] = far
-    value = loss(head.train()(maps), keypoints, visibility)
-    value.backward()
-    assert value.isfinite()
-    assert all(m.grad.isfinite().all() for m in maps if m.grad is not None)
+    for far in (1.0, 1.3, -0.2, 50.0):
+        maps = Maps.of(2, requires_grad=True)
+        keypoints, visibility = truth(2)
+        keypoints[0] = far
+        value = loss(head.train()(maps), keypoints, visibility)
+        value.backward()
+        assert value.isfinite()
+        assert all(m.grad.isfinite().all() for m in maps if m.grad is not None)
 
 
 def test_a_labelled_nan_is_not_trained_on_silently(pair):
@@ -177,12 +177,23 @@ def test_a_labelled_nan_is_not_trained_on_silently(pair):
     assert value.isnan() or value.item() == loss(output, keypoints, visibility).item()
 
 
+class Patches(torch.nn.Module):
+    """A backbone of the same maps that is traced quickly."""
+
+    pixel_mean, pixel_std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = torch.nn.Conv2d(3, 4, 16, 16), torch.nn.Conv2d(3, 8, 32, 32)
+
+    def forward(self, image):
+        return [self.fine(image), self.coarse(image)]
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_a_whole_model_is_one_graph(name):
     """No branch depends on data: what `torch.export` refuses, ONNX cannot have."""
-    torch.manual_seed(0)
-    cfg = tiny_config(f"head={name}", "data.input_size_px=64")
-    model = build_model(cfg).eval()
+    model = PoseModel(Patches(), head_of(name), 14).eval()
     image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     graph = torch.export.export(model, (torch.zeros_like(image),))
     with torch.no_grad():
@@ -208,32 +219,16 @@ class TestPairs:
                     check_pair(head, loss)
         assert type(loss_of(head.default_loss)) in trained
 
-    @pytest.mark.parametrize(
-        ("head", "loss", "message"),
-        [
-            (
-                "regression",
-                "heatmap",
-                "loss: HeatmapCrossEntropy trains heatmap_logits, and RegressionHead has only "
-                "keypoints to train; type loss=regression",
-            ),
-            (
-                "integral",
-                "rle",
-                "loss: ResidualLogLikelihood trains sigma, and IntegralHead has only keypoints and "
-                "heatmap_logits to train; type loss=integral",
-            ),
-        ],
-    )
-    def test_in_one_message_before_the_training(self, head, loss, message):
-        cfg = tiny_config(f"head={head}", f"loss={loss}", "data.input_size_px=64")
+    def test_in_one_message_before_the_training(self):
+        cfg = tiny_config("head=integral", "loss=rle", "data.input_size_px=64")
         with pytest.raises(ConfigError) as error:
             build_module(cfg, build_model(cfg))
-        assert str(error.value) == message
-
-    def test_another_loss_may_fit_as_well(self):
+        assert str(error.value) == (
+            "loss: ResidualLogLikelihood trains sigma, and IntegralHead has only keypoints and "
+            "heatmap_logits to train; type loss=integral"
+        )
         cfg = tiny_config("head=integral", "loss=wing", "data.input_size_px=64")
-        assert isinstance(build_module(cfg, build_model(cfg)).model, PoseModel)
+        assert isinstance(build_module(cfg, build_model(cfg)).model, PoseModel)  # may fit as well
 
     def test_parts_of_one_s_own(self):
         head, loss = torch.nn.Identity(), torch.nn.Identity()
