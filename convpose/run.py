@@ -31,7 +31,7 @@ from convpose.hardware import describe_hardware
 
 Value = bool | int | float | str | None
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "hydra-core", "albumentations")
-NOT_TRAINING = ("study", "ckpt_path", "paths", "logger")  # keys that change no result
+NON_RESULT_KEYS = ("study", "ckpt_path", "paths", "logger")  # keys that change no result
 
 
 class Run:
@@ -209,9 +209,9 @@ def flat(config: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Valu
     """A configuration as dotted keys and plain values; lists become text.
 
     A group stands for its class: ``optimizer`` is the chosen yaml, else what ``_target_`` names.
-    Keys of `NOT_TRAINING` are left out.
+    Keys of `NON_RESULT_KEYS` are left out.
     """
-    groups = {key: name for key, name in chosen.items() if key not in NOT_TRAINING}
+    groups = {key: name for key, name in chosen.items() if key not in NON_RESULT_KEYS}
     return groups | {k: v for k, v in _leaves(config, "") if k not in groups}
 
 
@@ -219,7 +219,7 @@ def _leaves(node: Mapping[str, Any], parent: str) -> Iterator[tuple[str, Value]]
     for key, value in node.items():
         if key == "_target_":
             yield parent, str(value).rpartition(".")[2]
-        elif str(key)[:1] == "_" or (not parent and key in NOT_TRAINING):
+        elif str(key)[:1] == "_" or (not parent and key in NON_RESULT_KEYS):
             continue
         elif isinstance(value, Mapping):
             yield from _leaves(value, f"{parent}.{key}" if parent else str(key))

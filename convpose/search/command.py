@@ -1,22 +1,34 @@
-"""The search: check, work through the trials, say what came out."""
+"""Search: check, train trial after trial, print what came out."""
 
+import gc
+import logging
 import os
+import platform
 import time
+from datetime import datetime
+from pathlib import Path
 
 import optuna
+import torch
 from omegaconf import DictConfig
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from convpose.config.application import explain, write_error
+from convpose.config.run_dirs import folder_name
 from convpose.errors import ModelError
 from convpose.hardware import lease_gpu
-from convpose.search.samplers import sampler
-from convpose.search.setup import Plan, prepare
-from convpose.search.storage import close_storage
+from convpose.run import Run
+from convpose.search.samplers import Pruning, sampler
+from convpose.search.setup import SearchSetup, composed, prepare
+from convpose.search.space import Value, label, overrides, suggest
+from convpose.search.storage import close_storage, find_trial_id, requeue
 from convpose.search.summary import print_summary, trial_line
-from convpose.search.trial import run_trial
 from convpose.search.workers import run_workers
+from convpose.train import command as training
 from convpose.train.command import keep_console_clean
 
+log = logging.getLogger(__name__)
 POLL_S = 1.0
 
 
@@ -35,46 +47,110 @@ def search(cfg: DictConfig) -> float:
     """
     keep_console_clean()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = prepare(cfg)
+    setup = prepare(cfg)
     try:
         if cfg.workers > 1:
-            run_workers(plan)
+            run_workers(setup)
         else:
-            work(plan)
-        return outcome(plan)
+            work(setup)
+        return outcome(setup)
     finally:
-        close_storage(plan.tickets.storage)
+        close_storage(setup.queue.heartbeats.storage)
 
 
-def outcome(plan: Plan) -> float:
-    """The best value so far, after the summary.
+def outcome(setup: SearchSetup) -> float:
+    """Print the summary and return the best value so far.
 
     Raises:
         ModelError: no trial was completed.
     """
-    complete = plan.tickets.of(TrialState.COMPLETE)
-    if plan.cfg.worker is None:
-        print_summary(plan)
+    complete = setup.queue.in_state(TrialState.COMPLETE)
+    if setup.cfg.worker is None:
+        print_summary(setup)
         if not complete:
-            errors = [t.user_attrs.get("error") for t in plan.tickets.of(TrialState.FAIL)]
+            errors = [t.user_attrs.get("error") for t in setup.queue.in_state(TrialState.FAIL)]
             last = next((f"; the last error: {e}" for e in reversed(errors) if e), "")
-            raise ModelError(f"study={plan.name}: no trial was completed{last}")
-    return plan.tickets.study.best_value if complete else float("nan")
+            raise ModelError(f"study={setup.name}: no trial was completed{last}")
+    return setup.queue.study.best_value if complete else float("nan")
 
 
-def work(plan: Plan) -> None:
+def work(setup: SearchSetup) -> None:
     """Run trials until none is left, and wait for other workers': one may die."""
     lease_gpu()
-    cfg, parent = plan.cfg, os.getppid()
+    cfg, parent = setup.cfg, os.getppid()
     deadline = time.monotonic() + (cfg.timeout_s or float("inf"))
     while time.monotonic() < deadline:
         if cfg.worker is not None and os.getppid() != parent:
             return  # whoever started this worker was killed, and may be started again
-        if ticket := plan.tickets.claim():
-            run_trial(plan, ticket, sampler(cfg.sampler, plan.space, cfg.seed, ticket.number))
+        if trial := setup.queue.pop():
+            run_trial(setup, trial.number)
             if cfg.worker is None:
-                print(trial_line(plan, plan.tickets.trials()[ticket.number]), flush=True)
-        elif plan.tickets.of(TrialState.RUNNING):
+                print(trial_line(setup, setup.queue.trials()[trial.number]), flush=True)
+        elif setup.queue.in_state(TrialState.RUNNING):
             time.sleep(POLL_S)
         else:
             return
+
+
+def run_trial(setup: SearchSetup, number: int) -> None:
+    """Train a trial with the values that it draws; record whatever happens.
+
+    A trial whose worker died goes on in its folder, from its last checkpoint.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: the worker is to stop; the trial is in the queue again.
+    """
+    study, heartbeats = setup.queue.study, setup.queue.heartbeats
+    study.sampler = sampler(setup.cfg.sampler, setup.space, setup.cfg.seed, number)
+    try:
+        with heartbeats.beating(study, number):
+            trial_id = find_trial_id(heartbeats.storage, study, number)
+            _train(setup, optuna.Trial(study, trial_id))
+    except UpdateFinishedTrialError:
+        log.warning(
+            "trial %d was silent for too long, another worker has taken it up; is this machine "
+            "overloaded? Try a larger heartbeat_s",
+            number,
+        )
+    finally:
+        gc.collect()  # a trainer and its network refer to each other
+        torch.cuda.empty_cache()
+
+
+def _train(setup: SearchSetup, trial: optuna.Trial) -> None:
+    values = suggest(trial, setup.space)
+    named = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{trial.number:03d}_{folder_name(label(values))}"
+    resumed = "run" in trial.user_attrs
+    folder = setup.folder / trial.user_attrs.get("run", named)
+    trial.set_user_attr("run", folder.name)
+    trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")
+    pruning = Pruning(trial, setup.cfg.monitor)
+    study = setup.queue.study
+    try:
+        more: dict[str, Value] = {"study": setup.name, "ckpt_path": "last" if resumed else None}
+        with composed([*setup.overrides(values), *overrides(more)]) as cfg:
+            value = training.train(cfg, folder, [pruning])
+    except UpdateFinishedTrialError:
+        raise
+    except Exception as error:
+        write_error(folder, error)
+        trial.set_user_attr("error", explain(error).splitlines()[0] or type(error).__name__)
+        study.tell(trial, state=TrialState.FAIL)
+        _note(setup, trial, folder, "failed")
+    except BaseException:
+        study.tell(trial, state=TrialState.FAIL)
+        requeue(study, study.get_trials()[trial.number])
+        raise
+    else:
+        if pruning.epoch is None:
+            study.tell(trial, value)
+            _note(setup, trial, folder, "complete")
+        else:
+            trial.set_user_attr("pruned_after_epochs", pruning.epoch)
+            study.tell(trial, state=TrialState.PRUNED)
+            _note(setup, trial, folder, f"pruned after {pruning.epoch} epochs")
+
+
+def _note(setup: SearchSetup, trial: optuna.Trial, folder: Path, state: str) -> None:
+    if (folder / "run.json").is_file():  # not where the training was refused
+        Run(folder).note(search=setup.name, trial=trial.number, state=state)

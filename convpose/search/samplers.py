@@ -17,9 +17,9 @@ from convpose.search.space import Space, Value, grid
 
 
 class Grid(GridSampler):
-    """Every point of the space once, in random order.
+    """Draw every point of the space once, in random order.
 
-    Optuna's own asks for a loop of Optuna's to end; here the tickets of the study end the search.
+    Optuna's own stops a loop of Optuna's at the last point; here the queue ends the search.
 
     Args:
         search_space: the values of every key.
@@ -38,11 +38,11 @@ class Grid(GridSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Nothing to do."""
+        """Do nothing: there is no loop to stop."""
 
 
 def sampler(node: DictConfig, space: Space, seed: int, number: int) -> BaseSampler:
-    """The sampler of a trial.
+    """Build the sampler of a trial.
 
     What it draws depends on the seed, the trial's number and the trials before it: workers draw
     different values, and a search that was interrupted draws the same as one that was not.
@@ -54,7 +54,7 @@ def sampler(node: DictConfig, space: Space, seed: int, number: int) -> BaseSampl
         number: of the trial.
     """
     given: dict[str, Any] = {}
-    if walks_a_grid(node):
+    if is_grid(node):
         given = {"search_space": grid(space), "seed": seed}
     elif "seed" in _arguments(node) and "seed" not in node:
         given["seed"] = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
@@ -62,8 +62,8 @@ def sampler(node: DictConfig, space: Space, seed: int, number: int) -> BaseSampl
     return built
 
 
-def walks_a_grid(node: DictConfig) -> bool:
-    """Whether a sampler goes through given points instead of drawing."""
+def is_grid(node: DictConfig) -> bool:
+    """Tell if a sampler goes through given points instead of drawing."""
     return "search_space" in _arguments(node)
 
 
@@ -72,7 +72,7 @@ def _arguments(node: DictConfig) -> Mapping[str, inspect.Parameter]:
 
 
 class Pruning(Callback):
-    """Reports the monitored metric after every validation and asks whether to go on.
+    """Report the monitored metric after every validation, and stop the training if it is pruned.
 
     The training then ends as after its last epoch, with checkpoints and all files.
 

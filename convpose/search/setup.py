@@ -1,4 +1,4 @@
-"""What a search is going to do, checked before its first trial."""
+"""Check what a search is going to do, before its first trial."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model
-from convpose.search.samplers import sampler, walks_a_grid
+from convpose.search.samplers import is_grid, sampler
 from convpose.search.space import Space, Value, corners, grid, overrides, read_space
-from convpose.search.storage import open_storage
-from convpose.search.trial_queue import Tickets, open_study
+from convpose.search.storage import Heartbeats, open_storage
+from convpose.search.trial_queue import TrialQueue, open_study
 from convpose.train.build import build_module, check_monitor, check_top_level
 
 KEYS = {
@@ -37,16 +37,16 @@ KEYS = {
     "heartbeat_s": Count,
     "retries": Natural,
 }
-OWN = {*KEYS, "search", "sampler", "pruner", "study"}  # keys that no training has
-OF_THE_MACHINE = (  # keys in which the machines of a study may differ
+SEARCH_ONLY_KEYS = {*KEYS, "search", "sampler", "pruner", "study"}  # keys that no training has
+MACHINE_KEYS = (  # keys in which the machines of a study may differ
     *("data.source", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices"),
     *("trainer.precision", "trainer.enable_progress_bar"),
 )
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every worker of a search knows.
+class SearchSetup:
+    """All that a worker of a search knows.
 
     Attributes:
         cfg: of ``conf/search.yaml``.
@@ -54,7 +54,7 @@ class Plan:
         folder: of the study, where its runs go.
         typed: overrides of the training, as on the command line.
         space: searched keys.
-        tickets: the trials.
+        queue: its trials.
     """
 
     cfg: DictConfig
@@ -62,15 +62,15 @@ class Plan:
     folder: Path
     typed: list[str]
     space: Space
-    tickets: Tickets
+    queue: TrialQueue
 
     def overrides(self, values: dict[str, Value]) -> list[str]:
-        """The overrides with which `convpose.train` repeats a trial."""
+        """List the overrides with which `convpose.train` repeats a trial."""
         return [*self.typed, *overrides(values)]
 
 
-def prepare(cfg: DictConfig) -> Plan:
-    """Check the command, open the study, put tickets into it.
+def prepare(cfg: DictConfig) -> SearchSetup:
+    """Check the command, open the study, enqueue its trials.
 
     Raises:
         ConfigError, DataError, ModelError: nothing was written.
@@ -93,9 +93,9 @@ def prepare(cfg: DictConfig) -> Plan:
     storage = open_storage(url, cfg.heartbeat_s, cfg.retries)
     study = open_study(storage, name, cfg.monitor_mode, settings)
     study.pruner = pruner
-    tickets = Tickets(study, storage, total)
-    tickets.issue()
-    return Plan(cfg, name, folder, typed, space, tickets)
+    queue = TrialQueue(study, Heartbeats(storage, cfg.heartbeat_s, cfg.retries), total)
+    queue.enqueue()
+    return SearchSetup(cfg, name, folder, typed, space, queue)
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -116,13 +116,15 @@ def check_settings(cfg: DictConfig) -> None:
 
 
 def typed_overrides() -> list[str]:
-    """The overrides of the command line that are about the training."""
+    """List the overrides of the command line that are about the training."""
     parsed = OverridesParser.create().parse_overrides(run.overrides())
-    return [str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] not in OWN]
+    return [
+        str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] not in SEARCH_ONLY_KEYS
+    ]
 
 
 def check_space(space: Space, typed: Sequence[str]) -> None:
-    """Compose the corners of the space and hold them against the constructors.
+    """Compose the corners of the space and check them against the constructors.
 
     Raises:
         ConfigError: a key that is searched and typed, that does not exist, or of another type.
@@ -142,7 +144,7 @@ def check_space(space: Space, typed: Sequence[str]) -> None:
 
 
 def check_keys(cfg: DictConfig) -> None:
-    """Hold all keys of a training against their types, without reading or building much."""
+    """Check all keys of a training, without reading or building much."""
     check_top_level(cfg)
     check_monitor(cfg)
     build_datamodule(cfg)
@@ -161,21 +163,21 @@ def check_training(cfg: DictConfig) -> None:
 
 
 def common_settings(cfg: DictConfig, space: Space) -> dict[str, Any]:
-    """What all trials of a study have in common: the keys that are not searched, and the space."""
+    """Collect what all trials have in common: the keys that are not searched, and the space."""
     keys: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = {key: value for key, value in run.flat(keys, {}).items() if not of_the_machine(key)}
+    settings = {key: value for key, value in run.flat(keys, {}).items() if not is_machine_key(key)}
     return settings | {key: str(distribution) for key, distribution in space.items()}
 
 
-def of_the_machine(key: str) -> bool:
-    """Whether the machines of a study may differ in a key, as in where their data lie."""
+def is_machine_key(key: str) -> bool:
+    """Tell if the machines of a study may differ in a key, such as the folder of their data."""
     where = key.startswith("data.sources.") and key.rpartition(".")[2] in (*LOCATION_KEYS, "images")
-    return where or key in OF_THE_MACHINE
+    return where or key in MACHINE_KEYS
 
 
 def number_of_trials(cfg: DictConfig, space: Space) -> int:
-    """``trials``, or 50; of a grid not more than its points."""
-    if not walks_a_grid(cfg.sampler):
+    """Return ``trials``, or 50; for a grid not more than its points."""
+    if not is_grid(cfg.sampler):
         return int(cfg.trials or 50)
     points = math.prod(map(len, grid(space).values()))
     return min(points, cfg.trials or points)
@@ -183,7 +185,7 @@ def number_of_trials(cfg: DictConfig, space: Space) -> int:
 
 @contextmanager
 def composed(overrides: Sequence[str]) -> Iterator[DictConfig]:
-    """The configuration of `convpose.train`, with Hydra in the state in which that would run."""
+    """Compose a configuration of `convpose.train`, with Hydra in the state of that application."""
     hydra = HydraConfig.instance()
     before = hydra.cfg
     cfg = compose("train", list(overrides), return_hydra_config=True)

@@ -19,7 +19,7 @@ Space = Mapping[str, Distribution]
 
 
 def read_space(parameters: DictConfig | None) -> dict[str, Distribution]:
-    """The searched keys and their distributions; what is null is left out.
+    """Read the searched keys and their distributions; leave out what is null.
 
     Args:
         parameters: ``search.parameters``, nested as the configuration is.
@@ -53,7 +53,7 @@ def _distribution(key: str, node: Any) -> Distribution:
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Value]:
-    """The values of a trial."""
+    """Draw the values of a trial."""
     return {key: _suggest(trial, key, distribution) for key, distribution in space.items()}
 
 
@@ -68,7 +68,7 @@ def _suggest(trial: Trial, key: str, distribution: Distribution) -> Value:
 
 
 def overrides(values: Mapping[str, Value]) -> list[str]:
-    """Values as overrides of Hydra, ``key=value``; a key that is a group chooses its yaml."""
+    """Write values as overrides of Hydra, ``key=value``; a key that is a group chooses its yaml."""
     return [f"{key}={_literal(value)}" for key, value in values.items()]
 
 
@@ -85,17 +85,17 @@ _CONSTANTS = ("true", "false", "null", "nan", "inf")
 
 
 def label(values: Mapping[str, Value]) -> str:
-    """Values for a folder's name or a line; numbers are shortened."""
+    """Write values for a folder's name or a line; shorten numbers."""
     return "+".join(f"{k}-{short(v)}" for k, v in values.items())
 
 
 def short(value: Value) -> str:
-    """A value for reading: 0.0123 for 0.012345678."""
+    """Shorten a value for reading: 0.0123 for 0.012345678."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def grid(space: Space) -> dict[str, list[Value]]:
-    """All values of every key.
+    """List all values of every key.
 
     Raises:
         ConfigError: a range without steps.
@@ -116,7 +116,7 @@ def _points(key: str, distribution: Distribution) -> list[Value]:
 
 
 def corners(space: Space) -> list[dict[str, Value]]:
-    """Settings in which every bound and every choice of the space occurs."""
+    """List settings in which every bound and every choice of the space occurs."""
     ends = {
         key: d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high)
         for key, d in space.items()

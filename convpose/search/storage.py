@@ -1,13 +1,15 @@
-"""Where a study lives: sqlite, PostgreSQL or a journal file, each with heartbeats.
+"""Storages of a study (sqlite, PostgreSQL or a journal file), and heartbeats of its trials.
 
 A worker records a heartbeat of its running trial. A trial that has been silent for three beats is
 failed by the next worker that looks, and put into the queue again with what it had reported.
 """
 
+import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -17,8 +19,8 @@ from optuna.storages import (
     JournalStorage,
     RDBStorage,
     RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
 )
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
@@ -29,37 +31,82 @@ from convpose.errors import ConfigError, require_extra
 
 BEATS = 3  # that may be missed
 KINDS = "sqlite:///FILE, journal:///FILE or postgresql://USER@HOST/DATABASE"
-OnStale = Callable[[optuna.Study, FrozenTrial], None]
 
 
-class JournalWithHeartbeat(JournalStorage, BaseHeartbeat):
-    """Optuna's journal, in which a heartbeat is an attribute of the trial.
+@dataclass(frozen=True)
+class Heartbeats:
+    """Signs of life of running trials.
 
-    Unlike a database a journal has no clock: those of the machines may differ by seconds.
+    A database keeps them in a table of its own and reads its own clock. Optuna's journal knows
+    none: there they are attributes of the trials, and the clocks of the machines must agree.
+
+    Attributes:
+        storage: of the study.
+        interval_s: seconds between two beats.
+        retries: how often a trial whose worker died is put into the queue again.
     """
 
-    def __init__(self, path: Path, interval_s: int, on_stale: OnStale) -> None:
-        super().__init__(JournalFileBackend(str(path)))
-        self._interval_s = interval_s
-        self._on_stale = on_stale
+    storage: BaseStorage
+    interval_s: int
+    retries: int
 
-    def record_heartbeat(self, trial_id: int) -> None:
-        """Note the time; the last beat may come when the trial has just ended."""
-        with suppress(UpdateFinishedTrialError):
-            self.set_trial_system_attr(trial_id, "heartbeat", time.time())
+    def record(self, study: optuna.Study, number: int) -> None:
+        """Record a beat of a trial; the last one may come when the trial has just ended."""
+        trial_id = find_trial_id(self.storage, study, number)
+        if isinstance(self.storage, RDBStorage):
+            self.storage.record_heartbeat(trial_id)
+        else:
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_system_attr(trial_id, "heartbeat", time.time())
 
-    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        oldest = time.time() - BEATS * self._interval_s
-        running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
-        return [t._trial_id for t in running if t.system_attrs.get("heartbeat", oldest) < oldest]
+    @contextmanager
+    def beating(self, study: optuna.Study, number: int) -> Iterator[None]:
+        """Record beats of a trial in a thread, for as long as the context lasts."""
+        ended = threading.Event()
 
-    def get_heartbeat_interval(self) -> int:
-        """Seconds between two beats."""
-        return self._interval_s
+        def beat() -> None:
+            self.record(study, number)
+            while not ended.wait(self.interval_s):
+                self.record(study, number)
 
-    def get_heartbeat_stale_trial_callback(self) -> OnStale:
-        """What happens to a trial without a worker."""
-        return self._on_stale
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def requeue_silent(self, study: optuna.Study) -> None:
+        """Fail the trials that are silent, and put them into the queue again."""
+        if isinstance(self.storage, RDBStorage):
+            fail_stale_trials(study)
+            return
+        oldest = time.time() - BEATS * self.interval_s
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            if trial.system_attrs.get("heartbeat", oldest) < oldest:
+                trial_id = find_trial_id(self.storage, study, trial.number)
+                with suppress(UpdateFinishedTrialError):  # another worker was faster
+                    self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                    requeue(study, trial, self.retries)
+
+
+def find_trial_id(storage: BaseStorage, study: optuna.Study, number: int) -> int:
+    """Find the id in the storage of a trial of a study."""
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, retries: int | None = None) -> None:
+    """Put a failed trial into the queue again, at most so often; None: always."""
+    retry_callback(retries)(study, trial)
+
+
+def retry_callback(retries: int | None) -> RetryHeartbeatStaleTrialCallback:
+    """Make Optuna's callback that puts a failed trial into the queue again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return RetryHeartbeatStaleTrialCallback(retries, inherit_intermediate_values=True)
 
 
 def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
@@ -67,20 +114,19 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
 
     Args:
         url: one of `KINDS`.
-        heartbeat_s: seconds between the signs of life of a trial.
-        retries: how often a trial whose worker died is put into the queue again.
+        heartbeat_s: seconds between two beats, for a database; see `Heartbeats`.
+        retries: likewise.
 
     Raises:
         ConfigError: of an unknown kind, or it cannot be opened.
     """
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats are, since 2021
-    on_stale = retry(retries)
     kind, _, rest = url.partition("://")
     if kind == "journal" and rest[:1] == "/":
         path = Path(rest[1:])
         _make_folder(path, url)
         try:
-            return JournalWithHeartbeat(path, heartbeat_s, on_stale)
+            return JournalStorage(JournalFileBackend(str(path)))
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"storage={url}: cannot be opened: {error}") from error
     try:
@@ -104,13 +150,13 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
             engine_kwargs=options,
             heartbeat_interval=heartbeat_s,
             grace_period=BEATS * heartbeat_s,
-            heartbeat_stale_trial_callback=on_stale,
+            heartbeat_stale_trial_callback=retry_callback(retries),
         )
     except (SQLAlchemyError, RuntimeError) as error:  # RuntimeError: another Optuna's tables
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise ConfigError(f"storage={address!r}: cannot be opened: {reason}") from error
     if storage.engine.dialect.name == "sqlite":
-        # sqlite knows no lock of a row: without this two workers could claim the same trial
+        # sqlite knows no lock of a row: without this two workers could take the same trial
         listen(storage.engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
 
@@ -120,13 +166,6 @@ def close_storage(storage: BaseStorage) -> None:
     if isinstance(storage, RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
-
-
-def retry(times: int | None) -> OnStale:
-    """Puts a failed trial into the queue again, at most so often; None: always."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return RetryHeartbeatStaleTrialCallback(times, inherit_intermediate_values=True)
 
 
 def _make_folder(path: Path, url: str) -> None:

@@ -1,8 +1,8 @@
-"""A study and its tickets: how many workers share a fixed number of trials.
+"""A study as a queue: how many workers share a fixed number of trials.
 
-Whoever begins a study puts a ticket, a waiting trial, into it for every trial. A worker claims a
-ticket in one atomic step of the storage, so that no trial runs twice. Tickets beyond the number of
-trials, which two machines that begin at the same moment may put there, are never claimed.
+Whoever begins a study enqueues all its trials, waiting. A worker pops one in one atomic step of the
+storage, so that no trial runs twice. Trials beyond the total, which two machines that begin at the
+same moment may enqueue, are never popped.
 """
 
 from collections.abc import Mapping
@@ -11,55 +11,56 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, fail_stale_trials
-from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from convpose.errors import ConfigError
+from convpose.search.storage import Heartbeats, find_trial_id
 
-Flat = Mapping[str, Any]
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Tickets:
+class TrialQueue:
     """The trials of a study that may run.
 
     Attributes:
         study: of Optuna.
-        storage: with heartbeats.
+        heartbeats: of the running trials.
         total: trials of the study, without repetitions.
     """
 
     study: optuna.Study
-    storage: BaseStorage
+    heartbeats: Heartbeats
     total: int
 
-    def issue(self) -> None:
-        """Put the missing tickets into the study; more are asked for when it is continued."""
+    def enqueue(self) -> None:
+        """Put the missing trials into the study, which may be continued with a larger total."""
         for _ in range(self.total - sum(not repeats(t) for t in self.trials())):
             self.study.add_trial(create_trial(state=TrialState.WAITING))
 
-    def claim(self) -> FrozenTrial | None:
-        """A ticket that belongs to this worker from now on; None if there is none left.
+    def pop(self) -> FrozenTrial | None:
+        """Take a waiting trial, which belongs to this worker from now on; None if none is left.
 
         Trials whose worker died are put into the queue again first.
         """
-        fail_stale_trials(self.study)
-        for ticket in self.of(TrialState.WAITING):
-            if isinstance(self.storage, BaseHeartbeat):
-                # before the claim: a worker killed between the two would never be missed
-                self.storage.record_heartbeat(ticket._trial_id)
+        self.heartbeats.requeue_silent(self.study)
+        storage = self.heartbeats.storage
+        for trial in self.in_state(TrialState.WAITING):
+            # the beat before the claim: a worker killed between the two would never be missed
+            self.heartbeats.record(self.study, trial.number)
+            trial_id = find_trial_id(storage, self.study, trial.number)
             try:
-                claimed = self.storage.set_trial_state_values(ticket._trial_id, TrialState.RUNNING)
-            except UpdateFinishedTrialError:  # claimed and finished by others meanwhile
+                taken = storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+            except UpdateFinishedTrialError:  # taken and finished by others meanwhile
                 continue
-            if claimed:
-                return ticket
+            if taken:
+                return trial
         return None
 
-    def of(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials in one of these states, repetitions first.
+    def in_state(self, *states: TrialState) -> list[FrozenTrial]:
+        """List the trials in one of these states, repetitions first.
 
         Beyond `total` only what is finished counts: a study may have had more trials before.
         """
@@ -69,16 +70,16 @@ class Tickets:
         return [t for t in [*filter(repeats, trials), *first] if t.state in states]
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study."""
+        """List all trials of the study."""
         return self.study.get_trials(deepcopy=False)
 
 
 def repeats(trial: FrozenTrial) -> bool:
-    """Whether a trial repeats another one whose worker died."""
+    """Tell if a trial repeats another one whose worker died."""
     return bool(trial.system_attrs.get("retry_history"))
 
 
-def open_study(storage: BaseStorage, name: str, mode: str, settings: Flat) -> optuna.Study:
+def open_study(storage: BaseStorage, name: str, mode: str, settings: Settings) -> optuna.Study:
     """Begin a study or join it.
 
     Args:
@@ -97,7 +98,7 @@ def open_study(storage: BaseStorage, name: str, mode: str, settings: Flat) -> op
         return study
     except DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name)
-    begun: Flat = study.user_attrs.get("settings", settings)
+    begun: Settings = study.user_attrs.get("settings", settings)
     differences = [
         f"{key}={begun.get(key)}, not {settings.get(key)}"
         for key in {**begun, **settings}

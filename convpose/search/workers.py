@@ -1,4 +1,4 @@
-"""Several workers on this machine: processes of the same command."""
+"""Start several workers on this machine: processes of the same command."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ from types import FrameType
 from optuna.trial import TrialState
 
 from convpose.errors import ConvposeError
-from convpose.search.setup import Plan
+from convpose.search.setup import SearchSetup
 from convpose.search.summary import trial_line
 
 POLL_S = 1.0
@@ -19,13 +19,13 @@ class Worker:
     """A process that works on a search.
 
     Args:
-        plan: of the search.
+        setup: of the search.
         number: of the worker, from 1.
     """
 
-    def __init__(self, plan: Plan, number: int) -> None:
+    def __init__(self, setup: SearchSetup, number: int) -> None:
         self.name = f"worker {number}"
-        self.log = plan.folder / f"worker-{number}.log"
+        self.log = setup.folder / f"worker-{number}.log"
         self.starts = 0
         self._command = [
             *(sys.executable, "-m", "convpose.search", *sys.argv[1:]),
@@ -49,7 +49,7 @@ class Worker:
             self.process.send_signal(how)
 
     def died(self, retries: int) -> bool:
-        """Whether the process is gone for good; one that was killed is started again."""
+        """Tell if the process is gone for good; start one that was killed again."""
         code = self.process.poll()
         if not code:
             return code == 0
@@ -61,22 +61,22 @@ class Worker:
         return not again
 
 
-def run_workers(plan: Plan) -> None:
+def run_workers(setup: SearchSetup) -> None:
     """Start the workers and print what they finish, until they have ended.
 
     Raises:
         ConvposeError: they ended early.
         SystemExit, KeyboardInterrupt: interrupted, after the workers have put their trials back.
     """
-    seen = {t.number for t in plan.tickets.trials() if t.state.is_finished()}
+    seen = {t.number for t in setup.queue.trials() if t.state.is_finished()}
     before = signal.signal(signal.SIGTERM, _terminate)
-    workers = [Worker(plan, number) for number in range(1, plan.cfg.workers + 1)]
+    workers = [Worker(setup, number) for number in range(1, setup.cfg.workers + 1)]
     alive = list(workers)
     try:
         while alive:
             time.sleep(POLL_S)
-            alive = [worker for worker in alive if not worker.died(plan.cfg.retries)]
-            _print_finished(plan, seen)
+            alive = [worker for worker in alive if not worker.died(setup.cfg.retries)]
+            _print_finished(setup, seen)
     except BaseException as end:
         for worker in alive:
             interrupted = isinstance(end, KeyboardInterrupt)
@@ -86,17 +86,17 @@ def run_workers(plan: Plan) -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    left = plan.tickets.of(TrialState.WAITING, TrialState.RUNNING)
-    if left and not plan.cfg.timeout_s:
+    left = setup.queue.in_state(TrialState.WAITING, TrialState.RUNNING)
+    if left and not setup.cfg.timeout_s:
         logs = ", ".join(str(worker.log) for worker in workers)
         raise ConvposeError(f"the workers ended with {len(left)} trials left; see {logs}")
 
 
-def _print_finished(plan: Plan, seen: set[int]) -> None:
-    for trial in plan.tickets.trials():
+def _print_finished(setup: SearchSetup, seen: set[int]) -> None:
+    for trial in setup.queue.trials():
         if trial.state.is_finished() and trial.number not in seen:
             seen.add(trial.number)
-            print(trial_line(plan, trial), flush=True)
+            print(trial_line(setup, trial), flush=True)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ from convpose.train.module import PoseModule
 
 log = logging.getLogger(__name__)
 # keys whose change makes another training of a continued run
-TOLD = (
+REPORTED_KEYS = (
     *("seed", "augment", "loss", "scheduler", "data.batch_size", "data.crop", "data.box_scale"),
     *("trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
 )
@@ -135,7 +135,9 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
             f"monitor={cfg.monitor} ckpt_path={cfg.ckpt_path}: the best epoch of {run.folder} was "
             f"kept by {before.monitor}; type monitor={before.monitor}"
         )
-    old, new = ({k: v for k, v in flat(c, {}).items() if k.startswith(TOLD)} for c in (before, cfg))
+    old, new = (
+        {k: v for k, v in flat(c, {}).items() if k.startswith(REPORTED_KEYS)} for c in (before, cfg)
+    )
     changes = [
         f"{key}={new.get(key)}, not {old.get(key)}"
         for key in {**old, **new}

@@ -13,7 +13,7 @@ from tiny import TINY, Command, Ended
 
 from convpose.config.application import conf_folder
 from convpose.search.__main__ import main
-from convpose.search.setup import Plan, prepare
+from convpose.search.setup import SearchSetup, prepare
 
 SEARCH = (
     *(o for o in TINY if not o.startswith("data.batch_size")),
@@ -39,12 +39,12 @@ def search(command: Command) -> Callable[..., Ended]:
 
 
 @pytest.fixture
-def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Plan]]:
+def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SearchSetup]]:
     """What the application does before the first trial, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
 
-        def call(*arguments: str) -> Plan:
+        def call(*arguments: str) -> SearchSetup:
             cfg = compose("search", [*SEARCH, *arguments], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
             return prepare(cfg)
@@ -81,5 +81,5 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     monkeypatch.setattr("convpose.search.setup.check_training", lambda cfg: None)
     monkeypatch.setattr("convpose.search.setup.check_space", lambda space, typed: None)
     nothing = SimpleNamespace(collect=lambda: None)  # no trainer, whose memory has to be found
-    monkeypatch.setattr("convpose.search.trial.gc", nothing)
+    monkeypatch.setattr("convpose.search.command.gc", nothing)
     return fake

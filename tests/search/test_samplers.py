@@ -6,8 +6,9 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from convpose.search.samplers import sampler, walks_a_grid
+from convpose.search.samplers import is_grid, sampler
 from convpose.search.space import suggest
+from convpose.search.storage import requeue
 
 SPACE = {"x": FloatDistribution(0.0, 1.0), "y": CategoricalDistribution([1, 2, 3])}
 STEPS = {"x": FloatDistribution(0.0, 1.0, step=0.5), "y": CategoricalDistribution([1, 2, 3])}
@@ -46,8 +47,8 @@ def test_a_seed_in_the_yaml_is_taken():
 
 
 def test_a_grid_visits_every_point_once():
-    assert walks_a_grid(GRID)
-    assert not walks_a_grid(TPE)
+    assert is_grid(GRID)
+    assert not is_grid(TPE)
     study = optuna.create_study()
     for _ in range(9):
         study.add_trial(create_trial(state=TrialState.WAITING))
@@ -58,13 +59,11 @@ def test_a_grid_visits_every_point_once():
 
 @pytest.mark.parametrize("node", [TPE, GRID], ids=["tpe", "grid"])
 def test_a_repeated_trial_keeps_its_values(node):
-    from convpose.search.storage import retry
-
     study = optuna.create_study()
     study.add_trial(create_trial(state=TrialState.WAITING))
     study.sampler = sampler(node, STEPS, 0, 0)
     values = suggest(study.ask(), STEPS)
     study.tell(0, state=TrialState.FAIL)
-    retry(None)(study, study.trials[0])
+    requeue(study, study.trials[0])
     study.sampler = sampler(node, STEPS, 0, 1)
     assert suggest(study.ask(), STEPS) == values

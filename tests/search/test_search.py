@@ -49,9 +49,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_refused_in_one_message_and_nothing_left(override, planned):
+def test_refused_in_one_message_and_nothing_left(override, set_up):
     with pytest.raises(USER_ERRORS) as error:
-        planned(override)
+        set_up(override)
     message = explain(error.value)
     assert REFUSED[override] in message
     assert len(message.splitlines()) <= 4, message

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
-from convpose.search.samplers import sampler, walks_a_grid
+from convpose.search.samplers import is_grid, sampler
 from convpose.search.setup import check_space, common_settings, number_of_trials
 from convpose.search.space import overrides, read_space, suggest
 
@@ -76,7 +76,7 @@ def test_the_number_of_trials(compose_):
     assert number(*grid, "trials=99") == 32
     with pytest.raises(ConfigError, match=r"search\.parameters\.optimizer\.lr: a grid needs val"):
         number("sampler=grid")
-    assert walks_a_grid(compose_("sampler=grid").sampler)
+    assert is_grid(compose_("sampler=grid").sampler)
 
 
 def test_machines_of_a_study_may_differ(compose_):

@@ -4,34 +4,33 @@ import time
 
 import optuna
 import pytest
-from optuna.storages import fail_stale_trials
-from optuna.storages._heartbeat import get_heartbeat_thread, is_heartbeat_enabled
 from optuna.trial import TrialState
 
 from convpose.errors import ConfigError
-from convpose.search.storage import open_storage
+from convpose.search.storage import Heartbeats, open_storage, requeue
 from convpose.search.trial_queue import repeats
 
 URLS = ["sqlite:///{}/study.db", "journal:///{}/study.journal"]
 
 
 @pytest.fixture(params=URLS, ids=["sqlite", "journal"])
-def storage(request, tmp_path):
-    return open_storage(request.param.format(tmp_path / "new"), heartbeat_s=1, retries=1)
+def heartbeats(request, tmp_path):
+    storage = open_storage(request.param.format(tmp_path / "new"), heartbeat_s=1, retries=1)
+    return Heartbeats(storage, interval_s=1, retries=1)
 
 
-def test_a_trial_without_a_worker_is_tried_again_with_what_it_reported(storage):
+def test_a_trial_without_a_worker_is_tried_again_with_what_it_reported(heartbeats):
+    storage = heartbeats.storage
     study = optuna.create_study(storage=storage)
     lost, held = (optuna.Trial(study, storage.create_new_trial(study._study_id)) for _ in range(2))
     lost.suggest_float("x", 0, 1)
     lost.report(0.5, 1)
     lost.set_user_attr("run", "000_x")
-    assert is_heartbeat_enabled(storage)
-    storage.record_heartbeat(lost._trial_id)
-    with get_heartbeat_thread(held._trial_id, storage):
+    heartbeats.record(study, lost.number)
+    with heartbeats.beating(study, held.number):
         deadline = time.monotonic() + 60
         while study.trials[0].state == TrialState.RUNNING and time.monotonic() < deadline:
-            fail_stale_trials(study)
+            heartbeats.requeue_silent(study)
             time.sleep(0.2)
     first, second, again = study.trials
     assert (first.state, second.state) == (TrialState.FAIL, TrialState.RUNNING)
@@ -41,18 +40,16 @@ def test_a_trial_without_a_worker_is_tried_again_with_what_it_reported(storage):
     assert again.params == first.params
     assert again.intermediate_values == {1: 0.5}
     assert again.user_attrs["run"] == "000_x"
-
-    callback = storage.get_heartbeat_stale_trial_callback()
-    callback(study, again)  # retries=1: it has been tried again once
+    requeue(study, again, retries=1)  # it has been tried again once
     assert len(study.trials) == 3
 
 
-def test_a_trial_that_ends_while_its_heart_beats(storage):
-    study = optuna.create_study(storage=storage)
-    trial = study._storage.create_new_trial(study._study_id)
-    storage.record_heartbeat(trial)
+def test_a_trial_that_ends_while_its_heart_beats(heartbeats):
+    study = optuna.create_study(storage=heartbeats.storage)
+    heartbeats.storage.create_new_trial(study._study_id)
+    heartbeats.record(study, 0)
     study.tell(0, 1.0)
-    storage.record_heartbeat(trial)
+    heartbeats.record(study, 0)
     assert study.trials[0].value == 1.0
 
 

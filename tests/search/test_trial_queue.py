@@ -1,4 +1,4 @@
-"""Tickets: a fixed number of trials, each claimed by one worker only."""
+"""A queue: a fixed number of trials, each popped by one worker only."""
 
 import threading
 
@@ -7,15 +7,16 @@ import pytest
 from optuna.trial import TrialState
 
 from convpose.errors import ConfigError
-from convpose.search.storage import open_storage, retry
-from convpose.search.trial_queue import Tickets, open_study
+from convpose.search.storage import Heartbeats, open_storage, requeue
+from convpose.search.trial_queue import TrialQueue, open_study
 
 SETTINGS = {"trainer.max_epochs": 25, "optimizer": "SGD"}
 
 
-def join(url: str, total: int = 3, **settings) -> Tickets:
+def join(url: str, total: int = 3, **settings) -> TrialQueue:
     storage = open_storage(url, 30, 2)
-    return Tickets(open_study(storage, "s", "max", settings or SETTINGS), storage, total)
+    study = open_study(storage, "s", "max", settings or SETTINGS)
+    return TrialQueue(study, Heartbeats(storage, 30, 2), total)
 
 
 @pytest.fixture(params=["sqlite:///{}/study.db", "journal:///{}/study.journal"])
@@ -25,8 +26,8 @@ def url(request, tmp_path):
 
 def test_a_study_is_begun_once_and_joined(url):
     first, second = join(url), join(url)
-    first.issue()
-    second.issue()
+    first.enqueue()
+    second.enqueue()
     assert len(second.trials()) == 3
     assert second.study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert second.study.user_attrs["settings"] == SETTINGS
@@ -35,50 +36,50 @@ def test_a_study_is_begun_once_and_joined(url):
 def test_more_trials_are_added_to_a_study_and_none_taken_away(tmp_path):
     url = f"journal:///{tmp_path}/study.journal"  # opens faster than sqlite
     for total, there in ((2, 2), (5, 5), (3, 5)):
-        join(url, total).issue()
+        join(url, total).enqueue()
         assert len(join(url).trials()) == there
 
 
-def test_every_ticket_is_claimed_once(url):
-    join(url, total=6).issue()
-    claimed: list[int] = []
+def test_every_trial_is_popped_once(url):
+    join(url, total=6).enqueue()
+    popped: list[int] = []
 
     def work():
-        tickets = join(url, total=6)
-        while ticket := tickets.claim():
-            claimed.append(ticket.number)
+        queue = join(url, total=6)
+        while trial := queue.pop():
+            popped.append(trial.number)
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert sorted(claimed) == list(range(6))
+    assert sorted(popped) == list(range(6))
     assert {t.state for t in join(url).trials()} == {TrialState.RUNNING}
 
 
-def test_tickets_beyond_the_total_are_never_claimed(tmp_path):
+def test_trials_beyond_the_total_are_never_popped(tmp_path):
     url = f"journal:///{tmp_path}/study.journal"
-    join(url, total=4).issue()  # as when two machines begin at the same moment
-    tickets = join(url, total=2)
-    assert [t.number for t in (tickets.claim(), tickets.claim())] == [0, 1]
-    assert tickets.claim() is None
-    assert [t.number for t in tickets.of(TrialState.WAITING)] == []
-    assert join(url, total=3).claim().number == 2
-    tickets.study.tell(2, 0.5)
+    join(url, total=4).enqueue()  # as when two machines begin at the same moment
+    queue = join(url, total=2)
+    assert [t.number for t in (queue.pop(), queue.pop())] == [0, 1]
+    assert queue.pop() is None
+    assert [t.number for t in queue.in_state(TrialState.WAITING)] == []
+    assert join(url, total=3).pop().number == 2
+    queue.study.tell(2, 0.5)
     fewer = join(url, total=2).of(TrialState.COMPLETE)
     assert [t.number for t in fewer] == [2], "what is finished counts, whatever is typed later"
 
 
 def test_a_repetition_comes_first_and_counts_for_no_other(tmp_path):
-    tickets = join(f"journal:///{tmp_path}/study.journal", total=2)
-    tickets.issue()
-    lost = tickets.claim()
-    tickets.study.tell(lost.number, state=TrialState.FAIL)
-    retry(None)(tickets.study, tickets.trials()[lost.number])
-    tickets.issue()
-    assert [t.number for t in (tickets.claim(), tickets.claim())] == [2, 1]
-    assert tickets.claim() is None
+    queue = join(f"journal:///{tmp_path}/study.journal", total=2)
+    queue.enqueue()
+    lost = queue.pop()
+    queue.study.tell(lost.number, state=TrialState.FAIL)
+    requeue(queue.study, queue.trials()[lost.number])
+    queue.enqueue()
+    assert [t.number for t in (queue.pop(), queue.pop())] == [2, 1]
+    assert queue.pop() is None
 
 
 def test_a_study_of_other_settings_is_refused(tmp_path):
