@@ -67,7 +67,7 @@ def test_trials_beyond_the_total_are_never_popped(tmp_path):
     assert [t.number for t in queue.in_state(TrialState.WAITING)] == []
     assert join(url, total=3).pop().number == 2
     queue.study.tell(2, 0.5)
-    fewer = join(url, total=2).of(TrialState.COMPLETE)
+    fewer = join(url, total=2).in_state(TrialState.COMPLETE)
     assert [t.number for t in fewer] == [2], "what is finished counts, whatever is typed later"
 
 
