@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all, and what a disk that refuses means."""
+"""Write files as a whole or not at all, and explain a disk that refuses."""
 
 import contextlib
 import errno
@@ -88,7 +88,7 @@ def check_output(path: Path, key: str = "output", file: bool = False) -> None:
 
 
 def disk_trouble(error: BaseException, folder: Path | None = None) -> str | None:
-    """The message for an error of a full or locked disk; None for every other error.
+    """Explain an error of a full or locked disk; None for every other error.
 
     Args:
         error: that was raised.

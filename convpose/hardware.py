@@ -1,4 +1,4 @@
-"""Devices, cores, precision and memory of this machine."""
+"""Ask this machine for devices, cores, precision and memory."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ _lease: list[IO[str]] = []  # open, and so locked, as long as the process lives
 
 
 def want_gpu(accelerator: str, there: bool, remedy: str) -> bool:
-    """Whether to compute on the GPU.
+    """Decide whether to compute on the GPU.
 
     Raises:
         ConfigError: an unknown accelerator, or a GPU that the engine does not have.
@@ -51,15 +51,15 @@ def lease_gpu() -> str | None:
     if not gpus or _lease:  # a process of joblib runs many jobs
         return gpus[0] if gpus else None
     # with more processes than GPUs every GPU gets a second one, and so on
-    places = ((gpu, _lock(gpu, lap)) for lap in count() for gpu in gpus)
-    gpu, file = next((gpu, file) for gpu, file in places if file)
+    attempts = ((gpu, _lock(gpu, lap)) for lap in count() for gpu in gpus)
+    gpu, file = next((gpu, file) for gpu, file in attempts if file)
     _lease.append(file)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     return gpu
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as entries of ``CUDA_VISIBLE_DEVICES``."""
+    """List the GPUs that this process may use, as entries of ``CUDA_VISIBLE_DEVICES``."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         return [gpu.strip() for gpu in listed.split(",") if gpu.strip() not in ("", "-1")]
@@ -91,7 +91,7 @@ _DEAD_WORKER = re.compile(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device, the machine, or an array library could not get memory."""
+    """Recognise the error of a device, the machine or an array library that got no memory."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
@@ -100,12 +100,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def loader_killed(error: BaseException) -> bool:
-    """Whether a loading process is gone: the system kills what takes the last of the memory."""
+    """Recognise a dead loading process: the system kills what takes the last of the memory."""
     return isinstance(error, RuntimeError) and bool(_DEAD_WORKER.search(str(error)))
 
 
 def describe_hardware() -> str:
-    """GPU name if there is one, else the processor and its cores."""
+    """Name the GPU if there is one, else the processor and its cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -142,7 +142,7 @@ def multiplies_bf16(device: "torch.device") -> bool:
 
 
 def resolve_precision(cfg: DictConfig) -> str:
-    """``trainer.precision=auto``: bf16 where the hardware multiplies it, else fp16 or 32-bit."""
+    """Resolve ``trainer.precision=auto``: bf16 if the hardware has it, else fp16 or 32-bit."""
     import torch
 
     if cfg.trainer.precision != "auto":

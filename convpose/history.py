@@ -1,4 +1,4 @@
-"""The history of a run: ``metrics.csv``, one row an epoch."""
+"""Read and write the history of a run: ``metrics.csv``, one row an epoch."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ Row = dict[str, float]
 
 
 def read_history(path: Path, *columns: str) -> list[Row]:
-    """The rows of a ``metrics.csv``; empty cells are left out.
+    """Read the rows of a ``metrics.csv``; empty cells are left out.
 
     Args:
         path: the file.
@@ -56,7 +56,7 @@ def write_history(path: Path, rows: list[Row]) -> None:
 
 
 def best_row(rows: list[Row], monitor: str, mode: str) -> Row:
-    """The row with the best finite value of a metric; empty if there is none."""
+    """Find the row with the best finite value of a metric; empty if there is none."""
     finite = [row for row in rows if math.isfinite(row.get(monitor, math.nan))]
     choose = max if mode == "max" else min
     return choose(finite, key=lambda row: row[monitor]) if finite else {}

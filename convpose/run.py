@@ -1,4 +1,4 @@
-"""A run is a folder: what was asked for, what came out, and all that is needed to rebuild it.
+"""Read and write the folder of a run: the configuration, the results, all to rebuild it.
 
 ``config.yaml`` (resolved), ``splits.json`` (lists of ids), ``run.json`` (command, choices of the
 yaml files, revision, versions, hardware, seconds), ``metrics.csv``, ``metrics.json`` (the best
@@ -35,7 +35,7 @@ NON_RESULT_KEYS = ("study", "ckpt_path", "paths", "logger")  # keys that change 
 
 
 class Run:
-    """Reads and writes a run folder.
+    """Read and write a run folder.
 
     Args:
         folder: of the run.
@@ -46,7 +46,7 @@ class Run:
 
     @classmethod
     def find(cls, path: Path) -> "Run":
-        """The run in a folder, or the newest run in a study's folder.
+        """Find the run in a folder, or the newest run in a study's folder.
 
         Raises:
             ConfigError: no run there.
@@ -66,11 +66,11 @@ class Run:
 
     @property
     def config(self) -> DictConfig:
-        """The resolved configuration of the training."""
+        """Read the resolved configuration of the training."""
         return read_config(self.folder / "config.yaml")
 
     def config_to_score(self, data_folder: str) -> DictConfig:
-        """The configuration with the run's own parts, whole and without augmentation.
+        """Read the configuration with the run's own split, whole and without augmentation.
 
         Args:
             data_folder: where the archives lie today.
@@ -78,14 +78,14 @@ class Run:
         config = self.config
         config.pop("augment", None)
         config.data.split = str(self.folder / "splits.json")
-        config.data.train_share = 1.0  # its training part has been reduced
+        config.data.train_share = 1.0  # its training subset has been reduced
         for source in config.data.sources.values():
             if "folder" in source:
                 source.folder = data_folder
         return config
 
     def checkpoint(self, which: str) -> Path:
-        """Path of the ``best`` or ``last`` checkpoint, or of another file; ModelError if none."""
+        """Find the ``best`` or ``last`` checkpoint, or another file; else raise ModelError."""
         named = self.folder / "checkpoints" / f"{which}.ckpt"
         path = named if which in ("best", "last") else Path(which)
         if not path.is_file():
@@ -145,7 +145,7 @@ class Run:
 
 
 def describe() -> dict[str, Any]:
-    """What is needed to judge or repeat a run: command, choices, revision, versions, hardware."""
+    """Collect what repeats a run: command, choices, revision, versions, hardware."""
     import torch
 
     return {
@@ -169,14 +169,14 @@ def _version(package: str) -> str:
 
 
 def application() -> str:
-    """The module that was started, as ``convpose.train``."""
+    """Name the module that was started, as ``convpose.train``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name.removesuffix(".__main__") if spec else ""
     return name if name.startswith("convpose.") else "convpose.train"
 
 
 def revision() -> str:
-    """Git revision of the code, with ``-dirty`` if it was changed; ``unknown`` outside git."""
+    """Read the git revision of the code, ``-dirty`` if it was changed, ``unknown`` outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         result = subprocess.run(
@@ -188,7 +188,7 @@ def revision() -> str:
 
 
 def choices() -> dict[str, str]:
-    """The yaml that was chosen of each group, as ``{"model": "vgg_bn"}``.
+    """Read the yaml that was chosen of each group, as ``{"model": "vgg_bn"}``.
 
     Hydra knows them while an application runs, the composed configuration does not. Empty outside
     of Hydra, and in an application that trains with other choices than its own.
@@ -200,13 +200,13 @@ def choices() -> dict[str, str]:
 
 
 def overrides() -> list[str]:
-    """What the application was called with, interpolations as they were typed."""
+    """List the overrides of the command line, interpolations as they were typed."""
     typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return list(typed)
 
 
 def flat(config: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Value]:
-    """A configuration as dotted keys and plain values; lists become text.
+    """Flatten a configuration to dotted keys and plain values; lists become text.
 
     A group stands for its class: ``optimizer`` is the chosen yaml, else what ``_target_`` names.
     Keys of `NON_RESULT_KEYS` are left out.
@@ -229,6 +229,6 @@ def _leaves(node: Mapping[str, Any], parent: str) -> Iterator[tuple[str, Value]]
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, float | str | bool]:
-    """What HParams may list of a run; TensorBoard shows what differs between runs first."""
+    """List what HParams may show of a run; TensorBoard shows what differs between runs first."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     return {key: value for key, value in flat(config, choices()).items() if value is not None}

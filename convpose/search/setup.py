@@ -46,7 +46,7 @@ MACHINE_KEYS = (  # keys in which the machines of a study may differ
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """All that a worker of a search knows.
+    """Checked settings of a search, the same for every worker.
 
     Attributes:
         cfg: of ``conf/search.yaml``.

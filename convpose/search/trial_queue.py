@@ -1,4 +1,4 @@
-"""A study as a queue: how many workers share a fixed number of trials.
+"""Share a fixed number of trials between many workers: a study as a queue.
 
 Whoever begins a study enqueues all its trials, waiting. A worker pops one in one atomic step of the
 storage, so that no trial runs twice. Trials beyond the total, which two machines that begin at the
@@ -23,7 +23,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrialQueue:
-    """The trials of a study that may run.
+    """Queue of the trials of a study.
 
     Attributes:
         study: of Optuna.

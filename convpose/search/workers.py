@@ -16,7 +16,7 @@ POLL_S = 1.0
 
 
 class Worker:
-    """A process that works on a search.
+    """Process that works on a search.
 
     Args:
         setup: of the search.

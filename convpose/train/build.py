@@ -1,4 +1,4 @@
-"""From a configuration to module, Trainer, callbacks and logger."""
+"""Build module, Trainer, callbacks and logger from a configuration."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ def check_top_level(cfg: DictConfig) -> None:
 
 
 def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
-    """Model, loss, optimizer and schedule; a rate that no optimizer takes is refused here."""
+    """Build loss, optimizer and schedule; refuse a rate that no optimizer takes."""
     loss: nn.Module = build(cfg.loss, "loss")
     optimizer = build(cfg.optimizer, "optimizer")
     scheduler = build(cfg.scheduler, "scheduler")
@@ -87,7 +87,7 @@ def check_pair(head: nn.Module, loss: nn.Module) -> None:
 def build_trainer(
     cfg: DictConfig, callbacks: list[Callback], logger: Logger | bool, folder: Path
 ) -> Trainer:
-    """Lightning's trainer with ``precision=auto`` made concrete.
+    """Build Lightning's trainer, with ``precision=auto`` resolved.
 
     Raises:
         ConfigError: no epoch to train, or what Lightning refuses.
@@ -109,7 +109,7 @@ def build_trainer(
 
 
 def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
-    """The report, the configured callbacks that are not null, a progress bar on a terminal."""
+    """Build the configured callbacks that are not null; add a progress bar on a terminal."""
     nodes = (cfg.get("callbacks") or {}).items()
     # the report first: the row of an epoch is written before another callback may end the training
     callbacks: list[Callback] = [report]
@@ -120,7 +120,7 @@ def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
 
 
 def build_logger(cfg: DictConfig, folder: Path, purge_step: int | None = None) -> Logger | bool:
-    """The logger, which writes into the run folder itself; False for ``logger=null``.
+    """Build the logger, which writes into the run folder itself; False for ``logger=null``.
 
     Args:
         cfg: with ``logger``.

@@ -1,4 +1,4 @@
-"""The checkpoints that a run keeps, and how they reach the disk."""
+"""Keep the checkpoints of a run, and write them to the disk."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 class BestAndLast(Checkpoint):
-    """Keeps ``best``, ``last`` and ``previous.ckpt`` in the run's folder ``checkpoints``.
+    """Keep ``best``, ``last`` and ``previous.ckpt`` in the run's folder ``checkpoints``.
 
     Checkpoints stand at the end of an epoch, so that a resumed run repeats an interrupted epoch
     exactly; an interruption costs one epoch at most. There is a ``last`` from before the first step
@@ -38,11 +38,11 @@ class BestAndLast(Checkpoint):
         self._last_is_damaged = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
+        """Save the best value, for a resumed run."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The best value so far."""
+        """Restore the best value so far."""
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,7 +77,7 @@ class BestAndLast(Checkpoint):
 
 
 class DirectFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, then moves it there.
+    """Write a checkpoint beside its place, then move it there.
 
     Lightning writes to memory, then to the system's folder for temporary files. Where that is
     another file system, its move is a copy, which a kill or a full disk cuts off.

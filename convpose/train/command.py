@@ -48,7 +48,7 @@ IGNORED_WARNINGS = (
 
 @dataclass(frozen=True)
 class Training:
-    """What the steps of `train` work on.
+    """Objects of a training, which the steps of `train` work on.
 
     Attributes:
         cfg: the configuration; ``data.batch_size=auto`` is replaced by what was chosen.

@@ -1,4 +1,4 @@
-"""Several processes train one network: what they must agree on before they start, and how they end.
+"""Train one network in several processes: check that they can agree, and end them together.
 
 Lightning starts the other processes of this machine by repeating the command (``trainer=ddp``);
 torchrun and srun start all of them. `docs/distributed.md` has the commands and the rule for rates.
@@ -54,13 +54,13 @@ def check_processes(trainer: Trainer, cfg: DictConfig) -> None:
 
 
 def outside(trainer: Trainer) -> bool:
-    """Whether torchrun, srun or the like has started the processes."""
+    """Tell if torchrun, srun or the like has started the processes."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return environment is not None and not isinstance(environment, LightningEnvironment)
 
 
 def gather(value: T) -> list[T]:
-    """The value of every process, in the order of their ranks; all of them must ask."""
+    """Gather the value of every process, in the order of their ranks; all of them must call."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [value]
     values: list[Any] = [None] * torch.distributed.get_world_size()
@@ -69,7 +69,7 @@ def gather(value: T) -> list[T]:
 
 
 class StopTogether(Callback):
-    """Ends every one of several processes at once on SIGTERM.
+    """End every one of several processes at once on SIGTERM.
 
     Lightning has its processes talk to each other in the signal handler, in the midst of whatever
     exchange they are in: some wait for ever. The checkpoint of the last epoch is complete at any
@@ -77,7 +77,7 @@ class StopTogether(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take Lightning's place as the receiver of SIGTERM until the training ends."""
+        """Replace Lightning's SIGTERM handler until the training ends."""
         if trainer.world_size == 1:
             return
         stop_others = getattr(trainer.strategy.launcher, "kill", None)

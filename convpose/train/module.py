@@ -1,4 +1,4 @@
-"""PoseModule: one step function around any model and loss; knows none of them by name."""
+"""Train any model with any loss by one step function, which knows none of them by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ LOWER_IS_BETTER = ("val/loss", "val/epe_px", "val/mse_unit")
 
 
 class PoseModule(LightningModule):
-    """Training and validation of a pose model.
+    """Train and validate a pose model.
 
     Args:
         model: crops (B, 3, S, S) to `PoseOutput`.
@@ -57,12 +57,12 @@ class PoseModule(LightningModule):
         self.validation: dict[str, Any] = {}  # all measures of the last validation
 
     def forward(self, image: torch.Tensor) -> PoseOutput:
-        """Crops (B, 3, S, S) uint8 to the model's output."""
+        """Predict crops (B, 3, S, S) uint8."""
         output: PoseOutput = self.model(image)
         return output
 
     def step(self, batch: PoseSample) -> tuple[PoseOutput, torch.Tensor]:
-        """Output and loss of a batch: the same in training and validation."""
+        """Compute output and loss of a batch, the same way in training and validation."""
         return self.model.forward_with_loss(
             batch["image"], batch["keypoints"], batch["visibility"], self.loss
         )
@@ -73,7 +73,7 @@ class PoseModule(LightningModule):
         torch.manual_seed(hash(key))
 
     def training_step(self, batch: PoseSample, batch_idx: int) -> torch.Tensor:
-        """The loss, for Lightning to step on; that of the visibility probe touches nothing else."""
+        """Return the loss to step on; the visibility probe's has no gradient outside the probe."""
         output, loss = self.step(batch)
         self._log("train/loss", loss, len(batch["image_id"]))
         if "visibility_logits" in output:
@@ -120,7 +120,7 @@ class PoseModule(LightningModule):
         }
 
     def _log(self, name: str, value: torch.Tensor | float, batch_size: int | None = None) -> None:
-        """For callbacks and progress bar; `EpochReport` writes to the logger, by epoch."""
+        """Log for callbacks and progress bar; `EpochReport` writes to the logger, by epoch."""
         self.log(
             name,
             value,

@@ -1,4 +1,4 @@
-"""Groups of parameters, and learning-rate schedules by step."""
+"""Group parameters for the optimizer, and schedule the learning rate by step."""
 
 import math
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from convpose.config.schema import Share
 
 
 class HasBackbone(Protocol):
-    """A network with a backbone, such as `PoseModel`."""
+    """Network with a backbone, such as `PoseModel`."""
 
     backbone: nn.Module
 
     def modules(self) -> Iterable[nn.Module]:
-        """All parts, in the order of their definition."""
+        """List all parts, in the order of their definition."""
         ...
 
 
@@ -27,7 +27,7 @@ Factor = Annotated[float, Gt(0), Le(1), "callbacks=[default,freeze] keeps the ba
 
 
 class ParameterGroups:
-    """Splits a network's parameters into groups for the optimizer.
+    """Split a network's parameters into groups for the optimizer.
 
     A pretrained backbone knows edges and limbs already: it may learn more slowly than the new head,
     and its first layers more slowly than its last.
@@ -47,7 +47,7 @@ class ParameterGroups:
         self.decay_norms = decay_norms
 
     def __call__(self, model: HasBackbone, loss: nn.Module) -> list[dict[str, Any]]:
-        """The groups, the head's first, each with its ``lr_factor``.
+        """List the groups, the head's first, each with its ``lr_factor``.
 
         Args:
             model: the network.
@@ -73,14 +73,14 @@ class ParameterGroups:
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The same rate from the first to the last step, as in the paper."""
+    """Keep the same rate from the first to the last step, as in the paper."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def cosine(
     optimizer: Optimizer, total_steps: int, warmup: Share = 0.05, final: Share = 0.0
 ) -> LambdaLR:
-    """Linear warm-up, then half a cosine down (Loshchilov and Hutter, 2017).
+    """Warm up linearly, then fall along half a cosine (Loshchilov and Hutter, 2017).
 
     Args:
         optimizer: its rate is the peak.
@@ -106,7 +106,7 @@ def step(
     gamma: Share = 0.1,
     warmup: Share = 0.05,
 ) -> LambdaLR:
-    """Linear warm-up, then times `gamma` at each milestone.
+    """Warm up linearly, then multiply by `gamma` at each milestone.
 
     Args:
         optimizer: its rate is the peak.

@@ -1,4 +1,4 @@
-"""Continuing a training from a checkpoint: which one, and whether it fits."""
+"""Continue a training from a checkpoint: find it, and check that it fits."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ REPORTED_KEYS = (
 
 
 def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
-    """The checkpoint to continue from; None to start.
+    """Find the checkpoint to continue from; None to start.
 
     ``last`` in a folder without a checkpoint starts, so that a scheduler can put the same command
     into its queue again and again. Where the last one is damaged, the one before it is taken.
@@ -67,9 +67,9 @@ def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint that a run has written; None if nothing is.
+    """Describe the damage of a checkpoint that a run has written; None if there is none.
 
-    Every byte is held against the file's checksums, which `torch.load` does not do, and nothing but
+    Every byte is checked by the file's checksums, which `torch.load` does not do, and nothing but
     tensors and plain containers is unpickled.
     """
     try:
@@ -86,7 +86,7 @@ def damage(path: Path) -> str | None:
 
 
 def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
-    """Hold a checkpoint against the network and the epochs that are wanted.
+    """Check that a checkpoint is of this network and of no more epochs than are wanted.
 
     Returns:
         How many epochs it has behind it.
@@ -114,7 +114,7 @@ def check_checkpoint(path: Path, module: nn.Module, max_epochs: int) -> int:
 
 
 def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
-    """Hold what goes on in the folder of a run against the run, and say what is new.
+    """Check that a run is continued with its own split and monitor; log other changes.
 
     Raises:
         ConfigError: another split, whose held-out images the network may know, or another monitor,
@@ -148,7 +148,7 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
 
 
 def check_optimizer(path: Path, module: PoseModule) -> None:
-    """Hold a checkpoint's optimizer against the module's, and say what it keeps of its own.
+    """Check that a checkpoint's optimizer is the module's; log what it keeps of its own.
 
     Raises:
         ModelError: another optimizer, or other groups of parameters.
@@ -181,7 +181,7 @@ def check_optimizer(path: Path, module: PoseModule) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, also of one that a GPU has written."""
+    """Read the content of a checkpoint, also of one that a GPU has written."""
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if "optimizer_states" not in content:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Callbacks that tell when a training has gone wrong."""
+"""Notice that a training has gone wrong: a collapsed network, a loss that is not finite."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class CollapseAlarm(Callback):
-    """Warns when the network gives (nearly) the same pose for every image.
+    """Warn when the network gives (nearly) the same pose for every image.
 
     Batch norm with a squared error can settle on one mean pose. The spread of the predictions over
     the validation images, divided by the spread of the labels, is logged as ``val/spread``: 0 is a
@@ -50,7 +50,7 @@ class CollapseAlarm(Callback):
         self._spread.update(outputs["keypoints"].detach(), batch["keypoints"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the spreads, over the images of all processes."""
+        """Compare the spreads over the images of all processes, and warn."""
         ratio = float(self._spread.compute())
         self._spread.reset()
         pl_module.log("val/spread", ratio, logger=False, sync_dist=True)
@@ -68,7 +68,7 @@ class CollapseAlarm(Callback):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the training whose loss is on its way from the device.
+    """Step of the training whose loss is being copied from the device.
 
     Attributes:
         epoch, batch: where it was.
@@ -84,7 +84,7 @@ class Step:
     arrived: torch.cuda.Event | None
 
     def read(self) -> tuple[float, bool]:
-        """The loss, and whether one of all processes is not finite."""
+        """Return the loss of this process, and True if a process has one that is not finite."""
         if self.arrived is not None:
             self.arrived.synchronize()
         loss, broken = self.values.tolist()
@@ -92,12 +92,12 @@ class Step:
 
 
 class NanGuard(Callback):
-    """Stops a training whose loss is not finite and saves the batch's image ids in the run folder.
+    """Stop a training whose loss is not finite and save the batch's image ids in the run folder.
 
     ``nan_batch.json`` is a list, an entry for each process.
 
-    A GPU is not waited for: while it computes a step, the loss of the one before is looked at. That
-    of an epoch's last step is waited for, before the network is validated and saved.
+    To keep a GPU busy, the loss of a step is checked while the next one is computed. Only the last
+    step of an epoch is waited for, before the network is validated and saved.
 
     Raises:
         ModelError: when it happens.
@@ -114,7 +114,7 @@ class NanGuard(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Send for the loss of the step and look at what has arrived; all processes together."""
+        """Copy the loss to the host asynchronously; check the previous step's."""
         loss = outputs["loss"].detach().float()
         broken = trainer.strategy.reduce((~torch.isfinite(loss)).float(), reduce_op="sum")
         values = torch.stack([loss, broken])
@@ -129,7 +129,7 @@ class NanGuard(Callback):
             self._look(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what the search for a learning rate has left."""
+        """Forget the steps of the search for a learning rate."""
         self._unseen = []
 
     def _look(self, trainer: Trainer) -> None:

@@ -1,4 +1,4 @@
-"""EarlyStopping that stays stopped."""
+"""Stop a training early, and keep it stopped when its command is repeated."""
 
 import functools
 from pathlib import Path
@@ -12,10 +12,10 @@ from convpose.train.checkpoints import LAST
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Ends a training whose monitor does not get better; a repeated command leaves it at that.
+    """End a training whose monitor does not get better, also when the command is repeated.
 
-    Lightning's trains one epoch more whenever its run is continued, and forgets a patience that was
-    changed since.
+    Lightning's own trains one epoch more whenever its run is continued, and ignores a patience that
+    was changed since.
 
     Raises:
         ConfigError: a negative patience.
@@ -32,7 +32,7 @@ class EarlyStopping(callbacks.EarlyStopping):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What the run has waited, but the patience that is typed now."""
+        """Restore the epochs waited; keep the patience that is typed now."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Ema: validate and save a moving average of the weights."""
+"""Validate and save a moving average of the weights."""
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -23,10 +23,10 @@ class Ema(WeightAveraging):
 
     @property
     def state_key(self) -> str:
-        """The name of Lightning's class, by which earlier runs know it."""
+        """Name Lightning's class, under which earlier runs saved the state."""
         return "EMAWeightAveraging"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Follow the network to its device; the count of the steps stays on the CPU."""
+        """Move the average to the network's device; the count of the steps stays on the CPU."""
         assert self._average_model is not None
         self._average_model.module.to(pl_module.device)

@@ -1,4 +1,4 @@
-"""EpochReport: every epoch as one line on the console, one row of metrics.csv and TensorBoard."""
+"""Report every epoch: a line on the console, a row of metrics.csv, points in TensorBoard."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ ONE_CHART = {"losses": {"train/loss and val/loss": ["Multiline", ["train/loss", 
 
 
 class EpochReport(Callback):
-    """Writes what every epoch gave; the step of all curves is the epoch.
+    """Write the numbers of every epoch; the step of all curves is the epoch.
 
     HParams lists a run from its start on, by ``best/MONITOR`` and what else its best epoch gave.
     TensorBoard finds out itself which hyperparameters differ between the runs that it was given:
@@ -42,7 +42,7 @@ class EpochReport(Callback):
         self._start_s = self._train_s = 0.0
 
     def best(self) -> Row:
-        """The row of the best epoch by the monitor; empty if there is none."""
+        """Find the row of the best epoch by the monitor; empty if there is none."""
         return best_row(self.rows, self.monitor, self.mode)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,7 +65,7 @@ class EpochReport(Callback):
         self._train_s = time.perf_counter() - self._start_s
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Collect the epoch's numbers and hand them out."""
+        """Collect the epoch's numbers and write them."""
         seconds = time.perf_counter() - self._start_s
         validated = self._train_s > 0  # if not, Lightning still has the measures of an older epoch
         images = trainer.num_training_batches * trainer.datamodule.batch_size  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ class EpochReport(Callback):
             writer.flush()
 
     def _best_curves(self, row: Row) -> Row:
-        """What the epoch gave if it is the best so far: the metrics of HParams."""
+        """Make the metrics of HParams if the epoch is the best so far, else none."""
         if self.best() is not row:
             return {}
         validation = {k: v for k, v in row.items() if k.startswith("val/") and k != self.monitor}
@@ -117,14 +117,14 @@ class EpochReport(Callback):
 
 
 class EpochBar(RichProgressBar):
-    """A progress bar that counts epochs from 1, as the report does."""
+    """Progress bar that counts epochs from 1, as the report does."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs} "
 
 
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:
-    """The run's TensorBoard writer, in the process that writes; None where there is none."""
+    """Find the run's TensorBoard writer, in the process that writes; None if there is none."""
     if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
         writer: SummaryWriter = trainer.logger.experiment
         return writer
@@ -149,8 +149,8 @@ def _line(row: Row, max_epochs: int | None) -> str:
 
 
 class Board(TensorBoardLogger):
-    """Lightning's logger without its ``hparams.yaml``: the run has its ``config.yaml``."""
+    """TensorBoard logger without ``hparams.yaml``: the run has its ``config.yaml``."""
 
     def save(self) -> None:
-        """Write what is left of the events."""
+        """Write the remaining events."""
         EventsOnly.save(self)

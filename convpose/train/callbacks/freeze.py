@@ -1,4 +1,4 @@
-"""FreezeBackbone: first the new head learns, then everything."""
+"""Freeze the backbone while the new head learns."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from convpose.config.schema import Count
 
 
 class FreezeBackbone(Callback):
-    """Keeps the backbone as it is in the first epochs, with the statistics of its batch norms.
+    """Keep the backbone as it is in the first epochs, with the statistics of its batch norms.
 
     Args:
         epochs: number of epochs; None for the whole training.

@@ -1,4 +1,4 @@
-"""PosePreview: validation images with prediction and truth, for TensorBoard.
+"""Draw validation images with prediction and ground truth for TensorBoard.
 
 Captions give the mean error of the image in percent of the crop's side.
 """
@@ -20,10 +20,10 @@ Seen = tuple[str, float, torch.Tensor]  # image id, mean error, predicted keypoi
 
 
 class PosePreview(Callback):
-    """Draws fixed validation images every few epochs, and the worst ones.
+    """Draw fixed validation images every few epochs, and the worst ones.
 
     Args:
-        images: how many fixed images, the first of the validation part; 0 for none.
+        images: how many fixed images, the first of the validation subset; 0 for none.
         worst: how many of the images with the largest mean error; 0 for none.
         every_epochs: pause between pictures; the last epoch always has one.
     """
@@ -60,7 +60,7 @@ class PosePreview(Callback):
         self._seen += zip(batch["image_id"], distance.tolist(), predicted, strict=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what all processes have seen, and hand it over."""
+        """Draw the images of all processes and write them to TensorBoard."""
         if not self._is_due(trainer):
             return
         data: PoseDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ class PosePreview(Callback):
             writer.add_image(f"val/{name}", picture, trainer.current_epoch, dataformats="HWC")
 
     def _is_due(self, trainer: Trainer) -> bool:
-        """Whether this epoch has pictures: the same answer in all processes."""
+        """Tell if this epoch has pictures; all processes give the same answer."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
         chosen = last or trainer.current_epoch % self.every_epochs == 0
         return chosen and isinstance(trainer.logger, TensorBoardLogger)
