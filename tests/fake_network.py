@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convpose.runtime.runtime import CropSpec
+from convpose.runtime import CropSpec
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints

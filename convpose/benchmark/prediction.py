@@ -26,8 +26,8 @@ from convpose.predict.images import decode
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Frame, open_sources
 from convpose.predict.writers import open_keypoints
+from convpose.runtime import Runtime, TorchRuntime
 from convpose.runtime.exported import AnyRuntime
-from convpose.runtime.runtime import Runtime, TorchRuntime
 
 PACKAGE_OF_ENGINE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 SIZE_PX = 640, 480

@@ -16,7 +16,7 @@ from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
 from convpose.evaluate.scoring import GroundTruth, predict
 from convpose.export.network import Network
-from convpose.runtime.runtime import CropSpec, Runtime
+from convpose.runtime import CropSpec, Runtime
 
 CROPS = 48
 BATCH_SIZES = (1, 3, 16)  # several, so that an export for one size alone is noticed

@@ -24,10 +24,10 @@ from convpose.export.writers import (
 )
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
+from convpose.runtime import TorchRuntime
 from convpose.runtime.exported import VERSION
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import DEFAULT, load_packaged
-from convpose.runtime.runtime import TorchRuntime
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -20,8 +20,8 @@ from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.predict.detectors import Detector
 from convpose.predict.engines import open_network
 from convpose.predict.images import Picture
+from convpose.runtime import Runtime
 from convpose.runtime.packaged import load_packaged
-from convpose.runtime.runtime import Runtime
 from convpose.skeleton import Skeleton
 
 ScoredBox = tuple[NDArray[np.float64] | None, float]  # None: the whole frame

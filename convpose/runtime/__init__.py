@@ -1,1 +1,138 @@
-"""Call a trained network: in PyTorch, packaged, or as an exported file."""
+"""Compute keypoints from crops, in whatever engine.
+
+A predictor knows no network. It cuts the crops that a `CropSpec` describes and hands them to a
+`Runtime`: `TorchRuntime`, or an exported network in another engine.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch import nn
+
+from convpose.data.crop import around_box, whole_frame
+from convpose.errors import ModelError
+from convpose.geometry import Affine
+from convpose.hardware import autocast
+from convpose.models.tta import TestTimeAugmentation
+from convpose.skeleton import LSP14, SKELETONS, Skeleton, skeleton_named
+
+
+@dataclass(frozen=True, slots=True)
+class CropSpec:
+    """Crops that a network was trained on, and the meaning of its keypoints.
+
+    Attributes:
+        input_size_px: side S of the square crops.
+        frame: crop of a picture without a box: ``image`` or ``letterbox``.
+        box_scale: side of the crop around a box over the box's longer side.
+        skeleton: names the keypoints.
+    """
+
+    input_size_px: int
+    frame: str
+    box_scale: float
+    skeleton: Skeleton
+
+    @classmethod
+    def from_config(cls, data: DictConfig) -> "CropSpec":
+        """Read the ``data`` group of a training.
+
+        A network that was trained on boxes only gets whole frames letterboxed: undistorted.
+        """
+        crop = data.crop
+        modes = [crop] if isinstance(crop, str) else list(crop.values())
+        whole = [mode for mode in modes if mode != "box"]
+        frame = whole[0] if whole else "letterbox"
+        skeleton = skeleton_named(data.get("skeleton", LSP14.name))
+        return cls(int(data.input_size_px), frame, float(data.box_scale), skeleton)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> "CropSpec":
+        """Read what `to_dict` wrote into the metadata of a file.
+
+        Raises:
+            ModelError: a missing fact, or keypoints of an unknown skeleton.
+        """
+        try:
+            skeleton = SKELETONS.get(facts["skeleton"])
+            if skeleton is None or list(skeleton.keypoints) != list(facts["keypoints"]):
+                raise ModelError(
+                    f"skeleton {facts['skeleton']} with {len(facts['keypoints'])} keypoints is not "
+                    f"known here, only {', '.join(SKELETONS)}; update convpose"
+                )
+            size, scale = int(facts["input_size_px"]), float(facts["box_scale"])
+            return cls(size, str(facts["frame"]), scale, skeleton)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the description of the network is incomplete ({error})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the metadata of a file."""
+        return {
+            "input_size_px": self.input_size_px,
+            "frame": self.frame,
+            "box_scale": self.box_scale,
+            "skeleton": self.skeleton.name,
+            "keypoints": list(self.skeleton.keypoints),
+        }
+
+    def unit_to_px(self, size_px: tuple[int, int], box_px: NDArray[np.float64] | None) -> Affine:
+        """Place the crop in a picture of width and height: around a box, or the whole frame."""
+        if box_px is None:
+            return whole_frame(self.frame, *size_px)
+        return around_box(box_px[:2], box_px[2:], self.box_scale)
+
+
+class Runtime(Protocol):
+    """Compute keypoints from crops.
+
+    Attributes:
+        spec: of the crops that it wants.
+    """
+
+    @property
+    def spec(self) -> CropSpec:
+        """Describe the crops that are wanted."""
+        ...
+
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Turn (B, 3, S, S) uint8 RGB into unit keypoints (B, K, 2) and scores (B, K)."""
+        ...
+
+
+class TorchRuntime:
+    """Run a network in PyTorch.
+
+    Args:
+        model: a `PoseModel` with its weights, or a module that answers like one.
+        spec: see `CropSpec`.
+        device: where to compute.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    """
+
+    def __init__(
+        self, model: nn.Module, spec: CropSpec, device: str = "cpu", precision: str = "32-true"
+    ) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.model: Any = model.eval().to(self.device)
+        self.precision = precision
+
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute keypoints; see `Runtime`."""
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            output = self.model(torch.from_numpy(crops).to(self.device))
+        keypoints, scores = output["keypoints"].float().cpu(), output["scores"].float().cpu()
+        return keypoints.numpy(), scores.numpy()
+
+    def with_tta(self, mirror: bool, quarter_turns: bool) -> "TorchRuntime":
+        """Return a runtime with test-time augmentation; itself where neither is asked for."""
+        if not (mirror or quarter_turns):
+            return self
+        other = copy.copy(self)
+        other.model = TestTimeAugmentation(self.model, self.spec.skeleton, mirror, quarter_turns)
+        return other

@@ -16,7 +16,7 @@ from torch import nn
 
 from convpose.errors import ModelError, require_extra
 from convpose.hardware import want_gpu
-from convpose.runtime.runtime import CropSpec, Runtime, TorchRuntime
+from convpose.runtime import CropSpec, Runtime, TorchRuntime
 
 VERSION = 1  # of the facts
 KEY = "convpose"  # under which a file's metadata holds the facts about it

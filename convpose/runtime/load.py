@@ -12,7 +12,7 @@ from convpose.models.build import build_model
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
-from convpose.runtime.runtime import CropSpec, TorchRuntime
+from convpose.runtime import CropSpec, TorchRuntime
 from convpose.skeleton import LSP14
 
 

@@ -20,8 +20,8 @@ from convpose.files import replacing, write
 from convpose.models.build import build_model
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
+from convpose.runtime import CropSpec, TorchRuntime
 from convpose.runtime.load import network_config, to_runtime
-from convpose.runtime.runtime import CropSpec, TorchRuntime
 
 VERSION = 1
 DEFAULT = Path(__file__).parents[1] / "weights" / "default.safetensors"

@@ -8,8 +8,8 @@ from convpose.config.application import conf_folder
 from convpose.export.checks import Difference, synthetic_crops
 from convpose.export.writers import Deployed, write_onnx
 from convpose.models.build import build_model
+from convpose.runtime import CropSpec, TorchRuntime
 from convpose.runtime.exported import VERSION, OnnxRuntime
-from convpose.runtime.runtime import CropSpec, TorchRuntime
 
 pytest.importorskip("onnxscript", reason="ONNX is written with onnxscript")
 pytest.importorskip("onnxruntime", reason="and computed by onnxruntime")

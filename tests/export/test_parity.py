@@ -6,7 +6,7 @@ import pytest
 from convpose.errors import ModelError
 from convpose.export.checks import Difference, synthetic_crops
 from convpose.export.command import check_difference, check_drop
-from convpose.runtime.runtime import CropSpec
+from convpose.runtime import CropSpec
 from convpose.skeleton import LSP14
 
 SPEC = CropSpec(100, "letterbox", 1.25, LSP14)

@@ -21,8 +21,8 @@ from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.predict.images import Picture, decode
 from convpose.predict.predictor import Person, PosePredictor
+from convpose.runtime import CropSpec
 from convpose.runtime.load import load_run
-from convpose.runtime.runtime import CropSpec
 from convpose.skeleton import COCO17, LSP14
 
 
