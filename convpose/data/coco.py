@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from convpose.data.reading.annotation_files import parse_json, stem_of, subset_of
+from convpose.data.reading import parse_json, stem_of, subset_of
 from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.errors import DataError
 

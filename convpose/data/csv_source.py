@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from convpose.data.reading.annotation_files import stem_of
+from convpose.data.reading import stem_of
 from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.data.splits import SUBSETS
 from convpose.errors import DataError

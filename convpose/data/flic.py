@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading.annotation_files import field, many, number, read_struct, stem_of
+from convpose.data.reading import field, many, number, read_struct, stem_of
 from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11

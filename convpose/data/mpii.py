@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading.annotation_files import (
+from convpose.data.reading import (
     field,
     many,
     number,

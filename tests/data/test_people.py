@@ -8,7 +8,7 @@ from fake_people import HEIGHT_PX, WIDTH_PX, photo
 from convpose.data.coco import CocoSource
 from convpose.data.flic import FlicSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource
-from convpose.data.reading.annotation_files import stem_of, subset_of
+from convpose.data.reading import stem_of, subset_of
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_size, read_photo
 from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convpose.history import read_history
-from convpose.train.callbacks.ema import Ema
+from convpose.train.callbacks import Ema
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport, _line, tensorboard
 
 

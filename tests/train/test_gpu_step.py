@@ -22,8 +22,8 @@ from convpose.models.pose_model import PoseModel
 from convpose.models.tta import TestTimeAugmentation
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module
+from convpose.train.callbacks import Ema
 from convpose.train.callbacks.alarms import CollapseAlarm
-from convpose.train.callbacks.ema import Ema
 from convpose.train.module import PoseModule
 
 GPU, K, SIDE_PX = "cuda:0", LSP14.num_keypoints, 64

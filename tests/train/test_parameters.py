@@ -11,7 +11,7 @@ from torch import nn
 from convpose.data.build import build_datamodule
 from convpose.models.build import build_model
 from convpose.train.build import build_module, build_trainer
-from convpose.train.callbacks.freeze import FreezeBackbone
+from convpose.train.callbacks import FreezeBackbone
 from convpose.train.optim import ParameterGroups
 
 

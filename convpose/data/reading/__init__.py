@@ -1,1 +1,143 @@
-"""Tools of the readers: archives, downloads, photographs, annotation files, people."""
+"""Annotation files of a data set: find them, read JSON and MATLAB, and use their names."""
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat
+
+from convpose.data.reading.archive import Archive
+from convpose.errors import DataError
+
+_ANNOTATIONS = (".json", ".mat", ".csv")
+_SUBSET = re.compile(r"(?<![a-z])(train|val|test)")
+
+
+def find_files(
+    name: str,
+    source: str | None,
+    folder: str,
+    stems: Sequence[str],
+    patterns: Sequence[str],
+    images: str | None,
+) -> tuple[dict[str, bytes], Archive]:
+    """Find the annotation files of a data set and the archive of its photographs.
+
+    Args:
+        name: of the data set, for messages.
+        source: an annotation file, or the folder or zip that holds files and photographs; None
+            looks for the stems, as folder or zip, in `folder`.
+        folder: the data folder.
+        stems: names that the folder or zip may have.
+        patterns: of the annotation files in a folder or zip, at any depth.
+        images: folder or zip of the photographs; None: where the annotation files are, which for
+            a single file is the folder above one that is called ``annot…``.
+
+    Returns:
+        Contents by path, in the order of the names; the archive.
+
+    Raises:
+        DataError: there are none; the message lists what was looked for and what to type.
+    """
+    path = None if source is None else Path(source).expanduser()
+    if path is not None and path.suffix in _ANNOTATIONS:
+        if not path.is_file():
+            raise DataError(f"data.source={source}: no such file; type the path of one that exists")
+        above = path.parent.parent if path.parent.name.startswith("annot") else path.parent
+        return {str(path): path.read_bytes()}, Archive(Path(images or above).expanduser())
+    archive = Archive(path or _locate(name, Path(folder), stems))
+    members = [f for f in archive.names() if any(fnmatch(f"/{f}", f"*/{p}") for p in patterns)]
+    if not members:
+        kind = PurePosixPath(patterns[0]).suffix
+        there = [f for f in archive.names() if f.endswith(kind)][:8]
+        raise DataError(
+            f"{archive.path}: no {' or '.join(patterns)} in it ({kind} files there: "
+            f"{', '.join(there) or 'none'}); type data.source= with the path of the annotation "
+            f"file itself, or its name with data.sources.{name}.annotations=[NAME]"
+        )
+    files = {}
+    for member in members:
+        with archive.open(member) as file:  # `Archive.read` has a limit; COCO's largest has 240 MB
+            files[f"{archive.path / member}"] = file.read()
+    return files, Archive(Path(images).expanduser()) if images else archive
+
+
+def _locate(name: str, folder: Path, stems: Sequence[str]) -> Path:
+    """Find the folder or zip of a data set in the data folder."""
+    candidates = [folder / f"{stem}{ending}" for stem in stems for ending in ("", ".zip")]
+    for candidate in candidates:
+        if candidate.is_dir() or candidate.is_file():
+            return candidate
+    if not stems:
+        raise DataError(f"{name}: type data.source= with the path of the annotation file")
+    raise DataError(
+        f"{name} not found: looked in {folder.absolute()} for "
+        f"{' or '.join(candidate.name for candidate in candidates)}; type "
+        f"data.source=/path/to/{stems[0]}, or put it into the folder that the environment variable "
+        "CONVPOSE_DATA names"
+    )
+
+
+def parse_json(file: str, text: bytes, remedy: str) -> Any:
+    """Parse a JSON file; DataError with the remedy if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError as error:  # no JSON, or not UTF-8
+        raise DataError(f"{file}: not a JSON file ({error}); {remedy}") from error
+
+
+def read_struct(file: str, content: bytes, variable: str, remedy: str) -> Any:
+    """Read a variable of a ``.mat`` file; its structs have their fields as attributes.
+
+    A struct array of one element is that struct, and empty means missing: `many`, `field` and
+    `number` read the values.
+
+    Raises:
+        DataError: no MATLAB file, or no such variable in it.
+    """
+    try:
+        # scipy-stubs know only paths here; scipy documents file objects
+        found = loadmat(io.BytesIO(content), struct_as_record=False, squeeze_me=True)  # type: ignore[arg-type]
+    except Exception as error:  # scipy raises a dozen types on a damaged file
+        raise DataError(f"{file}: not a MATLAB file ({error}); {remedy}") from error
+    if variable not in found:
+        there = ", ".join(key for key in found if not key.startswith("__")) or "nothing"
+        raise DataError(f"{file}: expected the variable {variable}, found {there}; {remedy}")
+    return found[variable]
+
+
+def many(value: Any) -> list[Any]:
+    """Return a struct array of none, one or several elements as a list."""
+    return list(value.flat) if isinstance(value, np.ndarray) else [] if value is None else [value]
+
+
+def field(struct: Any, *names: str) -> Any:
+    """Return a nested field; None where it or one on the way is missing or empty."""
+    for name in names:
+        struct = getattr(struct, name, None)
+        empty = struct == "" if isinstance(struct, str) else np.size(struct) == 0
+        if empty:
+            return None
+    return struct
+
+
+def number(struct: Any, *names: str) -> float:
+    """Return a nested field as a number, also if it is text; NaN where it is missing."""
+    value = field(struct, *names)
+    return float("nan") if value is None else float(value)
+
+
+def subset_of(file: str) -> str | None:
+    """Return the subset that a file's name tells, if any: ``valid.json`` is ``val``."""
+    match = _SUBSET.search(PurePosixPath(file).name.lower())
+    return match[0] if match else None
+
+
+def stem_of(file: str) -> str:
+    """Join a photograph's path without its ending by hyphens: ``a/b.jpg`` is ``a-b``."""
+    return str(PurePosixPath(file.replace("\\", "/")).with_suffix("")).strip("/").replace("/", "-")

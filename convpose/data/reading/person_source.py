@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
-from convpose.data.reading.annotation_files import find_files, subset_of
+from convpose.data.reading import find_files, subset_of
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_size, read_photo
 from convpose.errors import DataError
