@@ -3,6 +3,7 @@
 The command's own function is called, so a row also says that a value is refused before any work.
 """
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from tiny import TINY
 
 from convpose.config.application import conf_folder
-from convpose.errors import ConfigError
+from convpose.errors import ConvposeError
 from convpose.search.setup import check_settings
 
 OF = {"data": "inspect", "app": "build_page"}  # functions that are not named like their command
@@ -28,7 +29,8 @@ NOT_NEGATIVE, BOOL = "a number from 0 up", "true or false"
 SUBSET = "one of train, val, test"
 FACTOR = "callbacks=[default,freeze] keeps the backbone as it is; type parameters."
 
-# command line → what is expected; the last words of a command line are the key and its value
+# command line → what is expected; the last words of a command line are the key and its value, and
+# … stands for anything
 EXPECTED = {
     "train seed=abc": "a whole number from 0 to 4294967295, got str",
     "train seed=-1": "a whole number from 0 to 4294967295",
@@ -167,30 +169,126 @@ EXPECTED = {
 }
 
 
-def call(command: str, overrides: list[str], folder: Path) -> None:
-    """Compose the configuration and call the command, or of a search its check, in this process."""
+# command line → the sentence: keys that do not go together, names that do not exist
+SAID = {
+    "train monitor=val/pkc": "monitor=val/pkc: no such metric\nmetrics there are: val/loss, val/p…",
+    "train monitor=val/loss": "…: would choose the worst epoch; type monitor_mode=min",
+    "train trainer.check_val_every_n_epoch=3": "trainer.max_epochs=2: expected at least trainer.c…",
+    "train trainer.devices=0": "trainer: …devices=0…; it was given accelerator=cpu devices=0…",
+    "train trainer.accelerator=foo": "…accelerator=foo…",
+    "train optimizer.lr=-1": "optimizer: Invalid learning rate: -1; it was given lr=-1 momentum=0…",
+    "train optimizer.momentum=0": "optimizer: Nesterov momentum requires …",
+    "train ckpt_path=nope.ckpt": "ckpt_path=nope.ckpt: no such file; type ckpt_path=last or a .ck…",
+    "train data.source=some.zip": "data.source=some.zip: … is not read from a file…",
+    "train data.split=lsp": "data.split=lsp: the val and test subset is empty for 40 images of sy…",
+    "train data.batch_size=100": "…is larger than the training subset with its 28 images; type da…",
+    "train model.weights=nope.pt": "nope.pt: no such file…",
+    "train model.batch_norm=false model.weights=imagenet": "model.batch_norm=false: weights are f…",
+    "train model=timm model.name=resnet51": "model.name=resnet51: timm has no such network; type …",
+    "train model=timm model.name=qqq": "…timm has no such network; timm.list_models() lists them",
+    "train model=timm model.strides=[4,64]": "model.strides=[4, 64]: resnet18 has no map of strid…",
+    "train model=timm model.name=vgg11 model.drop_path=0.1": "model.name=vgg11 model.drop_path=0.1…"
+    "; choose another network, or model.drop_path=0",
+    "train model=cascade": "model=cascade: refines the poses of a trained network; type model.run…",
+    "train model=cascade model.run=nowhere": "model.run=nowhere: the folder does not exist; type …",
+    "train model=cascade model.start=7": "model.start=7: is written by the training; type model.r…",
+    "train head=heatmap loss=heatmap data.input_size_px=64 head.stride=32": "data.input_size_px=64 "
+    "head.stride=32: expected at least three cells a side, an input of 96 px or a smaller stride",
+    "train head=heatmap data.input_size_px=100": "data.input_size_px=100: expected a multiple of 3…"
+    ", 96 or 128",
+    "train head=heatmap data.input_size_px=33": "…a multiple of 32 for this head, 32 or 64",
+    "train head=heatmap data.input_size_px=64 head.stride=24": "head.stride=24: expected 32 or a …",
+    "train head=simcc data.input_size_px=64 head.split=0.25": "head.split=0.25 head.window=8: … h…",
+    "train head=simcc data.input_size_px=64 head.window=64": "head.split=2.0 head.window=64: …, he…"
+    " are 128; type head.split=2.0 head.window=8",
+    "train head=simcc head.window=3": "head.window=3 loss.sigma=4.0: bins within a sigma … tell wh…"
+    "; type head.window=8 or loss.sigma=1.5",
+    "train loss=heatmap data.input_size_px=64": "loss: HeatmapCrossEntropy trains heatmap_logits, …"
+    " has only keypoints to train; type loss=regression",
+    "train head=integral loss=rle data.input_size_px=64": "loss: ResidualLogLikelihood trains sigm…"
+    " has only keypoints and heatmap_logits to train; type loss=integral",
+    "predict source=null": "what to look at? type source=FILE…",
+    "predict source=": "what to look at? type source=FILE…",
+    "predict source=none.jpg": "source=none.jpg: no such file; type a file, a folder…",
+    "predict run=here weights=a.safetensors": "…weights=a.safetensors: two networks; type one of …",
+    "predict run=nowhere": "run=nowhere: the folder does not exist; type run=FOLDER…",
+    "predict boxes=b.csv": "boxes=b.csv: no such file; expected a CSV…",
+    "predict boxes=b.csv detector=yolox": "…type detector=none",
+    "predict detector=yolox": "detector=yolox needs a file; type detector.weights=FILE.onnx…",
+    "predict show=true": "show=true: no window can be opened here…",
+    "predict output=photo.jpg": "output=photo.jpg: cannot be written (Not a directory); type outp…",
+    "predict engine=ray format=csv": "format=csv engine=ray: a cluster writes Parquet and nothing…",
+    "predict engine=ray draw=true": "draw=True engine=ray: a cluster writes…",
+    "predict engine=ray show=true": "show=True engine=ray: a cluster writes…",
+    "predict engine=ray max_frames=3": "max_frames=3 engine=ray: a cluster writes…",
+    "predict engine=ray source=0": "source=webcam 0 engine=ray: other machines cannot see it…",
+    "predict engine=ray source=-": "source=stdin engine=ray: other machines cannot see it…",
+    "export format=coreml": "format=coreml: type onnx, openvino, torchscript",
+    "export precision=int4": "precision=int4: type fp32, fp16, int8",
+    "export format=torchscript precision=int8": "…there is no engine for it; type format=onnx or …",
+    "export output=pose.pt": "output=pose.pt: a file of format=onnx ends in .onnx",
+    "export output=photo.jpg/pose.onnx": "…cannot be written (Not a directory); type output=FILE",
+    "export report=here": "report=here: cannot be written (Is a directory); type report=FILE",
+    "export run=here weights=a.safetensors": "…two networks; type one of them",
+    "export run=nowhere": "run=nowhere: the folder does not exist…",
+    "evaluate run=null": "name what to evaluate: run=RUN_FOLDER, or predictions=…",
+    "evaluate predictions=b": "name what to evaluate…",
+    "evaluate run=null predictions=some.npz": "…needs the data it was made for; type data=lsp or…",
+    "evaluate output=photo.jpg": "…cannot be written (Not a directory); type output=FOLDER",
+    "evaluate run=nowhere": "run=nowhere: the folder does not exist; type run=FOLDER…",
+    "evaluate accelerator=tpu": "accelerator=tpu: type auto, cpu or gpu",
+    "evaluate accelerator=gpu": "accelerator=gpu: PyTorch sees no GPU here; type accelerator=…",
+    "benchmark what=[date]": "what=[date]: unknown part; type what=[data,…",
+    "benchmark what=date": "what=[date]: unknown part; type what=[data,…",
+    "benchmark what=[]": "what=[]: nothing to measure; type what=[data,…",
+    "benchmark output=photo.jpg/b.json": "…cannot be written (Not a directory); type output=FILE",
+    "benchmark output=here": "output=here: cannot be written (Is a directory); type output=FILE",
+}
+
+
+def refused(line: str) -> str:
+    """Call a command, or of a search its check, in this process; the message of its error."""
+    command, *overrides = line.split()
+    given = GIVEN.get(command, ())
+    if "model=" in line:
+        given = tuple(key for key in given if not key.startswith("model."))
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        given = GIVEN.get(command, ())
-        if any(override.startswith("model=") for override in overrides):
-            given = tuple(key for key in given if not key.startswith("model."))
         cfg = compose(command, [*given, *overrides])
-    if command == "search":
-        check_settings(cfg)
-        return
     task = getattr(import_module(f"convpose.{command}.command"), OF.get(command, command))
-    task(cfg, folder) if command == "train" else task(cfg)
+    if command == "search":
+        task = check_settings
+    with pytest.raises(ConvposeError) as error:
+        task(cfg, *([Path.cwd()] if command == "train" else []))
+    assert not list(Path.cwd().glob("*/*")), "nothing is written"
+    return str(error.value)
+
+
+@pytest.fixture(autouse=True)
+def _a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a picture, on a machine without GPU and without windows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("matplotlib.pyplot.get_backend", lambda: "agg")
+    Path("photo.jpg").touch()
+    Path("here").mkdir()
+
+
+def says(message: str, sentence: str) -> bool:
+    """Whether a message is the sentence, of which … is anything."""
+    return (
+        re.fullmatch(".*".join(map(re.escape, sentence.split("…"))), message, re.DOTALL) is not None
+    )
 
 
 @pytest.mark.parametrize("line", EXPECTED)
-def test_a_value_that_cannot_be(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photo.jpg").touch()
-    (tmp_path / "here").mkdir()
-    command, *overrides = line.split()
-    with pytest.raises(ConfigError) as error:
-        call(command, overrides, tmp_path)
-    given, _, expected = str(error.value).partition(": expected ")
-    assert given.replace(" ", "").replace("'", "").replace("None", "null") == overrides[-1]
-    beginning, more, _ = EXPECTED[line].partition("…")
-    assert expected.startswith(beginning) if more else expected == beginning
-    assert not list(tmp_path.glob("*/*")), "nothing is written"
+def test_a_value_that_cannot_be(line: str) -> None:
+    given, _, expected = refused(line).partition(": expected ")
+    assert given.replace(" ", "").replace("'", "").replace("None", "null") == line.split()[-1]
+    assert says(expected, EXPECTED[line]), expected
+
+
+@pytest.mark.parametrize("line", SAID)
+def test_what_does_not_go_together(line: str) -> None:
+    message = refused(line)
+    assert says(message, SAID[line]), message
+    assert len(message.splitlines()) <= 4, message

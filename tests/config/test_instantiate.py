@@ -4,14 +4,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from tiny import tiny_config
-from torch import nn
 
 from convpose.config.instantiate import build, check
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
 from convpose.hardware import multiplies_bf16, resolve_precision
 from convpose.models.build import build_model
-from convpose.train.build import build_module, build_trainer
+from convpose.train.build import build_trainer
 
 
 def test_an_unknown_key_names_the_keys_there_are():
@@ -61,32 +60,6 @@ def test_our_own_errors_pass_through():
         build_model(cfg)
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1; it was given lr=-1"),
-        ("optimizer.momentum=0", "optimizer: Nesterov momentum requires"),
-    ],
-)
-def test_a_rate_that_no_optimizer_takes(override, message):
-    cfg = tiny_config(override)
-    with pytest.raises(ConfigError, match=message):
-        build_module(cfg, nn.Identity())
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("trainer.check_val_every_n_epoch=3", "at least trainer.check_val_every_n_epoch=3"),
-        ("trainer.devices=0", r"trainer: .*devices=0.*; it was given accelerator=cpu devices=0"),
-        ("trainer.accelerator=foo", "trainer: .*foo.*; it was given accelerator=foo"),
-    ],
-)
-def test_the_trainer_refuses(override, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
-        build_trainer(tiny_config(override), [], False, tmp_path)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match=r"gpu.*; it was given accelerator=gpu"):
@@ -118,11 +91,6 @@ def test_precision_auto_wants_no_emulated_bf16(monkeypatch):
     )
     assert resolve_precision(cfg) == "16-mixed"
     assert not multiplies_bf16(torch.device("cuda"))
-
-
-def test_a_source_that_nothing_reads_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.source=some\.zip: .* is not read from a file"):
-        build_datamodule(tiny_config("data.source=some.zip"))
 
 
 def test_a_network_that_no_memory_holds():

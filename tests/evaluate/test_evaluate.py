@@ -250,26 +250,6 @@ def test_unit_and_pixels_are_inverse(truth: GroundTruth) -> None:
     assert np.all(errors == 0)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ([], "name what to evaluate: run=RUN_FOLDER, or predictions"),
-        (["run=a", "predictions=b"], "name what to evaluate"),
-        (["run=a", f"output={__file__}"], r"cannot be written \(Not a directory\); type output="),
-        (["run=nowhere"], "run=nowhere: the folder does not exist; type run=FOLDER"),
-        (["run=a", "accelerator=tpu"], "accelerator=tpu: type auto, cpu or gpu"),
-        (["run=a", "accelerator=gpu"], "accelerator=gpu: PyTorch sees no GPU here; type accel"),
-        (["predictions=some.npz"], "needs the data it was made for; type data=lsp"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_said(
-    overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=message):
-        evaluate(evaluation(*overrides))
-
-
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no config\.yaml; type run=FOLDER"):
         Run.find(tmp_path)

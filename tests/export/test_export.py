@@ -159,26 +159,6 @@ def test_a_file_that_answers_otherwise_is_not_kept(one_graph, trained, tmp_path,
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["format=coreml"], "format=coreml: type onnx, openvino, torchscript"),
-        (["precision=int4"], "precision=int4: type fp32, fp16, int8"),
-        (["format=torchscript", "precision=int8"], "there is no engine for it; type format=onnx"),
-        (["output=pose.pt"], r"output=pose\.pt: a file of format=onnx ends in \.onnx"),
-        (
-            ["output=/dev/null/pose.onnx"],
-            r"onnx: cannot be written \(Not a directory\); type",
-        ),
-        (["report=/dev"], r"report=/dev: cannot be written \(Is a directory\); type report=FILE"),
-        (["weights=a.safetensors"], "two networks; type one of them"),
-    ],
-)
-def test_keys_that_cannot_be(overrides, message, trained):
-    with pytest.raises(ConfigError, match=message):
-        export(export_config(f"run={trained}", *overrides))
-
-
 def test_int8_of_packaged_weights_asks_for_pictures(trained, tmp_path):
     weights = pack(trained, tmp_path / "tiny.safetensors")
     with pytest.raises(ConfigError, match="needs pictures to calibrate with; type data=lspet"):
@@ -200,13 +180,6 @@ def test_a_package_that_is_not_installed(form, package, extra, trained, monkeypa
     message = rf"{package} is not installed; type pip install 'convpose\[{extra}\]'"
     with pytest.raises(ConfigError, match=message):
         export(export_config(f"run={trained}", f"format={form}"))
-
-
-def test_a_run_that_does_not_exist(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="run=nowhere: the folder does not exist"):
-        export(export_config("run=nowhere"))
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_is_written_in_evaluation_mode(trained):

@@ -5,15 +5,13 @@ import math
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny import tiny_config
 
 from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
-from convpose.models.build import build_model
-from convpose.models.keypoints import check_input, inside_crop
+from convpose.models.keypoints import inside_crop
 from convpose.models.pose_model import PoseModel
-from convpose.train.build import build_module, check_pair
+from convpose.train.build import check_pair
 
 CONF = conf_folder()
 HEADS = sorted(path.stem for path in (CONF / "head").glob("*.yaml"))
@@ -219,17 +217,6 @@ class TestPairs:
                     check_pair(head, loss)
         assert type(loss_of(head.default_loss)) in trained
 
-    def test_in_one_message_before_the_training(self):
-        cfg = tiny_config("head=integral", "loss=rle", "data.input_size_px=64")
-        with pytest.raises(ConfigError) as error:
-            build_module(cfg, build_model(cfg))
-        assert str(error.value) == (
-            "loss: ResidualLogLikelihood trains sigma, and IntegralHead has only keypoints and "
-            "heatmap_logits to train; type loss=integral"
-        )
-        cfg = tiny_config("head=integral", "loss=wing", "data.input_size_px=64")
-        assert isinstance(build_module(cfg, build_model(cfg)).model, PoseModel)  # may fit as well
-
     def test_parts_of_one_s_own(self):
         head, loss = torch.nn.Identity(), torch.nn.Identity()
         check_pair(head, loss)  # those that declare nothing train keypoints
@@ -244,16 +231,6 @@ class TestPairs:
         head.gives = ("keypoints",)
         with pytest.raises(ConfigError, match=r"trains simcc_logits, and Identity has only keypo"):
             check_pair(head, loss)
-
-
-@pytest.mark.parametrize(
-    ("size_px", "nearest"), [(100, "96 or 128"), (16, "32 or 32"), (225, "224 or 256")]
-)
-def test_an_input_that_does_not_divide(size_px, nearest):
-    message = f"^data.input_size_px={size_px}: expected a multiple of 32 for this head, {nearest}$"
-    with pytest.raises(ConfigError, match=message):
-        check_input(size_px, (4, 32))
-    check_input(96, (4, 32))
 
 
 def test_inside_is_labelled_and_within_the_crop():

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convpose.errors import ConfigError
 from convpose.models.keypoints.heatmap import (
     HeatmapCrossEntropy,
     HeatmapHead,
@@ -168,11 +167,6 @@ class TestHeads:
         decoded = some.decode(output["heatmap_logits"])
         assert torch.equal(output["keypoints"], decoded[0])
         assert torch.equal(output["scores"], decoded[1])
-
-    def test_fewer_than_three_cells_are_no_map(self):
-        message = r"^data\.input_size_px=64 head\.stride=32: expected at least three cells a side, "
-        with pytest.raises(ConfigError, match=message + r"an input of 96 px or a smaller stride$"):
-            head(stride=32)
 
 
 def cost(logits, keypoints, visibility):

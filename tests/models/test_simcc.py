@@ -7,10 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convpose.errors import ConfigError
 from convpose.models.keypoints.heatmap import gaussian_along
 from convpose.models.keypoints.simcc import SimccCrossEntropy, SimccHead, decode_axes
-from convpose.train.build import check_pair
 
 
 def head(**keys):
@@ -72,28 +70,10 @@ class TestHead:
         assert torch.equal(output["scores"], scores)
         assert some.output.weight.shape == (2 * bins, (64 // stride) ** 2), "shared by keypoints"
 
-    @pytest.mark.parametrize("keys", [{"split": 0.25}, {"window": 64}])
-    def test_too_few_bins_for_the_window(self, keys):
-        split, window = keys.get("split", 2.0), keys.get("window", 8)
-        message = (
-            rf"^head\.split={split} head\.window={window}: expected .*, here there are "
-            rf"{round(64 * split)}; type head\.split=2\.0 head\.window=8$"
-        )
-        with pytest.raises(ConfigError, match=message):
-            head(**keys)
-
     @pytest.mark.parametrize(("window", "sigma"), [(4, 4.0), (8, 4.0), (8, 8.0)])
     def test_a_window_of_a_sigma_or_more(self, window, sigma):
         head(window=window).check_loss(SimccCrossEntropy(sigma))
         head(window=window).check_loss(torch.nn.Identity())  # another loss has no sigma
-
-    def test_a_window_below_the_sigma(self):
-        message = (
-            r"^head\.window=3 loss\.sigma=4\.0: bins within a sigma .* tell where a peak is; type "
-            r"head\.window=8 or loss\.sigma=1\.5$"
-        )
-        with pytest.raises(ConfigError, match=message):
-            check_pair(head(window=3), SimccCrossEntropy(4.0))
 
 
 class TestLoss:

@@ -145,24 +145,6 @@ def test_a_folder_takes_shards_of_one_prediction(typed, message, ray, predict):
     assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")} == before
 
 
-REFUSED = {
-    "format=csv": "format=csv engine=ray: a cluster writes Parquet and nothing else; leave",
-    "draw=true": "draw=True engine=ray: a cluster writes",
-    "show=true": "show=True engine=ray: a cluster writes",
-    "max_frames=3": "max_frames=3 engine=ray: a cluster writes",
-    "source=0": "source=webcam 0 engine=ray: other machines cannot see it",
-    "source=-": "source=stdin engine=ray: other machines cannot see it",
-}
-
-
-@pytest.mark.parametrize("typed", REFUSED)
-def test_refused_in_one_message_and_nothing_written(typed, ray, predict):
-    with pytest.raises(ConfigError) as error:
-        predict("engine=ray", typed)
-    assert REFUSED[typed] in str(error.value)
-    assert not Path("out").exists()
-
-
 def test_ray_is_an_extra(predict, monkeypatch):
     monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
     with pytest.raises(

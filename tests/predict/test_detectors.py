@@ -127,12 +127,6 @@ def test_a_file_that_is_none(tmp_path):
         YoloxDetector(str(tmp_path / "none.onnx"))
 
 
-def test_a_yolox_needs_a_file():
-    message = r"detector=yolox needs a file; type detector\.weights=FILE\.onnx"
-    with pytest.raises(ConfigError, match=message):
-        YoloxDetector()
-
-
 def test_without_the_engine(monkeypatch):
     monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"onnxruntime is not installed; .*'convpose\[onnx\]'"):

@@ -227,12 +227,6 @@ def test_another_backbone_and_head(unbroken: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], r"model=cascade: refines the poses of a trained network; type model\.run=RUN_FOLDER"),
-        (
-            ["model.run=nowhere"],
-            r"^model\.run=nowhere: the folder does not exist; type model\.run=",
-        ),
-        (["model.start=7"], r"model\.start=7: is written by the training; type model\.run="),
         (
             ["model.run=RUN", "head=heatmap", "model.subimage_px=40"],
             r"^model\.subimage_px=40: expected a multiple of 32",
