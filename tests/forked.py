@@ -12,7 +12,7 @@ from pathlib import Path
 _SERVER = """
 import json, os, sys, traceback
 import convpose.train.command
-from convpose.train import main
+from convpose.train.__main__ import main
 import torch
 torch.set_num_threads(1)
 print("ready", flush=True)

@@ -25,7 +25,8 @@ def parts():
 def test_the_validation_is_the_loss_and_the_metrics_of_all_images(parts, tmp_path):
     cfg, datamodule, module = parts
     trainer = build_trainer(cfg, [], False, tmp_path)
-    trainer.validate(module, datamodule=datamodule, verbose=False)
+    for _ in range(2):  # the second validation forgets the first
+        trainer.validate(module, datamodule=datamodule, verbose=False)
     logged = trainer.callback_metrics
     metrics, losses, images = PoseMetrics(LSP14), 0.0, 0
     with torch.no_grad():
@@ -48,14 +49,6 @@ def test_the_validation_is_the_loss_and_the_metrics_of_all_images(parts, tmp_pat
         assert float(logged[f"val/{name}"]) == pytest.approx(expected[name], abs=1e-6)
     assert module.validation["per_joint"] == expected["per_joint"]
     assert set(LOWER_IS_BETTER) <= {"val/loss", *(f"val/{name}" for name in HEADLINE)}
-
-
-def test_a_second_validation_forgets_the_first(parts, tmp_path):
-    cfg, datamodule, module = parts
-    trainer = build_trainer(cfg, [], False, tmp_path)
-    for _ in range(2):
-        trainer.validate(module, datamodule=datamodule, verbose=False)
-        assert module.validation["num_images"] == 6
 
 
 def test_dropout_is_seeded_by_run_epoch_and_batch(parts, monkeypatch):

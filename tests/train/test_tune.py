@@ -125,7 +125,7 @@ def test_the_search_for_a_batch_size_leaves_no_trace(tmp_path, monkeypatch, gpu)
 
 def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
     search = (
-        *("data.batch_size=4", "trainer.max_epochs=15", "trainer.check_val_every_n_epoch=5"),
+        *("data.batch_size=4", "trainer.max_epochs=15", "trainer.check_val_every_n_epoch=15"),
         *("scheduler=constant", "logger=none", "callbacks.preview=null"),
     )
     tiny_run(tmp_path / "found", *search, "lr_find=true")

@@ -1,5 +1,6 @@
-"""Parameter groups: every parameter once, at its own rate."""
+"""Parameter groups, frozen parameters and schedules: every parameter once, at its own rate."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from convpose.data.build import build_datamodule
 from convpose.models.build import build_model
 from convpose.train.build import build_module, build_trainer
 from convpose.train.callbacks import FreezeBackbone
-from convpose.train.optim import ParameterGroups
+from convpose.train.optim import ParameterGroups, constant, cosine, step
 
 
 class Network(nn.Module):
@@ -22,7 +23,7 @@ class Network(nn.Module):
         self.head = nn.Linear(2, 1)
 
 
-def rates(groups):
+def factors(groups):
     return {p: group["lr_factor"] for group in groups for p in group["params"]}
 
 
@@ -33,14 +34,14 @@ def test_every_parameter_is_in_one_group_the_head_first():
     assert len(parameters) == len({*parameters})
     assert {*parameters} == {*network.parameters(), *loss.parameters()}
     assert groups[0]["lr_factor"] == 1
-    of = rates(groups)
+    of = factors(groups)
     assert all(of[p] == 0.1 for p in network.backbone.parameters())
     assert all(of[p] == 1 for p in (*network.head.parameters(), *loss.parameters()))
 
 
 def test_layers_between_first_and_last_follow_geometrically():
     network = Network()
-    of = rates(ParameterGroups(backbone_lr=0.5, first_layer_lr=0.04)(network, nn.Identity()))
+    of = factors(ParameterGroups(backbone_lr=0.5, first_layer_lr=0.04)(network, nn.Identity()))
     first, norm, last = (of[layer.weight] for layer in network.backbone)
     assert (first, norm, last) == pytest.approx((0.02, 0.1, 0.5))
 
@@ -55,16 +56,15 @@ def test_norms_and_biases_decay_only_when_asked(everywhere):
     assert spared == (set() if everywhere else expected)
 
 
-def test_the_optimizer_gets_the_rates(tmp_path):
-    cfg = tiny_config("parameters.backbone_lr=0.25", "optimizer.lr=0.08", "scheduler=constant")
-    datamodule = build_datamodule(cfg)
+def test_the_optimizer_gets_the_rates():
+    cfg = tiny_config("parameters.backbone_lr=0.25", "optimizer.lr=0.08")
     module = build_module(cfg, build_model(cfg))
-    trainer = build_trainer(cfg, [], False, tmp_path)
-    trainer.fit(module, datamodule=datamodule)
     head, backbone = module.model.head.output.weight, module.model.backbone.features[0].weight
-    rate = {p: group["lr"] for group in trainer.optimizers[0].param_groups for p in group["params"]}
-    assert rate[head] == pytest.approx(0.08)
-    assert rate[backbone] == pytest.approx(0.02)
+    for found, peak in ((None, 0.08), (0.5, 0.5)):
+        module.learning_rate = found  # by lr_find=true
+        groups = module.make_optimizer().param_groups
+        rate = {p: group["lr"] for group in groups for p in group["params"]}
+        assert (rate[head], rate[backbone]) == pytest.approx((peak, peak / 4))
 
 
 def test_a_frozen_backbone_stays_until_it_is_thawed(tmp_path):
@@ -106,3 +106,50 @@ def test_several_processes_freeze_by_leaving_gradients_out():
         moved = {k for k, v in network.state_dict().items() if not torch.equal(v, start[k])}
         assert any(k.startswith("head.") for k in moved)
         assert any(k.startswith("backbone.") for k in moved) == (epoch == 1)
+
+
+def rates(schedule, total_steps, count=None, **keys):
+    """The rate of each step, its peak being 2."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = schedule(optimizer, total_steps, **keys)
+    seen = []
+    for _ in range(count or total_steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_rates_by_hand():
+    assert rates(constant, 5) == [2.0] * 5
+    # 10 steps, the first two rise: 1/2 and 2/2 of the peak; then 8 steps from 0 to 7/8 of the way
+    falls = [1 + math.cos(math.pi * k / 8) for k in range(8)]
+    assert rates(cosine, 10, warmup=0.2) == pytest.approx([1.0, 2.0, *falls])
+    assert falls[4] == pytest.approx(1.0)  # half the peak half of the way down
+    assert rates(cosine, 10, count=14, warmup=0.2, final=0.1)[10:] == pytest.approx([0.2] * 4)
+    assert rates(step, 10, warmup=0.2, milestones=(0.5, 0.8), gamma=0.1) == pytest.approx(
+        [1.0, 2.0, 2.0, 2.0, 2.0, 0.2, 0.2, 0.2, 0.02, 0.02]
+    )
+    assert rates(step, 4, warmup=0, milestones=()) == [2.0] * 4
+
+
+@pytest.mark.parametrize("schedule", [cosine, step])
+def test_the_defaults_warm_up_for_a_twentieth_and_never_start_at_zero(schedule):
+    seen = rates(schedule, 200)
+    assert seen[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
+    assert max(seen) == 2.0
+    assert rates(schedule, 1) == [2.0]
+
+
+def test_a_resumed_schedule_goes_on():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = cosine(optimizer, 10)
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+    resumed = cosine(optimizer, 10)
+    resumed.load_state_dict(scheduler.state_dict())
+    assert resumed.get_last_lr() == scheduler.get_last_lr()
+    optimizer.step()
+    resumed.step()
+    assert resumed.get_last_lr() == pytest.approx([rates(cosine, 10)[5]])
