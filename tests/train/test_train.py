@@ -5,11 +5,11 @@ import logging
 import os
 import signal
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Trainer
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from omegaconf import open_dict
 from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
@@ -20,6 +20,7 @@ from convpose.models.build import build_model
 from convpose.train import command as fit
 from convpose.train.callbacks.alarms import NanGuard
 from convpose.train.command import train
+from convpose.train.failures import fit_or_explain
 from convpose.train.module import PoseModule
 
 HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
@@ -70,7 +71,7 @@ def test_without_logger_and_callbacks(tmp_path):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_eight_images_by_heart(head, tmp_path, monkeypatch):
-    seen = []
+    seen, epochs = [], 100 if head == "integral" else 60  # it learns slowest
     guard = NanGuard.on_train_batch_end
 
     def look(self, trainer, module, outputs, batch, batch_idx):
@@ -80,14 +81,14 @@ def test_eight_images_by_heart(head, tmp_path, monkeypatch):
     monkeypatch.setattr(NanGuard, "on_train_batch_end", look)
     pck = tiny_run(
         tmp_path,
-        *("debug=overfit", f"head={head}", "trainer.max_epochs=100", "data.input_size_px=64"),
+        *("debug=overfit", f"head={head}", f"trainer.max_epochs={epochs}", "data.input_size_px=64"),
         *("data.sources.synthetic.image_size_px=64", "logger=none", "~callbacks.checkpoint"),
-        *("trainer.check_val_every_n_epoch=100", "callbacks.preview=null"),
+        *(f"trainer.check_val_every_n_epoch={epochs}", "callbacks.preview=null"),
     )
     assert pck > 0.95
     assert len(set(seen)) == 1
     assert len(set(seen[0])) == 8
-    assert len(seen) == 100
+    assert len(seen) == epochs
 
 
 def broken_model(change):
@@ -130,9 +131,13 @@ def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
         r"data\.batch_size and double trainer\.accumulate_grad_batches, or type trainer\.precision",
     ):
         tiny_run(tmp_path, "logger=none", "callbacks.preview=null")
-    monkeypatch.setattr(SingleDeviceStrategy, "root_device", torch.device("cuda"))
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    gpu = SimpleNamespace(fit=full, strategy=SimpleNamespace(root_device=torch.device("cuda")))
     with pytest.raises(ModelError, match=r"or type data\.batch_size=auto or trainer\.prec"):
-        tiny_run(tmp_path / "gpu", "logger=none", "callbacks.preview=null")
+        fit_or_explain(gpu, None, SimpleNamespace(batch_size=8, input_size_px=32), None)
 
 
 @pytest.mark.slow
