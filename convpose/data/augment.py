@@ -36,6 +36,8 @@ class Augment:
         shift: the crop moves by ``U(−shift, shift)`` of its side in x and y.
         mirror_probability: share of samples that are mirrored, left and right exchanged.
         transforms: Albumentations transforms by name, applied in this order to the crop.
+        frame_probability: share of samples that show the whole frame, padded to a square, instead
+            of the configured crop: for a network that is to find people without a box.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Augment:
         shift: Share = 0.0,
         mirror_probability: Share = 0.0,
         transforms: Mapping[str, Transform] | None = None,
+        frame_probability: Share = 0.0,
     ) -> None:
         self.scale = scale
         self.rotation_deg = rotation_deg
         self.rotation_probability = rotation_probability
         self.shift = shift
         self.mirror_probability = mirror_probability
+        self.frame_probability = frame_probability
         self.transforms = dict(transforms or {})
         chosen = list(self.transforms.values())
         self._may_move = not all(isinstance(t, albumentations.ImageOnlyTransform) for t in chosen)
@@ -59,6 +63,10 @@ class Augment:
         self._compose = albumentations.Compose(
             chosen, keypoint_params=keypoints if self._may_move else None
         )
+
+    def shows_frame(self, rng: np.random.Generator) -> bool:
+        """Draw whether a sample shows the whole frame; draw nothing where none does."""
+        return self.frame_probability > 0 and rng.random() < self.frame_probability
 
     def sample_crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
         """Draw scale, rotation, shift and mirror, and change the crop by them.

@@ -93,6 +93,12 @@ class PoseDataModule(LightningDataModule):
         self.crop = Crop(crop, box_scale)
         self.input_size_px = input_size_px
         self.augment = augment
+        if cache is not None and augment is not None and augment.frame_probability > 0:
+            raise ConfigError(
+                f"data.cache={cache} augment.frame_probability={augment.frame_probability}: a cache"
+                " holds the crops and not the frames around them; type data.cache=null, or "
+                "augment.frame_probability=0"
+            )
         self.batch_size = 0 if batch_size == "auto" else batch_size  # 0: not chosen yet
         self.num_workers = _free_cores() if num_workers is None else num_workers
         self.cache = None if cache is None else Path(cache)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from convpose.data.annotation import PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.corruption import Corruption
-from convpose.data.crop import Crop
+from convpose.data.crop import Crop, whole_frame
 from convpose.geometry import Affine, compose, invert, transform, warp
 from convpose.skeleton import Skeleton
 
@@ -76,6 +76,8 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         keypoints_px, visibility = annotation.keypoints_px, annotation.visibility
         rng = np.random.default_rng((self.seed, epoch, position))
         if self.augment is not None:
+            if isinstance(self.augment, Augment) and self.augment.shows_frame(rng):
+                unit_to_px = whole_frame("letterbox", annotation.width_px, annotation.height_px)
             unit_to_px, mirrored = self.augment.sample_crop(unit_to_px, rng)
             if mirrored:
                 keypoints_px, visibility = keypoints_px[self.mirror], visibility[self.mirror]

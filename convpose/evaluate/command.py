@@ -26,7 +26,7 @@ from convpose.files import check_output
 from convpose.geometry import transform
 from convpose.hardware import resolve_precision, want_gpu
 from convpose.metrics.functional import HIT, calibration_error
-from convpose.models.build import build_model
+from convpose.models.build import build_model, drop_weights
 from convpose.models.tta import TestTimeAugmentation
 from convpose.models.weights import load_checkpoint
 from convpose.plot import tables
@@ -141,8 +141,7 @@ def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:
         trained.data.batch_size = cfg.batch_size
-    if "weights" in trained.model:
-        trained.model.weights = None  # the checkpoint has them
+    drop_weights(trained)
     trained.trainer.accelerator = cfg.accelerator
     return trained
 

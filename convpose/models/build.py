@@ -39,6 +39,13 @@ def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Mo
     return head
 
 
+def drop_weights(settings: Any) -> None:
+    """Forget the files that a network started from: its checkpoint has all weights."""
+    for part in ("model", "head"):
+        if "weights" in settings[part]:
+            settings[part]["weights"] = None
+
+
 def build_cascade(cfg: DictConfig) -> Cascade:
     """Build the network of a run with one more stage.
 
@@ -119,8 +126,7 @@ def _find(path: Any) -> Run:
 def _settings(trained: DictConfig) -> dict[str, Any]:
     """Take the part of a run's configuration that its network is built from, without weights."""
     settings: Any = OmegaConf.to_container(trained)
-    if "weights" in settings["model"]:
-        settings["model"]["weights"] = None
+    drop_weights(settings)
     data = {k: v for k, v in settings["data"].items() if k in ("input_size_px", "skeleton")}
     return {key: settings[key] for key in ("model", "head", "channels_last")} | {"data": data}
 
@@ -153,3 +159,40 @@ def check_start(cfg: DictConfig, start: Any) -> None:
             f"data.cache_size_px={stored}: the cache holds less than a cascade is to see; type "
             f"data.cache_size_px={given} and data.cache=ANOTHER_FILE"
         )
+
+
+def build_teacher(cfg: DictConfig) -> Resized:
+    """Build the network of ``loss.teacher``; it sees crops in the size of its training.
+
+    Raises:
+        ConfigError: no teacher, a cascade as pupil, or a teacher of another skeleton or without
+            heatmaps.
+        ModelError: the run has no checkpoint, or one of another network.
+    """
+    if cfg.loss.teacher is None:
+        raise ConfigError(
+            "loss=distill: learns from a trained network; type loss.teacher=RUN_FOLDER, of a run "
+            "with heatmaps, or loss=heatmap to learn from the labels alone"
+        )
+    if "start" in cfg.model:
+        raise ConfigError(
+            "loss=distill model=cascade: a teacher looks at whole crops and a cascade's last stage "
+            "at parts of them; type loss=heatmap"
+        )
+    run = Run.find(Path(str(cfg.loss.teacher)))
+    trained = run.config.copy()
+    drop_weights(trained)
+    own, other = skeleton_of(cfg), skeleton_of(trained)
+    if own != other:
+        raise ConfigError(
+            f"loss.teacher={cfg.loss.teacher}: has the skeleton {other.name}, the data {own.name}; "
+            f"type a run of {own.name}, or data.skeleton={other.name}"
+        )
+    network = build_model(trained)
+    if "heatmap_logits" not in getattr(network.head, "outputs", ()):
+        raise ConfigError(
+            f"loss.teacher={cfg.loss.teacher}: {type(network.head).__name__} gives no heatmaps; "
+            "type a run with head=heatmap, head=integral or head=movenet"
+        )
+    load_checkpoint(network, run.checkpoint("best"))
+    return Resized(network.eval(), trained.data.input_size_px)

@@ -32,8 +32,8 @@ class PoseOutput(TypedDict, total=False):
     stage_keypoints: torch.Tensor
 
 
-# (output, keypoints, visibility) to a scalar
-Loss = Callable[[PoseOutput, torch.Tensor, torch.Tensor], torch.Tensor]
+# (output, keypoints, visibility), and the image for a loss that `sees_image`, to a scalar
+Loss = Callable[..., torch.Tensor]
 
 
 class Backbone(Protocol):
@@ -109,10 +109,11 @@ class PoseModel(nn.Module):
             image: (B, 3, S, S) uint8 RGB crops.
             keypoints: (B, K, 2) ground truth in unit coordinates, NaN where unlabelled.
             visibility: (B, K) of 0, 1, 2.
-            loss: see `Loss`.
+            loss: see `Loss`; one that `sees_image` is given it in training.
         """
         output = self(image)
-        return output, loss(output, keypoints, visibility)
+        seen = (image,) if self.training and getattr(loss, "sees_image", False) else ()
+        return output, loss(output, keypoints, visibility, *seen)
 
     def forward_uncalibrated(self, image: torch.Tensor) -> PoseOutput:
         """Run backbone and head; the scores are the head's own."""

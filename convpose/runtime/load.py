@@ -24,7 +24,7 @@ def network_config(trained: DictConfig) -> DictConfig:
     data: Any = {key: trained.data[key] for key in ("input_size_px", "crop", "box_scale")}
     data["skeleton"] = trained.data.get("skeleton", LSP14.name)
     model: Any = _without_files(OmegaConf.to_container(trained.model, resolve=True))
-    head: Any = OmegaConf.to_container(trained.head, resolve=True)
+    head: Any = _without_files(OmegaConf.to_container(trained.head, resolve=True))
     trainer = {"precision": trained.trainer.precision, "accelerator": "auto"}
     return OmegaConf.create(
         {

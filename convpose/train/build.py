@@ -13,10 +13,11 @@ from rich.console import Console
 from torch import nn
 
 from convpose.config.allowlist import find_target
-from convpose.config.instantiate import _line, build, skeleton_of
+from convpose.config.instantiate import _line, build, check, skeleton_of
 from convpose.config.schema import Count, Positive, Seed, check_table
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
+from convpose.models.build import build_teacher
 from convpose.models.pose_model import PoseModel
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
@@ -52,7 +53,9 @@ def check_top_level(cfg: DictConfig) -> None:
 
 def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
     """Build loss, optimizer and schedule; refuse a rate that no optimizer takes."""
-    loss: nn.Module = build(cfg.loss, "loss")
+    check(cfg.loss, "loss", {"network": None})
+    teacher = {"network": build_teacher(cfg)} if "teacher" in cfg.loss else {}
+    loss: nn.Module = build(cfg.loss, "loss", **teacher)
     optimizer = build(cfg.optimizer, "optimizer")
     scheduler = build(cfg.scheduler, "scheduler")
     try:

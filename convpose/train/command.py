@@ -35,6 +35,7 @@ from convpose.train.checkpoints import BEST, DirectFiles
 from convpose.train.distributed import StopTogether, check_processes
 from convpose.train.failures import fit_or_explain
 from convpose.train.module import PoseModule
+from convpose.train.norms import settle_norms
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 from convpose.train.tune import choose_batch_size, find_learning_rate
 
@@ -147,6 +148,8 @@ def resume(training: Training) -> None:
         start = Path(cfg.weights)
         file = Run.find(start).checkpoint("best") if start.is_dir() else start
         trainer.print(transfer(module.model, file))
+    elif getattr(module.model.backbone, "folded", False):
+        settle_norms(module.model, datamodule.train_dataloader())
     if cfg.data.batch_size == "auto":
         cfg.data.batch_size = choose_batch_size(module, datamodule, trainer)
     device, precision = trainer.strategy.root_device, resolve_precision(cfg)

@@ -54,6 +54,8 @@ class PoseModule(LightningModule):
         self.learning_rate: float | None = None  # set by the learning-rate finder
         self.metrics = PoseMetrics(skeleton)
         self.validation_loss = WeightedMean()  # over labelled keypoints, however they are batched
+        self.metrics_of: dict[str, PoseMetrics] = {}  # by data set, where several validate
+        self.dataset_of: dict[str, str] = {}  # image id → data set, likewise
         self.validation: dict[str, Any] = {}  # all measures of the last validation
 
     def forward(self, image: torch.Tensor) -> PoseOutput:
@@ -80,17 +82,34 @@ class PoseModule(LightningModule):
             loss = loss + visibility_loss(output["visibility_logits"], batch["visibility"])
         return loss
 
+    def on_validation_start(self) -> None:
+        """Find out which data sets validate: of several, each is measured by itself as well."""
+        data = self.trainer.datamodule.datasets["val"]  # type: ignore[attr-defined]
+        sets = {a.image_id: a.dataset for a in (data.source.annotations[i] for i in data.indices)}
+        names = sorted(set(sets.values()))
+        self.dataset_of = sets
+        self.metrics_of = {
+            name: PoseMetrics(self.metrics.skeleton).to(self.device)
+            for name in names
+            if len(names) > 1
+        }
+
     def validation_step(self, batch: PoseSample, batch_idx: int) -> PoseOutput:
         """Add a batch to loss and metrics; the output goes to the callbacks."""
         output, loss = self.step(batch)
         self.validation_loss.update(loss, (batch["visibility"] > 0).sum())
-        self.metrics.update(
+        measured = (
             transform(batch["unit_to_px"], output["keypoints"]),
             batch["keypoints_px"],
             batch["visibility"],
             output["keypoints"],
             batch["keypoints"],
         )
+        self.metrics.update(*measured)
+        for name, metrics in self.metrics_of.items():
+            own = [i for i, image in enumerate(batch["image_id"]) if self.dataset_of[image] == name]
+            if own:
+                metrics.update(*(values[own] for values in measured))
         return output
 
     def on_validation_epoch_end(self) -> None:
@@ -101,6 +120,10 @@ class PoseModule(LightningModule):
         self.metrics.reset()
         for name in HEADLINE:
             self._log(f"val/{name}", float(self.validation[name]))
+        for name, metrics in self.metrics_of.items():
+            measures = metrics.compute()
+            self._log(f"val/pck@0.2/{name}", float(measures["pck@0.2"]))
+            self._log(f"val/limbs_pck@0.2/{name}", float(measures["limbs"]["pck@0.2"]))
 
     def make_optimizer(self) -> Optimizer:
         """Make an optimizer for all parameters, each group at its own rate."""

@@ -16,6 +16,7 @@ from convpose.train.build import check_pair
 CONF = conf_folder()
 HEADS = sorted(path.stem for path in (CONF / "head").glob("*.yaml"))
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
+LOSSES.remove("distill")  # its teacher is a run; without one it is the loss of heatmap
 NAN = math.nan
 
 

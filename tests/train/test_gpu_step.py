@@ -29,6 +29,7 @@ from convpose.train.module import PoseModule
 GPU, K, SIDE_PX = "cuda:0", LSP14.num_keypoints, 64
 CONF = conf_folder()
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
+LOSSES.remove("distill")  # its teacher is a run; without one it is the loss of heatmap
 COORDINATES = ("l1", "smooth_l1", "wing")  # losses of the head regression; others share its name
 
 
