@@ -34,6 +34,30 @@ class RedDot:
         return keypoints, np.full((len(crops), K), SCORE, np.float32)
 
 
+class NearSighted(RedDot):
+    """Places joints on the diagonal of what is red, no finer than a sixteenth of the crop."""
+
+    scores = np.full(K, SCORE, np.float32)
+
+    def __call__(self, crops):
+        keypoints, scores = super().__call__(crops)
+        for i, red in enumerate(crops[:, 0] > 128):
+            if not red.any():
+                scores[i] = 0
+                continue
+            y, x = (np.flatnonzero(red.any(axis=axis))[[0, -1]] for axis in (1, 0))
+            ends = (np.stack([x, y], axis=1) + 0.5) / self.spec.input_size_px
+            keypoints[i] = (np.floor(16 * np.linspace(*ends, K)) + 0.5) / 16
+            scores[i] = self.scores
+        return keypoints, scores
+
+
+def on_diagonal(at_px, radius_px):
+    """Where `NearSighted` should place its joints on a `dot`."""
+    at = np.array(at_px)
+    return np.linspace(at - radius_px, at + radius_px, K).astype(np.float32)
+
+
 def dot(width_px=160, height_px=120, at_px=(100.0, 40.0), radius_px=6):
     """A black image with a red dot."""
     y, x = np.mgrid[:height_px, :width_px]

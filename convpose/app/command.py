@@ -14,10 +14,11 @@ from omegaconf import DictConfig
 
 from convpose.app.handlers import KEEP_S, Networks, ResultFolders, predict_clip, predict_picture
 from convpose.config.instantiate import build
-from convpose.config.schema import Count, check_table
+from convpose.config.schema import Count, Looks, check_table
 from convpose.errors import ConfigError, ConvposeError, DataError
 
 KEYS = {
+    "looks": Looks,
     "port": Annotated[int, Ge(1), Le(65535)],
     **dict.fromkeys(("max_file_mb", "max_megapixels", "max_frames", "at_once"), Count),
 }
@@ -73,7 +74,7 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
     check_table(cfg, KEYS)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
     folders = ResultFolders()
-    networks = Networks(Path(cfg.paths.runs), cfg.run, detector, cfg.accelerator)
+    networks = Networks(Path(cfg.paths.runs), cfg.run, detector, cfg.accelerator, cfg.looks)
 
     def picture(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a picture")

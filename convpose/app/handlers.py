@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
+from convpose.config.schema import Looks
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
 from convpose.predict import pipeline
@@ -37,18 +38,25 @@ class Networks:
         first: run or study folder to offer first; None for the packaged weights.
         detector: finds several people; None without one.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
+        looks: at one person, see `PosePredictor`.
 
     Raises:
         ConfigError: `first` is not a run.
     """
 
     def __init__(
-        self, runs: Path, first: str | None, detector: Detector | None, accelerator: str
+        self,
+        runs: Path,
+        first: str | None,
+        detector: Detector | None,
+        accelerator: str,
+        looks: Looks = 2,
     ) -> None:
         self.runs = runs
         self.first = first
         self.detector = detector
         self.accelerator = accelerator
+        self.looks = looks
         self._load = lru_cache(maxsize=4)(self._open)
         self._load(first or PACKAGED)  # fails now, not when a visitor asks
 
@@ -68,7 +76,8 @@ class Networks:
         """
         if name not in self.names():
             raise ConfigError(f"{name}: not one of the networks of this page; choose one from it")
-        return PosePredictor(self._load(name).runtime, self.detector if several else None)
+        detector = self.detector if several else None
+        return PosePredictor(self._load(name).runtime, detector, looks=self.looks)
 
     def _open(self, name: str) -> PosePredictor:
         if name == PACKAGED:

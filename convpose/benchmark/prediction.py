@@ -31,6 +31,7 @@ from convpose.runtime.exported import AnyRuntime
 
 PACKAGE_OF_ENGINE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 SIZE_PX = 640, 480
+PERSON_PX = np.array([[200.0, 80.0, 440.0, 400.0]])  # box of a second look
 CLIP_FRAMES = 120
 
 
@@ -45,7 +46,7 @@ def latency_speed(cfg: DictConfig) -> list[Speed]:
     speeds: list[Speed] = []
     for name, opener in networks(cfg):
         for threads in usable_threads(cfg):
-            predictor = PosePredictor(opener(threads))
+            predictor = PosePredictor(opener(threads), looks=1)
             spec = predictor.spec
             if not speeds:  # these are the same for all networks
                 to_px = spec.unit_to_px(SIZE_PX, None)
@@ -62,12 +63,18 @@ def latency_speed(cfg: DictConfig) -> list[Speed]:
             def whole(predictor: PosePredictor = predictor) -> None:
                 predictor.predict_pictures([decode(content)], [None])
 
+            def twice(predictor: PosePredictor = predictor) -> None:
+                opened = decode(content)
+                predictor.predict_pictures([opened], [None])
+                predictor.predict_pictures([opened], [PERSON_PX])
+
             how = f"{name}, {threads} thread{'s' * (threads > 1)}"
             network = partial(predictor.runtime, crop)
             speeds += [
                 milliseconds(cfg, f"network, {how}", network),
                 *decoding(cfg, predictor.runtime, crop, how),
                 milliseconds(cfg, f"end to end, {how}", whole),
+                milliseconds(cfg, f"end to end, two looks, {how}", twice),
             ]
     return speeds
 

@@ -9,7 +9,7 @@ The crop is an affine ``unit_to_px``; `convpose.geometry.warp` samples it. Three
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -20,7 +20,12 @@ from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, box_to_affine
 
 Mode = Literal["image", "letterbox", "box"]
+Size = tuple[int, int]  # width, height
 Scale = Annotated[float, Ge(1), "a smaller crop would cut joints off"]
+# chosen on validation images, see experiments/019-looks
+TRUSTED = 0.3  # score of a keypoint that a box is placed around
+LEAST_TRUSTED = 3  # keypoints; a box of fewer would cut a person off
+LEAST_SIDE = 0.1  # of the frame's longer side; a smaller box is no person
 
 
 class Crop:
@@ -83,6 +88,29 @@ def person_box_px(annotation: Annotation) -> tuple[NDArray[np.float64], NDArray[
     if annotation.box_px is None:
         return joints_box_px(annotation)
     return annotation.box_px[:2], annotation.box_px[2:]
+
+
+def found_box_px(
+    keypoints_px: NDArray[np.floating[Any]], scores: NDArray[np.floating[Any]], size_px: Size
+) -> NDArray[np.float64] | None:
+    """Place a box around the keypoints that were found in a frame, for a second, closer look.
+
+    Args:
+        keypoints_px: (K, 2) in pixels of the frame.
+        scores: (K,) probability of each to be right; those below `TRUSTED` do not count.
+        size_px: width and height of the frame, to which the box is clipped.
+
+    Returns:
+        (4,) x0, y0, x1, y1; None where too few are trusted, or they lie in one place.
+    """
+    trusted = keypoints_px[scores >= TRUSTED].astype(np.float64)
+    if len(trusted) < LEAST_TRUSTED:
+        return None
+    inside = trusted.clip(-0.5, np.array(size_px) - 0.5)
+    low, high = inside.min(axis=0), inside.max(axis=0)
+    if max(high - low) < LEAST_SIDE * max(size_px):
+        return None
+    return np.concatenate([low, high])
 
 
 def joints_box_px(annotation: Annotation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -14,14 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image as PillowImage
 from rich.console import Console
 
-from convpose.config.schema import Count, Natural, Subset, check_table
+from convpose.config.schema import Count, Looks, Natural, Subset, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.analyses import robustness, stage_measures
 from convpose.evaluate.predictions import Predictions, match
-from convpose.evaluate.scoring import GroundTruth, on_device, predict
+from convpose.evaluate.scoring import GroundTruth, look_again, on_device, predict
 from convpose.files import check_output
 from convpose.geometry import transform
 from convpose.hardware import resolve_precision, want_gpu
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 KEYS = {
     **dict.fromkeys(("mirror_test", "quarter_turns", "robustness"), bool),
     "split": Subset,
+    "looks": Looks,
     "batch_size": Count | None,
     "gallery": Natural,
 }
@@ -106,16 +107,22 @@ def evaluate_run(cfg: DictConfig) -> float:
     start = time.perf_counter()
     network = on_device(tta if tta.passes > 1 else model, device, precision)
     predictions = predict(network, datamodule.loader(cfg.split))
+    if cfg.looks == 2:
+        scale = run.config.data.box_scale
+        predictions = look_again(network, datamodule, cfg.split, predictions, scale)
     if tta.passes > 1:
         ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
         print(f"{tta}: {tta.passes} looks at each crop, {ms:.1f} ms an image with loading")
     name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
     name += "" if cfg.checkpoint == "best" else f"_{checkpoint.stem}"
     name += "_mirror_test" * cfg.mirror_test + "_quarter_turns" * cfg.quarter_turns
+    name += "_two_looks" * (cfg.looks == 2)
     folder = Path(cfg.output or run.folder / f"evaluate_{name}")
     truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions.save(folder / "predictions.npz")
-    stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
+    stages = []
+    if cfg.looks == 1:
+        stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
     history = run.folder / "metrics.csv"
     if history.is_file():
         title = f"Training of {run.folder.parent.name}, {'+'.join(run.config.data.sources)}"
@@ -124,7 +131,8 @@ def evaluate_run(cfg: DictConfig) -> float:
             save_figure(figure, folder / "training.png")
         except DataError as error:  # the network can be scored without its history
             log.warning("no training.png: %s", error)
-    split_name = f"{split_name}, {tta}" if str(tta) else split_name
+    notes = [split_name, *filter(None, [str(tta)]), *["two looks"] * (cfg.looks == 2)]
+    split_name = ", ".join(notes)
     pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
     if cfg.robustness:
         robustness(network, datamodule, cfg.split, pck, folder)
@@ -143,6 +151,14 @@ def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
         trained.data.batch_size = cfg.batch_size
     drop_weights(trained)
     trained.trainer.accelerator = cfg.accelerator
+    crop = trained.data.crop
+    if cfg.looks == 2 and "box" in ([crop] if isinstance(crop, str) else crop.values()):
+        raise ConfigError(
+            f"looks=2 data.crop={crop}: a box crop is placed by the ground truth, a first look is "
+            "at the whole frame; type data=lspet data.crop=letterbox, or looks=1"
+        )
+    if cfg.looks == 2 and cfg.robustness:
+        raise ConfigError("looks=2 robustness=true: damage is measured with one look; type looks=1")
     return trained
 
 

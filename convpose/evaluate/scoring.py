@@ -1,7 +1,7 @@
 """Predict a subset and score predictions: one way for runs, exported networks and files."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from convpose.data.annotation import PoseSample
+from convpose.data.annotation import Annotation, PoseSample, PoseSource
+from convpose.data.crop import Crop, found_box_px
+from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.evaluate.predictions import Predictions
-from convpose.geometry import invert, transform
+from convpose.geometry import Affine, Image, invert, transform
 from convpose.hardware import autocast
 from convpose.metrics.functional import keypoint_distance, torso_diameter
 from convpose.metrics.pose_metrics import PoseMetrics
@@ -128,3 +130,60 @@ def predict(
         torch.cat(keypoints_px).numpy(),
         torch.cat(scores).numpy(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _OtherBoxes:
+    """A source whose people have other boxes."""
+
+    source: PoseSource
+    annotations: Sequence[Annotation]
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        return self.source.read_image(index)
+
+
+def look_again(
+    network: Network,
+    datamodule: PoseDataModule,
+    subset: str,
+    first: Predictions,
+    box_scale: float,
+) -> Predictions:
+    """Predict a subset again, each image in the box of what was found in the whole frame.
+
+    The first answer stays where it is too unsure for a box. No ground truth is used.
+
+    Args:
+        network: see `on_device`.
+        datamodule: of the images.
+        subset: ``train``, ``val`` or ``test``.
+        first: predictions from whole frames, in the order of the subset, with scores.
+        box_scale: see `Crop`.
+    """
+    assert first.scores is not None  # `predict` gives them
+    dataset = datamodule.datasets[subset]
+    annotations, rows = list(dataset.source.annotations), []
+    for row, index in enumerate(dataset.indices):
+        person = annotations[index]
+        size_px = person.width_px, person.height_px
+        box_px = found_box_px(first.keypoints_px[row], first.scores[row], size_px)
+        if box_px is not None:
+            annotations[index] = replace(person, box_px=box_px)
+            rows.append(row)
+    if not rows:
+        return first
+    closer = PoseLandmarksDataset(
+        _OtherBoxes(dataset.source, annotations),
+        [dataset.indices[row] for row in rows],
+        Crop("box", box_scale),
+        dataset.input_size_px,
+        datamodule.skeleton,
+    )
+    loader = DataLoader(
+        closer, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers
+    )
+    second = predict(network, loader, "looking again")
+    keypoints_px, scores = first.keypoints_px.copy(), first.scores.copy()
+    keypoints_px[rows], scores[rows] = second.keypoints_px, second.scores
+    return Predictions(first.image_id, keypoints_px, scores)

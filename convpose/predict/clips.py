@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convpose.config.schema import NotNegative, Positive, Share
 from convpose.errors import require_extra
-from convpose.predict.predictor import Person
+from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.sources import Frame
 
 
@@ -147,6 +147,39 @@ def _share(cutoff_hz: float | NDArray[np.float64], step_s: float) -> NDArray[np.
     turn = 2 * math.pi * np.asarray(cutoff_hz) * step_s
     weight: NDArray[np.float64] = turn / (turn + 1)
     return weight
+
+
+class Follower:
+    """Find the one person of each frame, in a clip by one look where the person was before.
+
+    A still, the first frame of a clip and a frame in which the person is lost get the looks of
+    the predictor.
+
+    Args:
+        predictor: takes whole frames for one person.
+    """
+
+    def __init__(self, predictor: PosePredictor) -> None:
+        self._predictor = predictor
+        self._name: str | None = None
+        self._box_px: NDArray[np.float64] | None = None
+
+    def __call__(self, frames: Sequence[Frame]) -> list[list[Person]]:
+        """Find the people of the next frames, one list a frame."""
+        stills = [frame.picture for frame in frames if frame.time_s is None]
+        found = iter(self._predictor.predict_pictures(stills, [None] * len(stills)))
+        return [next(found) if f.time_s is None else [self._follow(f)] for f in frames]
+
+    def _follow(self, frame: Frame) -> Person:
+        picture = frame.picture
+        box_px = self._box_px if frame.name == self._name else None
+        for box in (None,) if box_px is None else (box_px[None], None):
+            person = self._predictor.predict_pictures([picture], [box])[0][0]
+            self._box_px = person.found_box_px(picture.size_px)
+            if self._box_px is not None:
+                break
+        self._name = frame.name
+        return replace(person, box_px=None)
 
 
 class ClipSmoother:

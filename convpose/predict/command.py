@@ -9,7 +9,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, ListConfig
 
 from convpose.config.instantiate import build, check
-from convpose.config.schema import Count, Positive, check_table
+from convpose.config.schema import Count, Looks, Positive, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.predict import pipeline
@@ -25,6 +25,7 @@ KEYS = {
     "batch_size": Count,
     "max_frames": Count | None,
     "box_scale": Positive | None,
+    "looks": Looks,
     "format": Literal["json", "coco", "csv", "parquet"] | None,
     "draw": bool | None,
     "show": bool,
@@ -89,7 +90,7 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
     )
     runtime = network.with_tta(cfg.mirror_test, cfg.quarter_turns)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
-    return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale)
+    return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale, cfg.looks)
 
 
 def build_clip_smoother(cfg: DictConfig) -> ClipSmoother:

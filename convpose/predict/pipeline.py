@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from convpose.predict.boxes import BoxFile
-from convpose.predict.clips import ClipSmoother
+from convpose.predict.clips import ClipSmoother, Follower
 from convpose.predict.drawing import Drawings, ScreenWindow, draw_people
 from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.sources import Failure, Frame, Source, read_frames
@@ -93,6 +93,8 @@ def run(
             which is ended that way.
     """
     summary, complete = Summary(len(sources)), False
+    twice = predictor.looks == 2 and predictor.detector is None and boxes is None
+    follower = Follower(predictor) if twice else None
     lengths = [source.length for source in sources]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     if max_frames is not None:
@@ -102,7 +104,7 @@ def run(
         found = islice(read_frames(sources), max_frames)
         shown = progress(found, "predicting", total)
         for batch in batches(shown, 1 if live else predictor.batch_size):
-            if not _process(batch, predictor, outputs, clips, boxes, summary):
+            if not _process(batch, predictor, follower, outputs, clips, boxes, summary):
                 break
         complete = True
     except KeyboardInterrupt:
@@ -132,6 +134,7 @@ def batches(found: Iterable[Frame | Failure], size: int) -> Iterator[list[Frame 
 def _process(
     batch: Sequence[Frame | Failure],
     predictor: PosePredictor,
+    follower: Follower | None,
     outputs: Outputs,
     clips: ClipSmoother,
     boxes: BoxFile | None,
@@ -140,10 +143,11 @@ def _process(
     read = [item for item in batch if isinstance(item, Frame)]
     summary.failures += [item for item in batch if isinstance(item, Failure)]
     given = [None if boxes is None else boxes.of_frame(frame.name, frame.index) for frame in read]
-    pictures = [frame.picture for frame in read]
-    everybody = predictor.predict_pictures(
-        pictures, [None if g is None else g.boxes_px for g in given]
-    )
+    if follower is not None:
+        everybody = follower(read)
+    else:
+        places = [None if g is None else g.boxes_px for g in given]
+        everybody = predictor.predict_pictures([frame.picture for frame in read], places)
     for frame, people, known in zip(read, everybody, given, strict=True):
         if known is not None:
             facts = zip(people, known.scores, known.tracks, strict=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convpose.config.schema import Looks, check_value
+from convpose.data.crop import found_box_px
 from convpose.errors import DataError, ModelError
 from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.predict.detectors import Detector
@@ -25,6 +27,7 @@ from convpose.runtime.packaged import load_packaged
 from convpose.skeleton import Skeleton
 
 ScoredBox = tuple[NDArray[np.float64] | None, float]  # None: the whole frame
+Job = tuple[Picture, ScoredBox]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,18 +62,27 @@ class Person:
         points = self.keypoints_px.astype(np.float64)
         return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
+    def found_box_px(self, size_px: tuple[int, int]) -> NDArray[np.float64] | None:
+        """Return the box for a closer look in a frame of width and height; see `found_box_px`."""
+        return found_box_px(self.keypoints_px, self.scores, size_px)
+
 
 class PosePredictor:
     """Find the people of pictures and their keypoints.
 
     Without boxes and without a detector, the whole frame is taken for one person and cropped as in
-    training. A predictor keeps no state; it may be called from several threads.
+    training. The second look is at the box of what the first one found; where that is too little,
+    the first answer stays. A predictor keeps no state; it may be called from several threads.
 
     Args:
         runtime: computes keypoints of crops; None for the packaged weights.
         detector: finds people where no boxes are given; None for none.
         batch_size: number of crops computed at a time.
         box_scale: side of a crop over the longer side of its box; None as in training.
+        looks: number of looks at a whole frame, 1 or 2.
+
+    Raises:
+        ConfigError: another number of looks.
     """
 
     def __init__(
@@ -79,7 +91,9 @@ class PosePredictor:
         detector: Detector | None = None,
         batch_size: int = 16,
         box_scale: float | None = None,
+        looks: Looks = 2,
     ) -> None:
+        check_value("looks", looks, Looks)
         if runtime is None:
             runtime = load_packaged()
         self.runtime = runtime
@@ -88,6 +102,7 @@ class PosePredictor:
         )
         self.detector = detector
         self.batch_size = batch_size
+        self.looks = looks
 
     @classmethod
     def from_run(
@@ -162,9 +177,9 @@ class PosePredictor:
         """
         found = [self._find(p, b) for p, b in zip(pictures, boxes_px, strict=True)]
         jobs = [(picture, box) for picture, f in zip(pictures, found, strict=True) for box in f]
-        people: list[Person] = []
-        for start in range(0, len(jobs), self.batch_size):
-            people += self._estimate(jobs[start : start + self.batch_size])
+        people = self._estimate(jobs)
+        if self.looks == 2:
+            self._look_again(jobs, people)
         rest = iter(people)
         return [[next(rest) for _ in boxes] for boxes in found]
 
@@ -177,7 +192,23 @@ class PosePredictor:
         corners = transform(picture.to_px, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         return [(box, float(score)) for box, score in zip(corners, scores, strict=True)]
 
-    def _estimate(self, jobs: Sequence[tuple[Picture, ScoredBox]]) -> list[Person]:
+    def _look_again(self, jobs: Sequence[Job], people: list[Person]) -> None:
+        """Replace people of whole frames by what a closer look finds."""
+        boxes = {
+            i: box
+            for i, (picture, (given, _)) in enumerate(jobs)
+            if given is None and (box := people[i].found_box_px(picture.size_px)) is not None
+        }
+        closer = self._estimate([(jobs[i][0], (box, 1.0)) for i, box in boxes.items()])
+        for i, person in zip(boxes, closer, strict=True):
+            people[i] = replace(person, box_px=None)
+
+    def _estimate(self, jobs: Sequence[Job]) -> list[Person]:
+        starts = range(0, len(jobs), self.batch_size)
+        batches = [self._estimate_batch(jobs[i : i + self.batch_size]) for i in starts]
+        return [person for batch in batches for person in batch]
+
+    def _estimate_batch(self, jobs: Sequence[Job]) -> list[Person]:
         affines = [self.spec.unit_to_px(picture.size_px, box) for picture, (box, _) in jobs]
         crops = [self._crop(p, affine) for (p, _), affine in zip(jobs, affines, strict=True)]
         keypoints, scores = self.runtime(np.stack(crops))

@@ -26,14 +26,15 @@ def benchmark_config(*overrides):
 def test_every_part_of_a_picture_is_timed(unbroken):
     keys = ("what=latency", "latency.engines=[torch]", f"latency.run={unbroken}")
     speeds = benchmark(benchmark_config(*keys))
-    assert speeds[5].what == "peak memory of this process"
-    speeds = speeds[:5]
+    assert speeds[6].what == "peak memory of this process"
+    speeds = speeds[:6]
     assert [speed.what for speed in speeds] == [
         "JPEG 640 × 480 to pixels",
         "crop of 32 px",
         "drawing on 640 × 480",
         "network, torch, 1 thread",
         "end to end, torch, 1 thread",
+        "end to end, two looks, torch, 1 thread",
     ]
     for speed in speeds:
         assert (speed.unit, speed.single, len(speed.rounds)) == ("ms", True, 2)

@@ -9,7 +9,7 @@ from fake_source import K, annotation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convpose.data.crop import Crop, Mode, joints_box_px
+from convpose.data.crop import Crop, Mode, found_box_px, joints_box_px
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import invert, transform
 
@@ -107,3 +107,19 @@ def test_a_data_set_without_a_crop_is_named():
     crop = Crop({"lsp": "image"})
     with pytest.raises(ConfigError, match=r"data\.crop names lsp but not coco; type \+data\.crop"):
         crop.unit_to_px(annotation(JOINTS, dataset="coco"))
+
+
+@pytest.mark.parametrize(
+    ("points", "scores", "box"),
+    [
+        ([[10, 20], [40, 90], [30, 50]], [0.9, 0.3, 0.5], [10, 20, 40, 90]),
+        ([[10, 20], [40, 90], [30, 50], [0, 0]], [0.9, 0.3, 0.5, 0.2], [10, 20, 40, 90]),
+        ([[-9, 20], [40, 130], [230, 50]], [0.9, 0.9, 0.9], [-0.5, 20, 199.5, 99.5]),
+        ([[10, 20], [40, 90], [30, 50]], [0.9, 0.2, 0.5], None),  # two are too few
+        ([[10, 20], [29, 39], [15, 35]], [0.9, 0.9, 0.9], None),  # in one place: below 20 px
+    ],
+)
+def test_the_box_of_what_was_found(points, scores, box):
+    """In a frame of 200 × 100 px."""
+    found = found_box_px(np.array(points, np.float32), np.array(scores, np.float32), (200, 100))
+    assert (found is None) if box is None else found.tolist() == box

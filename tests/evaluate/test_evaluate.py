@@ -174,6 +174,15 @@ def test_what_was_trained_on_is_told_by_ids_that_mean_the_same(run: Path) -> Non
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_two_looks_have_their_own_report(run: Path) -> None:
+    data = (f"run={run}", "data.crop=letterbox", "accelerator=cpu", "gallery=0")
+    evaluate(configure("evaluate", *data, "looks=2"))
+
+    measures = json.loads((run / "evaluate_synthetic_test_two_looks/metrics.json").read_text())
+    assert measures["protocol"].endswith("two looks, test, crop letterbox")
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_another_checkpoint_has_its_own_folder(run: Path) -> None:
     evaluate(evaluation(f"run={run}", "accelerator=cpu", "gallery=0", "checkpoint=last"))
 
@@ -253,6 +262,19 @@ def test_unit_and_pixels_are_inverse(truth: GroundTruth) -> None:
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no config\.yaml; type run=FOLDER"):
         Run.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "override", "message"),
+    [
+        ("data.crop=box", "gallery=0", r"looks=2 data.crop=box: .* type data=lspet data.crop=lett"),
+        ("data.crop={synthetic:box}", "gallery=0", "looks=2 data.crop={'synthetic': 'box'}"),
+        ("data.crop=image", "robustness=true", "looks=2 robustness=true: .* type looks=1"),
+    ],
+)
+def test_looks_that_would_say_nothing(run: Path, data: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(configure("evaluate", f"run={run}", data, override, "looks=2"))
 
 
 def test_a_missing_checkpoint_is_named(run: Path) -> None:

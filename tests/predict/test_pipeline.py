@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from fake_network import RedDot, dot
+from fake_network import NearSighted, RedDot, dot, on_diagonal
 from some_people import person
 
 from convpose.errors import DataError
@@ -142,6 +142,24 @@ def test_the_one_person_of_a_clip_has_a_number_and_is_smoothed(tmp_path):
     x_raw = np.array([frame["people"][0]["keypoints_px"][0][0] for frame in content(raw)])
     assert (x[1:6] < x_raw[1:6] - 1).all(), "a filter lags"
     assert x[6] == x_raw[6], "another clip starts anew"
+
+
+def test_a_clip_costs_one_look_a_frame_while_its_person_is_there(tmp_path):
+    def moving(name, places):
+        pictures = [Picture.of(dot(160, 120, at, 18)) for at in places]
+        return Source(
+            name, lambda: (Frame(name, p, i, i / 30) for i, p in enumerate(pictures)), clip=True
+        )
+
+    places = [(60, 50), (64, 50), (68, 52), (130, 90), (134, 90)]  # it jumps once
+    sources = still("a.png"), moving("b.mp4", places), moving("c.mp4", places[3:])
+    runtime = NearSighted()
+    run(sources, PosePredictor(runtime, batch_size=4), outputs(tmp_path), ClipSmoother())
+    # dot() is too small for a box; then the first frame, two that follow, and the jump: lost
+    assert runtime.batches == [1, *(1, 1), 1, 1, *(1, 1, 1), 1, *(1, 1), 1]
+    for frame, at in zip(content(tmp_path)[1:], [*places, *places[3:]], strict=True):
+        found = np.array(frame["people"][0]["keypoints_px"])
+        assert np.abs(found - on_diagonal(at, 18)).max() < 4
 
 
 def test_a_still_is_neither_numbered_nor_smoothed():

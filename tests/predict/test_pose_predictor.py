@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fake_network import SCORE, K, RedDot, dot
+from fake_network import SCORE, K, NearSighted, RedDot, dot, on_diagonal
 from omegaconf import OmegaConf
 from PIL import Image
 from tiny import composed
@@ -98,6 +98,48 @@ def test_the_crop_of_a_box_can_be_made_wider():
     near = seen["red"]
     PosePredictor(Spy(box_scale=1.25), box_scale=2.5)(dot(), box)
     assert near / seen["red"] == pytest.approx(4, rel=0.1)
+
+
+SMALL = (110, 50), 18  # place and radius of a person in a frame of 160 × 120 px
+
+
+@pytest.mark.parametrize("frame", ["image", "letterbox"])
+def test_a_second_look_is_closer(frame):
+    images = [dot(160, 120, *SMALL), dot(240, 400, (70, 210), 40)]
+    truth = [on_diagonal(*SMALL), on_diagonal((70, 210), 40)]
+    runtime, off_px = NearSighted(frame), []
+    for looks, batches in ((1, [2]), (2, [2, 2])):
+        runtime.batches.clear()
+        people = [person for (person,) in PosePredictor(runtime, looks=looks).predict(images)]
+        assert runtime.batches == batches
+        assert {person.box_px for person in people} == {None}
+        off = zip(people, truth, strict=True)
+        off_px.append([np.abs(person.keypoints_px - px).mean() for person, px in off])
+    once, twice = np.array(off_px)
+    assert (twice < 0.6 * once).all()
+
+
+@pytest.mark.parametrize(("trusted", "calls"), [(2, 1), (3, 2)])
+def test_an_unsure_first_look_keeps_the_frame(trusted, calls):
+    runtime = NearSighted()
+    runtime.scores = np.full(K, 0.1, np.float32)
+    runtime.scores[[0, K - 1, 7][:trusted]] = 0.9
+    (person,) = PosePredictor(runtime)(dot(160, 120, *SMALL))
+    assert len(runtime.batches) == calls
+    once = PosePredictor(runtime, looks=1)(dot(160, 120, *SMALL))[0]
+    assert np.array_equal(person.keypoints_px, once.keypoints_px) == (calls == 1)
+
+
+def test_boxes_and_detectors_get_one_look():
+    runtime = NearSighted()
+    PosePredictor(runtime)(dot(160, 120, *SMALL), [[0, 0, 159, 119]])
+    PosePredictor(runtime, Finder([0, 0, 159, 119]))(dot(160, 120, *SMALL))
+    assert runtime.batches == [1, 1]
+
+
+def test_three_looks_are_refused():
+    with pytest.raises(ConfigError, match="looks=3: expected 1 or 2"):
+        PosePredictor(RedDot(), looks=3)
 
 
 def test_a_reduced_picture_is_searched_as_it_is_and_answers_in_its_own_pixels():
