@@ -215,6 +215,15 @@ def flat(config: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Valu
     return groups | {k: v for k, v in _leaves(config, "") if k not in groups}
 
 
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Describe the keys in which two flat configurations differ: ``seed=1, not 0``."""
+    return [
+        f"{key}={new.get(key)}, not {old.get(key)}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+
+
 def _leaves(node: Mapping[str, Any], parent: str) -> Iterator[tuple[str, Value]]:
     for key, value in node.items():
         if key == "_target_":

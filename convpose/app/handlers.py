@@ -154,9 +154,7 @@ def predict_clip(
     if not source.clip:
         raise DataError(f"{name}: not a clip that can be read; upload an MP4, MOV or WebM")
     outputs = pipeline.Outputs(
-        predictor.skeleton,
-        open_keypoints("json", folder, predictor.skeleton),
-        Drawings(folder),
+        predictor.skeleton, open_keypoints("json", folder, predictor.skeleton), Drawings(folder)
     )
     start = time.perf_counter()
     clips = ClipSmoother(None, OneEuro)

@@ -11,14 +11,8 @@ from annotated_types import Ge
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
+from convpose.benchmark import training
 from convpose.benchmark.measure import Speed, memory, start_speed
-from convpose.benchmark.training import (
-    data_speed,
-    loaded_speed,
-    pixel_speed,
-    synthetic_speed,
-    training_speed,
-)
 from convpose.config.schema import Count, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
@@ -40,11 +34,11 @@ def _clip_speed(cfg: DictConfig) -> list[Speed]:
 
 
 PARTS: dict[str, Callable[[DictConfig], list[Speed]]] = {
-    "data": data_speed,
-    "synthetic": synthetic_speed,
-    "training": training_speed,
-    "loaded": loaded_speed,
-    "pixels": pixel_speed,
+    "data": training.data_speed,
+    "synthetic": training.synthetic_speed,
+    "training": training.training_speed,
+    "loaded": training.loaded_speed,
+    "pixels": training.pixel_speed,
     "start": start_speed,
     "latency": _latency_speed,
     "clip": _clip_speed,

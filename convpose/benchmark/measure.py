@@ -105,13 +105,11 @@ def start_speed(cfg: DictConfig) -> list[Speed]:
     Raises:
         ConvposeError: the command fails; its message says why.
     """
-    seconds: dict[str, list[float]] = {"--cfg job": [], "one batch": []}
+    tasks = {"--cfg job": ("--cfg", "job"), "one batch": SHORTEST_TRAINING}
+    seconds: dict[str, list[float]] = {what: [] for what in tasks}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(cfg.rounds):
-            for what, arguments in (
-                ("--cfg job", ("--cfg", "job")),
-                ("one batch", SHORTEST_TRAINING),
-            ):
+            for what, arguments in tasks.items():
                 command = [sys.executable, "-m", "convpose.train", *arguments]
                 start = time.perf_counter()
                 done = subprocess.run(command, capture_output=True, cwd=folder, check=False)

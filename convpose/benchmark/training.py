@@ -1,7 +1,8 @@
 """Measure how fast samples are prepared, and how fast the network trains and predicts."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from omegaconf import DictConfig
@@ -9,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convpose.benchmark.measure import Speed, measure
 from convpose.data.build import build_datamodule
-from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.hardware import autocast, multiplies_bf16
@@ -17,10 +17,7 @@ from convpose.models.build import build_model
 from convpose.train.build import build_module
 from convpose.train.module import PoseModule
 
-MATRIX_SIDE = {
-    "cuda": 8192,
-    "cpu": 2048,
-}  # side of the matrices: large enough to reach the full rate
+MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}  # large enough to reach the full rate
 
 
 def data_speed(cfg: DictConfig) -> list[Speed]:
@@ -33,11 +30,12 @@ def data_speed(cfg: DictConfig) -> list[Speed]:
         datamodule = build_datamodule(chosen)
         datamodule.setup()
         what = f"{'+'.join(datamodule.sources)} from the {name}, {cfg.data.input_size_px} px"
-        speeds.append(Speed(what, measure(cfg, samples(datamodule.datasets["train"]))))
+        speeds.append(Speed(what, measure(cfg, partial(samples, datamodule.datasets["train"]))))
     workers = max(datamodule.num_workers, 1)
     what = f"… by the loader, {datamodule.num_workers} workers"
     limit = workers * speeds[-1].median
-    rates = measure(cfg, batches(datamodule))
+    loader = datamodule.train_dataloader()
+    rates = measure(cfg, lambda: (len(batch["image_id"]) for batch in endless(loader)))
     return [*speeds, Speed(what, rates, limit=limit, limited_by=f"{workers} × the line above")]
 
 
@@ -53,27 +51,11 @@ def synthetic_speed(cfg: DictConfig) -> list[Speed]:
     return [Speed("synthetic people, 128 px", measure(cfg, paint))]
 
 
-def samples(dataset: PoseLandmarksDataset) -> Callable[[], Iterator[int]]:
-    """Make a function that prepares shuffled samples, one after the other."""
-
-    def prepare() -> Iterator[int]:
-        for key in itertools.cycle(EpochSampler(len(dataset), seed=0)):
-            dataset[key]
-            yield 1
-
-    return prepare
-
-
-def batches(datamodule: PoseDataModule) -> Callable[[], Iterator[int]]:
-    """Make a function that takes training batches from the loader, epoch after epoch."""
-    loader = datamodule.train_dataloader()
-
-    def load() -> Iterator[int]:
-        while True:
-            for batch in loader:
-                yield len(batch["image_id"])
-
-    return load
+def samples(dataset: PoseLandmarksDataset) -> Iterator[int]:
+    """Prepare shuffled samples, one after the other."""
+    for key in itertools.cycle(EpochSampler(len(dataset), seed=0)):
+        dataset[key]
+        yield 1
 
 
 def training_speed(cfg: DictConfig) -> list[Speed]:
@@ -84,7 +66,7 @@ def training_speed(cfg: DictConfig) -> list[Speed]:
     device = current_device()
     speeds = []
     for half in (False, True):
-        rate = measure(cfg, multiplications(half, device))
+        rate = measure(cfg, partial(multiplications, half, device))
         name = "bf16" if half else "fp32"
         matrix = Speed(f"matrix product, {name}", [r / 1e12 for r in rate], "TFLOP/s")
         speeds.append(matrix)
@@ -197,19 +179,15 @@ class TrainingWork:
         return len(batch["image"])
 
 
-def multiplications(half: bool, device: torch.device) -> Callable[[], Iterator[int]]:
-    """Make a function that multiplies square matrices and yields the operations of each product."""
+def multiplications(half: bool, device: torch.device) -> Iterator[int]:
+    """Multiply square matrices for ever; yield the operations of each product."""
     side = MATRIX_SIDE[device.type]
     dtype = torch.bfloat16 if half else torch.float32
     a = torch.randn(side, side, device=device, dtype=dtype)
-
-    def multiply() -> Iterator[int]:
-        while True:
-            torch.mm(a, a)
-            _wait(device)
-            yield 2 * side**3
-
-    return multiply
+    while True:
+        torch.mm(a, a)
+        _wait(device)
+        yield 2 * side**3
 
 
 def endless(loader: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:

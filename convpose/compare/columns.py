@@ -81,7 +81,7 @@ def _keys(runs: Sequence[RunResult]) -> tuple[list[Column], list[str]]:
     for number, key in enumerate((*leading, *implied)):
         found = [config.get(key, ABSENT) for config in configs]
         values = ["null" if v is None else None if v == ABSENT else v for v in found]
-        texts = [ABSENT if value is None else _text(value) for value in values]
+        texts = [ABSENT if value is None else plain_text(value) for value in values]
         rank = number if number < min(MOST_KEYS, len(leading)) else None
         columns.append(Column(key, titles.get(key, key), values, texts, "key", rank))
     return columns, implied
@@ -129,7 +129,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _text(value: Any) -> str:
+def plain_text(value: Any) -> str:
+    """Write a value of a key; a number as short as it can be."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

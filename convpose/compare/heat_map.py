@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from convpose.compare.columns import METRICS, Column
+from convpose.compare.columns import METRICS, Column, plain_text
 from convpose.compare.comparison import Comparison
 from convpose.errors import ConfigError
 from convpose.plot.curves import INK, new_figure
@@ -63,8 +63,8 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
     ends = (best, best + span) if less else (best - span, best)
     picture = axes.imshow(cells, colours, vmin=ends[0], vmax=ends[1], aspect="auto", origin="lower")
     axes.grid(visible=False)
-    axes.set_xticks(range(len(columns)), map(_text, columns))
-    axes.set_yticks(range(len(rows)), map(_text, rows))
+    axes.set_xticks(range(len(columns)), map(plain_text, columns))
+    axes.set_yticks(range(len(rows)), map(plain_text, rows))
     for (i, j), value in np.ndenumerate(cells):
         if math.isfinite(value):
             ink = INK if sum(picture.cmap(picture.norm(value))[:3]) > 1.5 else "white"
@@ -85,7 +85,3 @@ def _order(value: Any) -> tuple[bool, Any]:
     """Sort numbers by size, words after them."""
     number = isinstance(value, int | float)
     return not number, value if number else str(value)
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -112,11 +112,9 @@ def read_run_result(folder: Path) -> RunResult:
     if not (folder / "config.yaml").is_file():
         raise DataError(_failure(folder) or "no config.yaml; the run never started")
     config = _read_mapping(folder / "config.yaml")
-    has_monitor = isinstance(config.get("monitor"), str) and config.get("monitor_mode") in (
-        "max",
-        "min",
-    )
-    if not (has_monitor and isinstance(config.get("trainer"), Mapping)):
+    has_mode = config.get("monitor_mode") in ("max", "min")
+    has_trainer = isinstance(config.get("trainer"), Mapping)
+    if not (isinstance(config.get("monitor"), str) and has_mode and has_trainer):
         raise DataError("config.yaml: no monitor, monitor_mode or trainer; of another program?")
     if not (folder / "metrics.csv").is_file():
         raise DataError(_failure(folder) or "no epoch yet: still in its first, or killed in it")

@@ -25,24 +25,22 @@ from omegaconf import DictConfig, OmegaConf
 from convpose.errors import ConfigError
 
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "albumentations", "timm", "optuna")
-KINDS = frozenset(
-    {
-        "torch.nn.modules.module.Module",
-        "torch.optim.optimizer.Optimizer",
-        "torch.optim.lr_scheduler.LRScheduler",
-        "lightning.pytorch.trainer.trainer.Trainer",
-        "lightning.pytorch.callbacks.callback.Callback",
-        "lightning.pytorch.loggers.logger.Logger",
-        "lightning.pytorch.strategies.strategy.Strategy",
-        "lightning.pytorch.profilers.profiler.Profiler",
-        "lightning.pytorch.core.datamodule.LightningDataModule",
-        "albumentations.core.transforms_interface.BasicTransform",
-        "albumentations.core.composition.BaseCompose",
-        "optuna.distributions.BaseDistribution",
-        "optuna.samplers._base.BaseSampler",
-        "optuna.pruners._base.BasePruner",
-    }
-)
+KINDS = {
+    "torch.nn.modules.module.Module",
+    "torch.optim.optimizer.Optimizer",
+    "torch.optim.lr_scheduler.LRScheduler",
+    "lightning.pytorch.trainer.trainer.Trainer",
+    "lightning.pytorch.callbacks.callback.Callback",
+    "lightning.pytorch.loggers.logger.Logger",
+    "lightning.pytorch.strategies.strategy.Strategy",
+    "lightning.pytorch.profilers.profiler.Profiler",
+    "lightning.pytorch.core.datamodule.LightningDataModule",
+    "albumentations.core.transforms_interface.BasicTransform",
+    "albumentations.core.composition.BaseCompose",
+    "optuna.distributions.BaseDistribution",
+    "optuna.samplers._base.BaseSampler",
+    "optuna.pruners._base.BasePruner",
+}
 
 MOVED = {  # modules of version 0.1, as run folders, packaged weights and exports name them
     "convpose.inference.cluster": "convpose.predict.cluster",

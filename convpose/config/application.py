@@ -138,10 +138,9 @@ def explain(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     for link in chain:
         if isinstance(link, ConvposeError):
+            # a loading process puts its traceback before
             name = f"{type(link).__module__}.{type(link).__name__}: "
-            return (
-                str(link).rpartition(name)[2].strip()
-            )  # a loading process puts its traceback before
+            return str(link).rpartition(name)[2].strip()
         if trouble := disk_trouble(link):
             return trouble
     for link in chain:

@@ -38,10 +38,7 @@ def network_config(trained: DictConfig) -> DictConfig:
 
 
 def load_run(
-    folder: str | Path,
-    checkpoint: str = "best",
-    accelerator: str = "auto",
-    precision: str = "auto",
+    folder: str | Path, checkpoint: str = "best", accelerator: str = "auto", precision: str = "auto"
 ) -> TorchRuntime:
     """Load the network of a run folder, or of a study's newest run.
 

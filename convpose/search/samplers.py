@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from convpose.config.allowlist import find_target
 from convpose.config.instantiate import build
-from convpose.search.space import Space, Value, grid
+from convpose.search.space import Space, grid
 
 
 class Grid(GridSampler):
@@ -26,17 +26,8 @@ class Grid(GridSampler):
         seed: of the order, the same for all workers.
     """
 
-    def __init__(
-        self, search_space: Mapping[str, Sequence[Value]], seed: int | None = None
-    ) -> None:
-        super().__init__(search_space, seed)
-
     def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Do nothing: there is no loop to stop."""
 

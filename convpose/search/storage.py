@@ -124,8 +124,8 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
     kind, _, rest = url.partition("://")
     if kind == "journal" and rest[:1] == "/":
         path = Path(rest[1:])
-        _make_folder(path, url)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(path)))
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"storage={url}: cannot be opened: {error}") from error
@@ -139,12 +139,13 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
     if address.get_backend_name() == "sqlite":
         if address.database in (None, "", ":memory:"):
             raise ConfigError(f"storage={url}: no file; type {KINDS}")
-        _make_folder(Path(str(address.database)), url)
         options["connect_args"] = {"timeout": 60}  # seconds to wait for other workers' writes
     else:
         require_extra("search", "psycopg")
         address = address.set(drivername="postgresql+psycopg")
     try:
+        if address.get_backend_name() == "sqlite":
+            Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
         storage = RDBStorage(
             address.render_as_string(hide_password=False),
             engine_kwargs=options,
@@ -152,7 +153,11 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
             grace_period=BEATS * heartbeat_s,
             heartbeat_stale_trial_callback=retry_callback(retries),
         )
-    except (SQLAlchemyError, RuntimeError) as error:  # RuntimeError: another Optuna's tables
+    except (
+        SQLAlchemyError,
+        OSError,
+        RuntimeError,
+    ) as error:  # RuntimeError: another Optuna's tables
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise ConfigError(f"storage={address!r}: cannot be opened: {reason}") from error
     if storage.engine.dialect.name == "sqlite":
@@ -166,10 +171,3 @@ def close_storage(storage: BaseStorage) -> None:
     if isinstance(storage, RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
-
-
-def _make_folder(path: Path, url: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"storage={url}: cannot be opened: {error}") from error

@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from convpose.errors import ConfigError
+from convpose.run import changed_keys
 from convpose.search.storage import Heartbeats, find_trial_id
 
 Settings = Mapping[str, Any]
@@ -99,12 +100,7 @@ def open_study(storage: BaseStorage, name: str, mode: str, settings: Settings) -
     except DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name)
     begun: Settings = study.user_attrs.get("settings", settings)
-    differences = [
-        f"{key}={begun.get(key)}, not {settings.get(key)}"
-        for key in {**begun, **settings}
-        if begun.get(key) != settings.get(key)
-    ]
-    if differences:
+    if differences := changed_keys(begun, settings):
         raise ConfigError(
             f"study={name} was begun with {'; '.join(differences[:3])}"
             + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")

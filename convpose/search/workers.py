@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import FrameType
 
 from optuna.trial import TrialState
 
@@ -69,7 +68,7 @@ def run_workers(setup: SearchSetup) -> None:
         SystemExit, KeyboardInterrupt: interrupted, after the workers have put their trials back.
     """
     seen = {t.number for t in setup.queue.trials() if t.state.is_finished()}
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     workers = [Worker(setup, number) for number in range(1, setup.cfg.workers + 1)]
     alive = list(workers)
     try:
@@ -79,8 +78,7 @@ def run_workers(setup: SearchSetup) -> None:
             _print_finished(setup, seen)
     except BaseException as end:
         for worker in alive:
-            interrupted = isinstance(end, KeyboardInterrupt)
-            worker.stop(signal.SIGINT if interrupted else signal.SIGTERM)
+            worker.stop(signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM)
         for worker in alive:
             worker.process.wait()
         raise
@@ -97,7 +95,3 @@ def _print_finished(setup: SearchSetup, seen: set[int]) -> None:
         if trial.state.is_finished() and trial.number not in seen:
             seen.add(trial.number)
             print(trial_line(setup, trial), flush=True)
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    sys.exit(128 + signum)

@@ -13,7 +13,7 @@ from torch import nn
 from convpose.data.splits import Split
 from convpose.errors import ConfigError, ModelError
 from convpose.models.weights import read_weights
-from convpose.run import Run, flat
+from convpose.run import Run, changed_keys, flat
 from convpose.train.checkpoints import LAST, PREVIOUS
 from convpose.train.module import PoseModule
 
@@ -138,12 +138,7 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
     old, new = (
         {k: v for k, v in flat(c, {}).items() if k.startswith(REPORTED_KEYS)} for c in (before, cfg)
     )
-    changes = [
-        f"{key}={new.get(key)}, not {old.get(key)}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
-    if changes:
+    if changes := changed_keys(old, new):
         log.warning("ckpt_path=%s: goes on with %s", cfg.ckpt_path, "; ".join(changes))
 
 
@@ -182,10 +177,9 @@ def check_optimizer(path: Path, module: PoseModule) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read the content of a checkpoint, also of one that a GPU has written."""
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if "optimizer_states" not in content:
         raise ModelError(
             f"ckpt_path={path}: weights without the state of a training; type weights={path}"
         )
-    state: dict[str, Any] = content
-    return state
+    return content

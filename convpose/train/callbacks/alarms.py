@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,31 +65,6 @@ class CollapseAlarm(Callback):
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Step of the training whose loss is being copied from the device.
-
-    Attributes:
-        epoch, batch: where it was.
-        image_ids: of its batch.
-        values: its loss, and how many processes have one that is not finite.
-        arrived: on a GPU, when the values may be read.
-    """
-
-    epoch: int
-    batch: int
-    image_ids: list[str]
-    values: torch.Tensor
-    arrived: torch.cuda.Event | None
-
-    def read(self) -> tuple[float, bool]:
-        """Return the loss of this process, and True if a process has one that is not finite."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        loss, broken = self.values.tolist()
-        return loss, broken > 0
-
-
 class NanGuard(Callback):
     """Stop a training whose loss is not finite and save the batch's image ids in the run folder.
 
@@ -104,15 +78,12 @@ class NanGuard(Callback):
     """
 
     def __init__(self) -> None:
-        self._unseen: list[Step] = []
+        # of each step: epoch, batch and image ids; its loss, and how many processes have one that
+        # is not finite; on a GPU, when the two may be read
+        self._unseen: list[tuple[dict[str, Any], torch.Tensor, torch.cuda.Event | None]] = []
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Copy the loss to the host asynchronously; check the previous step's."""
         loss = outputs["loss"].detach().float()
@@ -124,7 +95,8 @@ class NanGuard(Callback):
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
         ids = list(batch["image_id"])
-        self._unseen.append(Step(trainer.current_epoch, batch_idx, ids, values, arrived))
+        where = {"epoch": trainer.current_epoch, "batch": batch_idx, "image_ids": ids}
+        self._unseen.append((where, values, arrived))
         while len(self._unseen) > (loss.is_cuda and not trainer.is_last_batch):
             self._look(trainer)
 
@@ -133,23 +105,19 @@ class NanGuard(Callback):
         self._unseen = []
 
     def _look(self, trainer: Trainer) -> None:
-        step = self._unseen.pop(0)
-        loss, broken = step.read()
+        where, values, arrived = self._unseen.pop(0)
+        if arrived is not None:
+            arrived.synchronize()
+        loss, broken = values.tolist()
         if not broken:
             return
-        where = {
-            "epoch": step.epoch,
-            "batch": step.batch,
-            "loss": str(loss),
-            "image_ids": step.image_ids,
-        }
         path = Path(trainer.default_root_dir) / "nan_batch.json"
-        everywhere = gather(where)
+        everywhere = gather(where | {"loss": str(loss)})
         if trainer.is_global_zero:
             files.write(path, json.dumps(everywhere, indent=2))
         own = f"the loss is {loss}" if not math.isfinite(loss) else ""
         raise ModelError(
-            f"{own or 'a process has a loss that is not finite'} in epoch {step.epoch}, "
-            f"batch {step.batch}; its image ids are in {path}. Try a lower optimizer.lr, "
+            f"{own or 'a process has a loss that is not finite'} in epoch {where['epoch']}, "
+            f"batch {where['batch']}; its image ids are in {path}. Try a lower optimizer.lr, "
             "trainer.precision=32-true or trainer.gradient_clip_val=1"
         )

@@ -28,12 +28,7 @@ class PosePreview(Callback):
         every_epochs: pause between pictures; the last epoch always has one.
     """
 
-    def __init__(
-        self,
-        images: Natural = 10,
-        worst: Natural = 10,
-        every_epochs: Count = 1,
-    ) -> None:
+    def __init__(self, images: Natural = 10, worst: Natural = 10, every_epochs: Count = 1) -> None:
         self.images = images
         self.worst = worst
         self.every_epochs = every_epochs
