@@ -215,12 +215,12 @@ def flat(config: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Valu
     return groups | {k: v for k, v in _leaves(config, "") if k not in groups}
 
 
-def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Describe the keys in which two flat configurations differ: ``seed=1, not 0``."""
+def changed_keys(these: Mapping[str, Any], those: Mapping[str, Any]) -> list[str]:
+    """Describe the keys in which flat settings differ from others: ``seed=1, not 0`` of those."""
     return [
-        f"{key}={new.get(key)}, not {old.get(key)}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
+        f"{key}={these.get(key)}, not {those.get(key)}"
+        for key in {**those, **these}
+        if these.get(key) != those.get(key)
     ]
 
 

@@ -138,7 +138,7 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
     old, new = (
         {k: v for k, v in flat(c, {}).items() if k.startswith(REPORTED_KEYS)} for c in (before, cfg)
     )
-    if changes := changed_keys(old, new):
+    if changes := changed_keys(new, old):
         log.warning("ckpt_path=%s: goes on with %s", cfg.ckpt_path, "; ".join(changes))
 
 
