@@ -18,13 +18,13 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from convpose.data.reading import parse_json, stem_of, subset_of
-from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
+from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
 from convpose.errors import DataError
 
 _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with data.source="
@@ -37,23 +37,11 @@ class CocoSource(PeopleSource):
     STEMS = ("coco",)
     PATTERNS = ("person_keypoints_*2017.json",)
 
-    def read_people(
-        self, files: Mapping[str, bytes], left_out: Counter[str]
-    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
-        """Read JSON files of the same joints."""
-        joints: Sequence[str] = ()
-        people: list[AnnotatedPerson] = []
-        for file, text in files.items():
-            content = parse_json(file, text, _REMEDY)
-            category_id, names = _category(file, content)
-            if joints and names != joints:
-                raise DataError(
-                    f"{file}: its joints ({', '.join(names)}) are not those of the other files "
-                    f"({', '.join(joints)}); {_REMEDY}"
-                )
-            joints = names
-            people += _people(file, content, category_id, len(names), left_out)
-        return joints, people
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Read a JSON file."""
+        tables = parse_json(file, content, _REMEDY)
+        category_id, joints = _category(file, tables)
+        return joints, _people(file, tables, category_id, len(joints), left_out)
 
 
 def _category(file: str, content: Any) -> tuple[Any, tuple[str, ...]]:

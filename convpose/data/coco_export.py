@@ -40,12 +40,7 @@ def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any
         file = a.file or f"{a.image_id}.png"
         image = images.setdefault(
             (a.dataset, file),
-            {
-                "id": len(images) + 1,
-                "file_name": file,
-                "width": a.width_px,
-                "height": a.height_px,
-            },
+            {"id": len(images) + 1, "file_name": file, "width": a.width_px, "height": a.height_px},
         )
         left, top, right, bottom = _box_px(a)
         people.append(

@@ -20,12 +20,12 @@ The first row names the columns, separated by commas:
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from convpose.data.reading import stem_of
-from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
+from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
 from convpose.data.splits import SUBSETS
 from convpose.errors import DataError
 from convpose.skeleton import SKELETONS
@@ -45,19 +45,10 @@ class CsvSource(PeopleSource):
     PATTERNS = ("*.csv",)
     UPRIGHT = True
 
-    def read_people(
-        self, files: Mapping[str, bytes], left_out: Counter[str]
-    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
-        """Read CSV files of the same joints."""
-        joints: Sequence[str] = ()
-        people: list[AnnotatedPerson] = []
-        for file, content in files.items():
-            names, rows = _rows(file, content)
-            if joints and names != joints:
-                raise DataError(f"{file}: its joints are not those of the other files; {_REMEDY}")
-            joints = names
-            people += _people(file, names, rows)
-        return joints, people
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Read a CSV file."""
+        joints, rows = _rows(file, content)
+        return joints, _people(file, joints, rows)
 
 
 def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]]]:

@@ -25,14 +25,14 @@ Sources: B. Sapp and B. Taskar, CVPR 2013 (MODEC); ``demo_FLIC.m`` in the archiv
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.reading import field, many, number, read_struct, stem_of
-from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
+from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11
 
@@ -74,16 +74,12 @@ class FlicSource(PeopleSource):
             + ("exchanged for them: observer-centric" if observer_centric else "their own")
         )
 
-    def read_people(
-        self, files: Mapping[str, bytes], left_out: Counter[str]
-    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
-        """Read ``.mat`` files; exchange left and right if that is asked for."""
-        people: list[AnnotatedPerson] = []
-        for file, content in files.items():
-            examples = many(read_struct(file, content, "examples", _REMEDY))
-            people += _people(file, examples, left_out)
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Read a ``.mat`` file; exchange left and right if that is asked for."""
+        examples = many(read_struct(file, content, "examples", _REMEDY))
+        people = list(_people(file, examples, left_out))
         backs = [person for person in people if _turns_back(person.points_px)]
-        self._num_backs = len(backs)
+        self._num_backs += len(backs)
         for person in backs if self._observer_centric else ():
             person.points_px[:] = person.points_px[_SWAPPED]
             person.visibility[:] = person.visibility[_SWAPPED]

@@ -24,22 +24,14 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading import (
-    field,
-    many,
-    number,
-    parse_json,
-    read_struct,
-    stem_of,
-    subset_of,
-)
-from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
+from convpose.data.reading import field, many, number, parse_json, read_struct, stem_of, subset_of
+from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import MPII16
 
@@ -54,41 +46,27 @@ class MpiiSource(PeopleSource):
 
     NAME = "mpii"
     STEMS = ("mpii",)
-    PATTERNS = ("mpii_human_pose_v1_u12*.mat",)
+    PATTERNS: Sequence[str] = ("mpii_human_pose_v1_u12*.mat",)
     MISSING_SHARE = 0.01
 
-    def read_people(
-        self, files: Mapping[str, bytes], left_out: Counter[str]
-    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
-        """Read ``.mat`` files."""
-        people: list[AnnotatedPerson] = []
-        for file, content in files.items():
-            release = read_struct(file, content, "RELEASE", _REMEDY_MAT)
-            people += _people(file, release, left_out)
-        return MPII16.keypoints, people
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Read a ``.mat`` file."""
+        release = read_struct(file, content, "RELEASE", _REMEDY_MAT)
+        return MPII16.keypoints, _people(file, release, left_out)
 
 
-class MpiiJsonSource(PeopleSource):
+class MpiiJsonSource(MpiiSource):
     """People of the JSON files of Simple Baselines; see `PeopleSource` for the arguments.
 
     ``trainval.json`` repeats two other files, so the patterns leave it out.
     """
 
-    NAME = "mpii"
-    STEMS = ("mpii",)
     PATTERNS = ("train.json", "valid.json")
-    MISSING_SHARE = 0.01
 
-    def read_people(
-        self, files: Mapping[str, bytes], left_out: Counter[str]
-    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
-        """Read JSON files; people are numbered through all files."""
-        numbers: Counter[str] = Counter()
-        people: list[AnnotatedPerson] = []
-        for file, content in files.items():
-            entries = parse_json(file, content, _REMEDY_JSON)
-            people += _people_of_json(file, entries, numbers, left_out)
-        return MPII16.keypoints, people
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Read a JSON file; people are numbered through all files."""
+        entries = parse_json(file, content, _REMEDY_JSON)
+        return MPII16.keypoints, _people_of_json(file, entries, self.numbers, left_out)
 
 
 def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[AnnotatedPerson]:

@@ -74,11 +74,7 @@ class PoseModel(nn.Module):
     score_offset: torch.Tensor
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        head: nn.Module,
-        num_keypoints: int,
-        channels_last: bool = True,
+        self, backbone: nn.Module, head: nn.Module, num_keypoints: int, channels_last: bool = True
     ) -> None:
         super().__init__()
         self.backbone = backbone

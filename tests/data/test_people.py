@@ -31,7 +31,7 @@ def source(folder, *people, joints=JOINTS, **keys):
         NAME = "some"
         PATTERNS = ("people.csv",)
 
-        def read_people(self, files, left_out):
+        def read_people(self, file, content, left_out):
             return joints, people
 
     return Some(str(folder), **keys)

@@ -6,7 +6,7 @@ people with too few joints, and counts. Each person of a photograph is an annota
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,9 @@ class AnnotatedPerson:
     size_px: tuple[int, int] | None = None
 
 
+People = tuple[Sequence[str], Iterable[AnnotatedPerson]]  # names of the J joints, and the people
+
+
 class PeopleSource:
     """Base of the readers: a `PoseSource` of people whose photographs lie in an archive.
 
@@ -64,6 +67,7 @@ class PeopleSource:
     Attributes:
         annotations: all people who were kept, in the order of the files.
         notes: what was mapped, masked and left out, a sentence each.
+        numbers: people by photograph, of a reader that counts them through all files.
 
     Raises:
         ConfigError: unknown skeleton.
@@ -92,7 +96,18 @@ class PeopleSource:
         files, photos = find_files(name, source, folder, self.STEMS, patterns, images)
         self.photos = photos
         left_out: Counter[str] = Counter()
-        joints, people = self.read_people(files, left_out)
+        self.numbers: Counter[str] = Counter()
+        joints: Sequence[str] = ()
+        people: list[AnnotatedPerson] = []
+        for file, content in files.items():
+            names, found = self.read_people(file, content, left_out)
+            if joints and names != joints:
+                raise DataError(
+                    f"{file}: its joints ({', '.join(names)}) are not those of the other files "
+                    f"({', '.join(joints)}); type data.source= with the path of one file"
+                )
+            joints = names
+            people += found
         target = skeleton_named(skeleton)
         index = np.array(counterparts(joints, target))
         kept = _mapped(people, index, max(1, min_joints))
@@ -123,20 +138,16 @@ class PeopleSource:
         self.annotations = [self._annotation(person) for person in kept]
         self.notes = _notes(name, joints, target, index, left_out)
 
-    def read_people(
-        self, files: Mapping[str, bytes], left_out: Counter[str]
-    ) -> tuple[Sequence[str], Sequence[AnnotatedPerson]]:
-        """Turn annotation files into people; each reader has its own.
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Turn an annotation file into people; each reader has its own.
 
         Args:
-            files: contents by path.
+            file: path, for messages.
+            content: of the file.
             left_out: count here whom the reader leaves out, by reason.
 
-        Returns:
-            The J names of the joints, and the people.
-
         Raises:
-            DataError: a file has another structure.
+            DataError: the file has another structure.
         """
         raise NotImplementedError
 

@@ -55,10 +55,7 @@ class RegressionHead(Standardized):
         """Turn features into keypoints (B, K, 2); all scores (B, K) are 0.5: it has none."""
         hidden = self.relu(self.hidden(features[-1].flatten(1)))
         raw = self.output(hidden).float().view(-1, self.num_keypoints, 2)
-        return {
-            "keypoints": self.to_unit(raw),
-            "scores": raw.new_full(raw.shape[:2], 0.5),
-        }
+        return {"keypoints": self.to_unit(raw), "scores": raw.new_full(raw.shape[:2], 0.5)}
 
 
 class CoordinateLoss(KeypointLoss):
