@@ -75,11 +75,11 @@ class Augment:
             The changed (2, 3) ``unit_to_px``, and whether left and right are exchanged.
         """
         side = np.abs(unit_to_px[:, :2]).sum(axis=1)  # width and height of the crop in px
-        centre = transform(unit_to_px, np.array([[0.5, 0.5]]))[0]
+        x, y = transform(unit_to_px, np.array([[0.5, 0.5]]))[0]
         turned = rng.random() < self.rotation_probability
         mirrored = rng.random() < self.mirror_probability
         change = similarity(
-            centre_px=(centre[0], centre[1]),
+            centre_px=(x, y),
             scale=float(np.exp(rng.uniform(-self.scale, self.scale))),
             rotation_deg=rng.uniform(-self.rotation_deg, self.rotation_deg) if turned else 0.0,
             shift_px=tuple(rng.uniform(-self.shift, self.shift, 2) * side),

@@ -8,7 +8,7 @@ another machine, where the archive is not needed any more.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ CHUNK = 2**24  # bytes that are checked at a time
 NAMES = ("keypoints_px", "offsets", "region_to_px", "size_px", "visibility")
 FORMATS = {"jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY)}
 
+_REMEDY = "delete the file to have it written again, or type data.cache=ANOTHER_FILE"
+
 
 class CropCache:
     """Reader of a cache file, a `PoseSource`.
@@ -46,35 +48,27 @@ class CropCache:
         self._file: Any
         self._pixels: Any
         self._open()
-        remedy = f"delete {path} to have it written again, or type data.cache=ANOTHER_FILE"
-        meta, arrays = self._read(remedy)
+        meta, arrays = self._read()
         if meta["crop"] != str(crop) or meta["box_scale"] != crop.box_scale:
             raise DataError(
                 f"{path}: written for data.crop={meta['crop']} data.box_scale={meta['box_scale']}, "
-                f"asked for data.crop={crop} data.box_scale={crop.box_scale}; {remedy}"
+                f"asked for data.crop={crop} data.box_scale={crop.box_scale}; {_REMEDY}"
             )
         if meta["contents"] != contents:
             raise DataError(
-                f"{path}: holds {meta['contents']}, the configuration asks for {contents}; {remedy}"
+                f"{path}: holds {meta['contents']}, the configuration asks for {contents}; "
+                f"{_REMEDY}"
             )
         self._offsets = arrays["offsets"]
         self._regions = arrays["region_to_px"]
         nothing = [None] * len(meta["image_ids"])
         boxes, files, subsets = (meta.get(key, nothing) for key in ("boxes_px", "files", "parts"))
-        self.annotations: Sequence[Annotation] = [
-            Annotation(
-                image_id,
-                meta["datasets"][i],
-                int(arrays["size_px"][i, 0]),
-                int(arrays["size_px"][i, 1]),
-                arrays["keypoints_px"][i],
-                arrays["visibility"][i],
-                None if boxes[i] is None else np.array(boxes[i]),
-                files[i],
-                subsets[i],
-            )
-            for i, image_id in enumerate(meta["image_ids"])
-        ]
+        boxes = [None if box is None else np.array(box) for box in boxes]
+        columns = (  # in the order of the attributes of `Annotation`
+            *(meta["image_ids"], meta["datasets"], *arrays["size_px"].T.tolist()),
+            *(arrays["keypoints_px"], arrays["visibility"], boxes, files, subsets),
+        )
+        self.annotations = [Annotation(*row) for row in zip(*columns, strict=True)]
 
     def _open(self) -> None:
         try:
@@ -82,8 +76,7 @@ class CropCache:
             metadata = self._file.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise DataError(
-                f"{self.path}: not a readable crop cache ({error}); delete it to have it written "
-                "again, or type data.cache=ANOTHER_FILE"
+                f"{self.path}: not a readable crop cache ({error}); {_REMEDY}"
             ) from error
         if "convpose" not in metadata:
             raise DataError(
@@ -91,7 +84,7 @@ class CropCache:
             )
         self._pixels = self._file.get_slice("pixels")
 
-    def _read(self, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Read everything but the pixels, and compare the checksum."""
         try:
             meta = json.loads(self._file.metadata()["convpose"])
@@ -102,7 +95,7 @@ class CropCache:
         if not intact:
             raise DataError(
                 f"{self.path}: the checksum does not match, the file is damaged or of another "
-                f"version of convpose; {remedy}"
+                f"version of convpose; {_REMEDY}"
             )
         return meta, arrays
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convpose import files
 from convpose.data.annotation import Annotation
@@ -24,7 +25,6 @@ def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path
         skeleton: names their keypoints and limbs.
         path: file to write; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, json.dumps(coco(annotations, skeleton)))
 
 
@@ -42,7 +42,7 @@ def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any
             (a.dataset, file),
             {"id": len(images) + 1, "file_name": file, "width": a.width_px, "height": a.height_px},
         )
-        left, top, right, bottom = _box_px(a)
+        left, top, right, bottom = _box_px(a).tolist()
         people.append(
             {
                 "id": number,
@@ -73,15 +73,12 @@ def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any
     }
 
 
-def _box_px(annotation: Annotation) -> tuple[float, float, float, float]:
+def _box_px(annotation: Annotation) -> NDArray[np.float64]:
     if annotation.box_px is not None:
-        box = annotation.box_px
-    else:
-        joints = annotation.keypoints_px[annotation.labelled].astype(np.float64)
-        joints = joints if len(joints) else np.zeros((1, 2))
-        box = np.concatenate([joints.min(axis=0), joints.max(axis=0)])
-    left, top, right, bottom = box.tolist()
-    return left, top, right, bottom
+        return annotation.box_px
+    joints = annotation.keypoints_px[annotation.labelled].astype(np.float64)
+    joints = joints if len(joints) else np.zeros((1, 2))
+    return np.concatenate([joints.min(axis=0), joints.max(axis=0)])
 
 
 def _flat(annotation: Annotation) -> list[float]:

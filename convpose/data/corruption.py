@@ -15,15 +15,14 @@ from convpose.geometry import Affine, Image, compose, similarity, transform
 from convpose.skeleton import Skeleton
 
 Points = NDArray[np.float64]
-Damage = Callable[[Image, Points, float, np.random.Generator, Skeleton], Image]
+Rng = np.random.Generator
+Damage = Callable[[Image, Points, float, Rng, Skeleton], Image]
 SEVERITIES = (1, 2, 3, 4, 5)
 PATCH = 0.14  # side of the patch over a joint, of the crop's side
 TILES = 8  # of the scrambled background, along a side
 
 
-def cover_joints(
-    image: Image, joints: Points, count: float, rng: np.random.Generator, _: Skeleton
-) -> Image:
+def cover_joints(image: Image, joints: Points, count: float, rng: Rng, _: Skeleton) -> Image:
     """Cover `count` labelled joints with squares of one colour."""
     out, side = image.copy(), image.shape[0]
     known = joints[~np.isnan(joints[:, 0])]
@@ -34,9 +33,7 @@ def cover_joints(
     return out
 
 
-def cover_regions(
-    image: Image, _: Points, share: float, rng: np.random.Generator, __: Skeleton
-) -> Image:
+def cover_regions(image: Image, _: Points, share: float, rng: Rng, __: Skeleton) -> Image:
     """Cover a share of the image with rectangles of one colour."""
     out, side = image.copy(), image.shape[0]
     covered: NDArray[np.bool_] = np.zeros((side, side), bool)
@@ -49,39 +46,35 @@ def cover_regions(
     return out
 
 
-def blur(image: Image, _: Points, sigma: float, __: np.random.Generator, ___: Skeleton) -> Image:
+def blur(image: Image, _: Points, sigma: float, __: Rng, ___: Skeleton) -> Image:
     """Blur by a Gaussian with sigma as a share of the image's side."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma * image.shape[0]), np.uint8)
 
 
-def noise(image: Image, _: Points, sigma: float, rng: np.random.Generator, __: Skeleton) -> Image:
+def noise(image: Image, _: Points, sigma: float, rng: Rng, __: Skeleton) -> Image:
     """Add Gaussian noise to every value; sigma is in steps of 255."""
     return _to_uint8(image + rng.normal(0, sigma, image.shape))
 
 
-def jpeg(image: Image, _: Points, quality: float, __: np.random.Generator, ___: Skeleton) -> Image:
+def jpeg(image: Image, _: Points, quality: float, __: Rng, ___: Skeleton) -> Image:
     """Compress as JPEG of a quality."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
     data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-def brightness(
-    image: Image, _: Points, amount: float, rng: np.random.Generator, __: Skeleton
-) -> Image:
+def brightness(image: Image, _: Points, amount: float, rng: Rng, __: Skeleton) -> Image:
     """Brighten or darken by a share of the range."""
     return _to_uint8(image + 255 * amount * float(rng.choice([-1, 1])))
 
 
-def contrast(image: Image, _: Points, keep: float, __: np.random.Generator, ___: Skeleton) -> Image:
+def contrast(image: Image, _: Points, keep: float, __: Rng, ___: Skeleton) -> Image:
     """Shrink differences from the mean colour to a share."""
     mean = image.mean(axis=(0, 1))
     return _to_uint8(mean + keep * (image - mean))
 
 
-def low_resolution(
-    image: Image, _: Points, factor: float, __: np.random.Generator, ___: Skeleton
-) -> Image:
+def low_resolution(image: Image, _: Points, factor: float, __: Rng, ___: Skeleton) -> Image:
     """Shrink by a factor and enlarge again."""
     side = image.shape[0]
     small = max(2, round(side / factor))
@@ -89,9 +82,7 @@ def low_resolution(
     return np.asarray(cv2.resize(shrunk, (side, side)), np.uint8)
 
 
-def clutter(
-    image: Image, joints: Points, share: float, rng: np.random.Generator, skeleton: Skeleton
-) -> Image:
+def clutter(image: Image, joints: Points, share: float, rng: Rng, skeleton: Skeleton) -> Image:
     """Replace a share of the background by pieces from elsewhere in the picture."""
     side = image.shape[0]
     tile = -(-side // TILES)
@@ -105,9 +96,7 @@ def clutter(
     return np.where(body[..., None], image, scrambled[:side, :side]).astype(np.uint8)
 
 
-def clothing(
-    image: Image, joints: Points, shift_deg: float, rng: np.random.Generator, skeleton: Skeleton
-) -> Image:
+def clothing(image: Image, joints: Points, shift_deg: float, rng: Rng, skeleton: Skeleton) -> Image:
     """Shift the hue of the person and make colours stronger."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float64)
     hsv[..., 0] = (hsv[..., 0] + rng.choice([-1, 1]) * shift_deg / 2) % 180
@@ -117,7 +106,7 @@ def clothing(
     return np.where(body[..., None], shifted, image).astype(np.uint8)
 
 
-def turned(image: Image, _: Points, __: float, ___: np.random.Generator, ____: Skeleton) -> Image:
+def turned(image: Image, _: Points, __: float, ___: Rng, ____: Skeleton) -> Image:
     """Change nothing: the crop does the rotation, so that no corner is lost."""
     return image
 
@@ -153,20 +142,15 @@ class Corruption:
         self.turn_deg = self.amount if kind == "rotation" else 0.0
         self.skeleton = skeleton
 
-    def sample_crop(self, unit_to_px: Affine, rng: np.random.Generator) -> tuple[Affine, bool]:
+    def sample_crop(self, unit_to_px: Affine, rng: Rng) -> tuple[Affine, bool]:
         """Turn the crop about its centre, to either side, if the kind is rotation."""
         if not self.turn_deg:
             return unit_to_px, False
-        centre = transform(unit_to_px, np.array([[0.5, 0.5]]))[0]
-        change = similarity(
-            centre_px=(centre[0], centre[1]),
-            scale=1.0,
-            rotation_deg=float(rng.choice([-1, 1])) * self.turn_deg,
-            shift_px=(0.0, 0.0),
-        )
-        return compose(change, unit_to_px), False
+        x, y = transform(unit_to_px, np.array([[0.5, 0.5]]))[0]
+        turn = similarity((x, y), rotation_deg=float(rng.choice([-1, 1])) * self.turn_deg)
+        return compose(turn, unit_to_px), False
 
-    def apply_pixels(self, image: Image, keypoints: Points, rng: np.random.Generator) -> Image:
+    def apply_pixels(self, image: Image, keypoints: Points, rng: Rng) -> Image:
         """Damage a crop (S, S, 3) uint8 with its unit keypoints (K, 2)."""
         return self.damage(image, keypoints, self.amount, rng, self.skeleton)
 

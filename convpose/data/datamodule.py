@@ -100,7 +100,8 @@ class PoseDataModule(LightningDataModule):
                 "augment.frame_probability=0"
             )
         self.batch_size = 0 if batch_size == "auto" else batch_size  # 0: not chosen yet
-        self.num_workers = _free_cores() if num_workers is None else num_workers
+        free_cores = max(1, min(8, available_cores() - 1))
+        self.num_workers = free_cores if num_workers is None else num_workers
         self.cache = None if cache is None else Path(cache)
         self.write_cache = partial(
             write_cache, size_px=cache_size_px, quality=cache_quality, image_format=cache_format
@@ -268,7 +269,3 @@ def _rank_and_processes() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
-
-
-def _free_cores() -> int:
-    return max(1, min(8, available_cores() - 1))

@@ -1,6 +1,7 @@
 """Data set of PyTorch: annotations of a source, cropped and augmented for a network."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from convpose.data.annotation import PoseSample, PoseSource
+from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.corruption import Corruption
 from convpose.data.crop import Crop, whole_frame
-from convpose.geometry import Affine, compose, invert, transform, warp
+from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.skeleton import Skeleton
 
 
@@ -59,11 +60,7 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         """Return the sample at a position without reading its pixels (``image`` is empty)."""
         annotation = self.source.annotations[self.indices[position]]
         empty = np.zeros((0, 0, 3), dtype=np.uint8)
-        unit_to_px = self.crop.unit_to_px(annotation)
-        keypoints_px = annotation.keypoints_px
-        return self._sample(
-            empty, keypoints_px, annotation.visibility, unit_to_px, annotation.image_id
-        )
+        return _sample(empty, annotation, self.crop.unit_to_px(annotation))
 
     def __getitem__(self, key: int | tuple[int, int]) -> PoseSample:
         """Return the sample at a position, or at (epoch, position) as `EpochSampler` yields it."""
@@ -73,37 +70,36 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         annotation = self.source.annotations[index]
         image, source_to_px = self.source.read_image(index)
         unit_to_px = self.crop.unit_to_px(annotation)
-        keypoints_px, visibility = annotation.keypoints_px, annotation.visibility
         rng = np.random.default_rng((self.seed, epoch, position))
         if self.augment is not None:
             if isinstance(self.augment, Augment) and self.augment.shows_frame(rng):
                 unit_to_px = whole_frame("letterbox", annotation.width_px, annotation.height_px)
             unit_to_px, mirrored = self.augment.sample_crop(unit_to_px, rng)
             if mirrored:
-                keypoints_px, visibility = keypoints_px[self.mirror], visibility[self.mirror]
+                annotation = replace(
+                    annotation,
+                    keypoints_px=annotation.keypoints_px[self.mirror],
+                    visibility=annotation.visibility[self.mirror],
+                )
         crop = warp(image, compose(invert(source_to_px), unit_to_px), self.input_size_px)
         if self.augment is not None:
-            keypoints = transform(invert(unit_to_px), keypoints_px.astype(np.float64))
-            crop = self.augment.apply_pixels(crop, keypoints, rng)
-        return self._sample(crop, keypoints_px, visibility, unit_to_px, annotation.image_id)
+            crop = self.augment.apply_pixels(crop, _in_crop(annotation, unit_to_px), rng)
+        return _sample(crop, annotation, unit_to_px)
 
-    def _sample(
-        self,
-        image: NDArray[np.uint8],
-        keypoints_px: NDArray[np.float32],
-        visibility: NDArray[np.uint8],
-        unit_to_px: Affine,
-        image_id: str,
-    ) -> PoseSample:
-        keypoints = transform(invert(unit_to_px), keypoints_px.astype(np.float64))
-        return PoseSample(
-            image=torch.from_numpy(image).permute(2, 0, 1),
-            keypoints=torch.from_numpy(keypoints).float(),
-            visibility=torch.from_numpy(visibility.astype(np.int64)),
-            keypoints_px=torch.from_numpy(keypoints_px.astype(np.float32)),
-            unit_to_px=torch.from_numpy(unit_to_px).float(),
-            image_id=image_id,
-        )
+
+def _sample(image: Image, annotation: Annotation, unit_to_px: Affine) -> PoseSample:
+    return PoseSample(
+        image=torch.from_numpy(image).permute(2, 0, 1),
+        keypoints=torch.from_numpy(_in_crop(annotation, unit_to_px)).float(),
+        visibility=torch.from_numpy(annotation.visibility.astype(np.int64)),
+        keypoints_px=torch.from_numpy(annotation.keypoints_px.astype(np.float32)),
+        unit_to_px=torch.from_numpy(unit_to_px).float(),
+        image_id=annotation.image_id,
+    )
+
+
+def _in_crop(annotation: Annotation, unit_to_px: Affine) -> NDArray[np.float64]:
+    return transform(invert(unit_to_px), annotation.keypoints_px.astype(np.float64))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading import field, many, number, read_struct, stem_of
+from convpose.data.reading import field, many, number, read_variable, stem_of
 from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11
@@ -76,7 +76,7 @@ class FlicSource(PeopleSource):
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a ``.mat`` file; exchange left and right if that is asked for."""
-        examples = many(read_struct(file, content, "examples", _REMEDY))
+        examples = many(read_variable(file, content, "examples", _REMEDY))
         people = list(_people(file, examples, left_out))
         backs = [person for person in people if _turns_back(person.points_px)]
         self._num_backs += len(backs)

@@ -16,10 +16,10 @@ from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.errors import DataError
 from convpose.geometry import Image
+from convpose.metrics.functional import Torso, torso_diameter
+from convpose.metrics.pose_metrics import DEGENERATE_TORSO_PX
 from convpose.plot.skeletons import draw_pose, draw_truth_and_prediction, enlarge, grid
 from convpose.skeleton import Skeleton
-
-DEGENERATE_TORSO_PX = 5.0  # a shorter torso makes PCK a lottery: at 0.2 of it, 1 px decides
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
     points_px = np.stack([a.keypoints_px for a in annotations]).astype(np.float64)
     size_px = np.array([(a.width_px, a.height_px) for a in annotations])
     labelled = visibility > 0
-    torso_px = _distance(points_px, skeleton, skeleton.torso)
-    fallback_px = _distance(points_px, skeleton, skeleton.torso_fallback)
+    sizes, kinds = torso_diameter(torch.tensor(points_px), torch.tensor(visibility), skeleton)
+    torso_px = np.where(kinds == Torso.MAIN, sizes, np.nan)
     beyond = (points_px < -0.5) | (points_px > size_px[:, None] - 0.5)  # False where NaN
     ids = [a.image_id for a in annotations]
     photos = {(a.dataset, a.file or i) for i, a in enumerate(annotations)}
@@ -127,7 +127,7 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
         height_px=_pixel_range(size_px[:, 1]),
         box_px=_pixel_range(_longest_side(points_px[labelled.any(axis=1)])),
         torso_px=None if np.isnan(torso_px).all() else _pixel_range(torso_px),
-        without_torso=int((np.isnan(torso_px) & np.isnan(fallback_px)).sum()),
+        without_torso=int((kinds == Torso.NONE).sum()),
         outside=tuple(
             f"{ids[i]} {skeleton.keypoints[k]}" for i, k in np.argwhere(beyond.any(axis=-1))
         ),
@@ -158,7 +158,10 @@ def render(inspection: Inspection) -> RenderableType:
     whole.add_row("longest side of the box, px", str(i.box_px))
     whole.add_row("torso, px", str(i.torso_px or "none labelled"))
     whole.add_row("images without a torso", f"{i.without_torso:,}")
-    whole.add_row("images decoded", "all" if i.undecodable == () else _decoded(i, total))
+    decoded = (
+        "not looked at" if i.undecodable is None else f"{total - len(i.undecodable):,} of {total:,}"
+    )
+    whole.add_row("images decoded", "all" if i.undecodable == () else decoded)
 
     joints = Table("keypoint", title="keypoints", title_justify="left", box=SIMPLE_HEAD)
     for column in ("labelled", "visible", "occluded", "missing"):
@@ -235,12 +238,6 @@ def _shares(visible: int, occluded: int, missing: int) -> list[str]:
     return [labelled, f"{visible:,}", *others]
 
 
-def _decoded(inspection: Inspection, total: int) -> str:
-    if inspection.undecodable is None:
-        return "not looked at"
-    return f"{total - len(inspection.undecodable):,} of {total:,}"
-
-
 def _undecodable(source: PoseSource, annotations: Sequence[Annotation]) -> tuple[str, ...]:
     messages = []
     for index, annotation in enumerate(annotations):
@@ -251,21 +248,12 @@ def _undecodable(source: PoseSource, annotations: Sequence[Annotation]) -> tuple
     return tuple(messages)
 
 
-def _distance(
-    points_px: NDArray[np.float64], skeleton: Skeleton, ends: tuple[str, str]
-) -> NDArray[np.float64]:
-    a, b = (points_px[:, skeleton.index(name)] for name in ends)
-    return np.asarray(np.linalg.norm(a - b, axis=1))
-
-
 def _longest_side(points_px: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.nanmax(points_px, axis=1) - np.nanmin(points_px, axis=1)).max(axis=1))
 
 
 def _pixel_range(values: NDArray[np.generic]) -> PixelRange:
-    numbers = values.astype(np.float64)
-    smallest, median, largest = np.nanmin(numbers), np.nanmedian(numbers), np.nanmax(numbers)
-    return PixelRange(float(smallest), float(median), float(largest))
+    return PixelRange(*np.nanquantile(values.astype(np.float64), (0, 0.5, 1)).tolist())
 
 
 def _first_of(items: Sequence[str], limit: int = 8) -> str:

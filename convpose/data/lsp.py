@@ -8,16 +8,15 @@ HR-LSPET (MPI Informatics) is LSPET in higher resolution: the same people under 
 some left out, as PNG files beside a ``joints.mat`` with LSPET's axes.
 """
 
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from convpose.data.annotation import Annotation
+from convpose.data.reading import read_variable
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.download import download
 from convpose.data.reading.images import photo_size, read_photo
@@ -54,6 +53,9 @@ class LspSource:
         mask_unlabelled: False takes every coordinate for a label, LSPET's garbage included; only
             to measure the cost of that mistake.
 
+    Attributes:
+        annotations: one per image in the order of the file numbers.
+
     Raises:
         ConfigError: unknown name.
         DataError: no data found, or data that are not what `name` says: file, expectation and
@@ -81,7 +83,7 @@ class LspSource:
         visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, unlabelled)
         points_px[visibility == 0] = np.nan
         _check_scale(self.archive, points_px, sizes_px)
-        self._annotations = [
+        self.annotations = [
             Annotation(Path(file).stem, name, int(w), int(h), points, visible, file=file)
             for file, (w, h), points, visible in zip(
                 self._files,
@@ -91,11 +93,6 @@ class LspSource:
                 strict=True,
             )
         ]
-
-    @property
-    def annotations(self) -> Sequence[Annotation]:
-        """One annotation per image in the order of the file numbers."""
-        return self._annotations
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
         """Decode the image of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.
@@ -142,30 +139,23 @@ def _is_unpacked(folder: Path) -> bool:
 
 def _read_joints(archive: Archive) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Read coordinates (N, K, 2) in pixels, garbage included, and flags (N, K)."""
-    expected = (
-        f"{archive.path}: joints.mat should hold 'joints' of shape (3, {_K}, N) or ({_K}, 3, N)"
+    remedy = (
+        f"expected x, y and a flag of 0 or 1 in the shape (3, {_K}, N) or ({_K}, 3, N); use "
+        "joints.mat of the official lsp_dataset.zip or lspet_dataset.zip"
     )
-    remedy = "use joints.mat of the official lsp_dataset.zip or lspet_dataset.zip"
-    try:
-        # scipy-stubs know only paths here; scipy documents file objects
-        content = loadmat(io.BytesIO(archive.read("joints.mat")))  # type: ignore[arg-type]
-    except DataError:
-        raise
-    except Exception as error:  # scipy raises a dozen types on a damaged file
-        raise DataError(f"{expected}, but is no MATLAB file ({error}); {remedy}") from error
-    joints = content.get("joints")
-    if not isinstance(joints, np.ndarray) or joints.dtype.kind not in "iuf":
-        found = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-        raise DataError(f"{expected} as numbers, but holds {found}; {remedy}")
+    file, content = f"{archive.path}: joints.mat", archive.read("joints.mat")
+    joints = read_variable(file, content, "joints", remedy, squeeze=False)
+    if joints.dtype.kind not in "iuf":
+        raise DataError(f"{file}: joints holds {joints.dtype}, no numbers; {remedy}")
     if joints.ndim == 3 and joints.shape[:2] == (3, _K):
         joints = joints.transpose(1, 0, 2)
     if joints.ndim != 3 or joints.shape[:2] != (_K, 3) or joints.shape[2] == 0:
-        raise DataError(f"{expected}, but it has the shape {joints.shape}; {remedy}")
+        raise DataError(f"{file}: joints has the shape {joints.shape}; {remedy}")
     joints = joints.transpose(2, 0, 1).astype(np.float64)
     if not np.isfinite(joints).all() or not np.isin(joints[..., 2], (0, 1)).all():
         raise DataError(
-            f"{expected}: x, y and a flag of 0 or 1, but it has other values (NaN, or flags like "
-            f"{joints[..., 2].max():g}); {remedy}"
+            f"{file}: joints has other values (NaN, or flags like {joints[..., 2].max():g}); "
+            f"{remedy}"
         )
     return joints[..., :2] - ORIGIN_PX, joints[..., 2] == 1
 

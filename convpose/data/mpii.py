@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading import field, many, number, parse_json, read_struct, stem_of, subset_of
+from convpose.data.reading import field, many, number, parse_json, read_variable, stem_of, subset_of
 from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import MPII16
@@ -51,7 +51,7 @@ class MpiiSource(PeopleSource):
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a ``.mat`` file."""
-        release = read_struct(file, content, "RELEASE", _REMEDY_MAT)
+        release = read_variable(file, content, "RELEASE", _REMEDY_MAT)
         return MPII16.keypoints, _people(file, release, left_out)
 
 

@@ -130,6 +130,15 @@ class PoseMetrics(Metric):
         part_curves = {part: curves[list(ids)].nanmean(dim=0) for part, ids in parts.items()}
         limbs = [self.skeleton.index(name) for name in self.skeleton.limb_joints]
         epe, pcp = distance / labelled, sticks / counted_sticks
+
+        def group(ids: list[int], curve: Tensor) -> dict[str, float]:
+            number = int(labelled[ids].sum())
+            return {
+                **pck_values(curve),
+                "epe_px": float(epe[ids].nanmean()),
+                "num_keypoints": number,
+            }
+
         return {
             **pck_values(total),
             "pcp@0.5": float(sticks.sum() / counted_sticks.sum()),
@@ -142,22 +151,8 @@ class PoseMetrics(Metric):
             "torso_missing": missing,
             "torso_degenerate": int(self.degenerate),
             "limbs": pck_values(hits[limbs].sum(dim=0) / counted[limbs].sum()),
-            "per_joint": {
-                name: {
-                    **pck_values(curves[i]),
-                    "epe_px": float(epe[i]),
-                    "num_keypoints": int(labelled[i]),
-                }
-                for i, name in enumerate(names)
-            },
-            "per_part": {
-                part: {
-                    **pck_values(part_curves[part]),
-                    "epe_px": float(epe[list(ids)].nanmean()),
-                    "num_keypoints": int(labelled[list(ids)].sum()),
-                }
-                for part, ids in parts.items()
-            },
+            "per_joint": {n: group([i], curves[i]) for i, n in enumerate(names)},
+            "per_part": {p: group(list(ids), part_curves[p]) for p, ids in parts.items()},
             "per_stick": {
                 name: {"pcp@0.5": float(pcp[i]), "num_sticks": int(counted_sticks[i])}
                 for i, name in enumerate(self.skeleton.sticks)

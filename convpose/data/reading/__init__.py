@@ -91,18 +91,20 @@ def parse_json(file: str, text: bytes, remedy: str) -> Any:
         raise DataError(f"{file}: not a JSON file ({error}); {remedy}") from error
 
 
-def read_struct(file: str, content: bytes, variable: str, remedy: str) -> Any:
+def read_variable(
+    file: str, content: bytes, variable: str, remedy: str, squeeze: bool = True
+) -> Any:
     """Read a variable of a ``.mat`` file; its structs have their fields as attributes.
 
-    A struct array of one element is that struct, and empty means missing: `many`, `field` and
-    `number` read the values.
+    A struct array of one element is that struct if it is squeezed, and empty means missing: `many`,
+    `field` and `number` read the values.
 
     Raises:
         DataError: no MATLAB file, or no such variable in it.
     """
     try:
         # scipy-stubs know only paths here; scipy documents file objects
-        found = loadmat(io.BytesIO(content), struct_as_record=False, squeeze_me=True)  # type: ignore[arg-type]
+        found = loadmat(io.BytesIO(content), struct_as_record=False, squeeze_me=squeeze)  # type: ignore[arg-type]
     except Exception as error:  # scipy raises a dozen types on a damaged file
         raise DataError(f"{file}: not a MATLAB file ({error}); {remedy}") from error
     if variable not in found:

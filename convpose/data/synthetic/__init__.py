@@ -1,7 +1,6 @@
 """Embedded data set: procedurally drawn people on sports grounds, with exact labels."""
 
 import colorsys
-from collections.abc import Sequence
 from typing import Annotated
 
 import cv2
@@ -43,6 +42,9 @@ class SyntheticSource:
         num_images: number of images.
         image_size_px: side of the square images.
         seed: of everything random; another seed gives other people.
+
+    Attributes:
+        annotations: the people, one an image, ids ``synthetic_000000`` and on.
     """
 
     def __init__(
@@ -54,15 +56,10 @@ class SyntheticSource:
         self._size_px, self._seed = image_size_px, seed
         self._figures = sample_figures(num_images, image_size_px, seed)
         keypoints_px = self._figures.joints[..., :2].astype(np.float32)
-        self._annotations = [
+        self.annotations = [
             Annotation(f"synthetic_{i:06d}", "synthetic", image_size_px, image_size_px, k, v)
             for i, (k, v) in enumerate(zip(keypoints_px, self._figures.visibility, strict=True))
         ]
-
-    @property
-    def annotations(self) -> Sequence[Annotation]:
-        """List the people, one an image, ids ``synthetic_000000`` and on."""
-        return self._annotations
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
         """Draw the person of ``annotations[index]``.
