@@ -19,15 +19,16 @@ def build_datamodule(cfg: DictConfig) -> PoseDataModule:
             than the only one that a source has.
     """
     skeleton = skeleton_of(cfg)
-    sources = (cfg.data.get("sources") or {}).values()
-    named = (cfg.data.get("sources") or {}).items()
-    fixed = [name for name, source in named if source and "skeleton" not in source]
+    sources = {name: keys for name, keys in (cfg.data.get("sources") or {}).items() if keys}
+    fixed = [name for name, keys in sources.items() if "skeleton" not in keys]
     if skeleton != LSP14 and fixed:
         raise ConfigError(
             f"data.skeleton={skeleton.name}: {', '.join(fixed)} has the joints of {LSP14.name} and "
             f"no others; type data.skeleton={LSP14.name}, or data=coco, mpii or flic"
         )
-    if cfg.data.get("source") is not None and not any("source" in s for s in sources if s):
+    if cfg.data.get("source") is not None and not any(
+        "source" in keys for keys in sources.values()
+    ):
         raise ConfigError(
             f"data.source={cfg.data.source}: this data set is not read from a file; type "
             "data=lspet, data=lsp or data=lsp_lspet, or leave data.source out"

@@ -1,5 +1,6 @@
 """Work of ``convpose.data``: verify, draw and export a data set."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,29 +45,28 @@ def inspect(cfg: DictConfig) -> None:
     datamodule.setup()
     train = datamodule.datasets["train"]
     console = Console()
+    say = partial(console.print, highlight=False, soft_wrap=True)
     inspection = inspect_source(train.source, datamodule.skeleton, decode=cfg.decode)
     console.print(render(inspection))
     sizes = ", ".join(f"{subset} {len(data):,}" for subset, data in datamodule.datasets.items())
-    console.print(f"split {datamodule.split_name}: {sizes}", highlight=False, soft_wrap=True)
+    say(f"split {datamodule.split_name}: {sizes}")
     if datamodule.cache is not None:
         size = datamodule.cache.stat().st_size / 2**20
-        console.print(
-            f"crop cache {datamodule.cache}, {size:.1f} MiB", highlight=False, soft_wrap=True
-        )
+        say(f"crop cache {datamodule.cache}, {size:.1f} MiB")
     if drawing:
         chosen = np.random.default_rng(cfg.seed).permutation(len(train))[: cfg.data.gallery_images]
         sheet = gallery(train, chosen.tolist(), datamodule.skeleton, columns=6)
         path = Path(cfg.data.gallery)
         path.parent.mkdir(parents=True, exist_ok=True)
         PillowImage.fromarray(sheet).save(path)
-        console.print(f"gallery {path}", highlight=False, soft_wrap=True)
+        say(f"gallery {path}")
     if cfg.coco is not None:
         annotations = train.source.annotations
         if cfg.coco_part is not None:
             annotations = [annotations[i] for i in datamodule.datasets[cfg.coco_part].indices]
         write_coco(annotations, datamodule.skeleton, Path(cfg.coco))
         people = f"{len(annotations):,} people of {datamodule.skeleton.name}"
-        console.print(f"coco {cfg.coco}, {people}", highlight=False, soft_wrap=True)
+        say(f"coco {cfg.coco}, {people}")
     if inspection.undecodable:
         raise DataError(
             f"{len(inspection.undecodable)} images cannot be decoded, the first is "

@@ -132,11 +132,10 @@ class PoseMetrics(Metric):
         epe, pcp = distance / labelled, sticks / counted_sticks
 
         def group(ids: list[int], curve: Tensor) -> dict[str, float]:
-            number = int(labelled[ids].sum())
             return {
                 **pck_values(curve),
                 "epe_px": float(epe[ids].nanmean()),
-                "num_keypoints": number,
+                "num_keypoints": int(labelled[ids].sum()),
             }
 
         return {

@@ -111,9 +111,8 @@ class Cascade(PoseModel):
     def forward(self, image: torch.Tensor) -> PoseOutput:
         """Estimate the keypoints of (B, 3, S, S) uint8 RGB crops."""
         first = self.start(image)
-        sub_images = self.sub_images(
-            first["keypoints"], pose_diameter(first["keypoints"], self.skeleton)
-        )
+        points = first["keypoints"]
+        sub_images = self.sub_images(points, pose_diameter(points, self.skeleton))
         return self.calibrate(self._in_crop(self._refine(image, sub_images), sub_images, first))
 
     def forward_with_loss(

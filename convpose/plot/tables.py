@@ -179,10 +179,7 @@ def _by_name(
     counted: str = "labelled",
     caption: str = "",
 ) -> Table:
-    header = (
-        *(kind, "PCK@0.2 %", "PCK@0.1 %", "EPE px"),
-        *("mean pose @0.2", "mean pose px", counted),
-    )
+    header = (kind, "PCK@0.2 %", "PCK@0.1 %", "EPE px", "mean pose @0.2", "mean pose px", counted)
     rows = [
         (
             name.replace("_", " "),

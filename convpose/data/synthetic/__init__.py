@@ -148,13 +148,10 @@ def _lines(rng: np.random.Generator, ground: Canvas, horizon_px: int, line: Colo
         near = int(x * unit), int(1.1 * unit)
         cv2.line(painted, near, vanishing, ink, width, cv2.LINE_AA, _FIXED_POINT)
     if rng.random() < 0.3:
-        x, y, radius = (rng.uniform((0.0, horizon + 0.15, 0.2), (1.0, 1.0, 0.45)) * unit).astype(
-            int
-        )
-        axes = int(radius), int(0.3 * radius)
-        cv2.ellipse(
-            painted, (int(x), int(y)), axes, 0, 0, 360, ink, width, cv2.LINE_AA, _FIXED_POINT
-        )
+        circle = rng.uniform((0.0, horizon + 0.15, 0.2), (1.0, 1.0, 0.45)) * unit
+        x, y, radius = circle.astype(int).tolist()
+        axes = radius, int(0.3 * radius)
+        cv2.ellipse(painted, (x, y), axes, 0, 0, 360, ink, width, cv2.LINE_AA, _FIXED_POINT)
     return _planes(painted)
 
 

@@ -100,9 +100,8 @@ def dress(rng: np.random.Generator) -> Outfit:
             "foot": (leg * shoe, None, 0),
         }
         parts |= {f"{side}_{limb}": look for limb, look in limbs.items()}
-    return Outfit(
-        parts, (kit["left"][0], kit["right"][0]), hair, fringe=float(rng.uniform(0.55, 1.15))
-    )
+    fringe = float(rng.uniform(0.55, 1.15))
+    return Outfit(parts, (kit["left"][0], kit["right"][0]), hair, fringe)
 
 
 def _strong(rng: np.random.Generator, hue_deg: tuple[int, int]) -> Colour:

@@ -77,9 +77,5 @@ class VggBn(nn.Module):
                 ) from error
         else:
             state = read_weights(Path(weights))
-        features = {
-            key.split("features.", 1)[1]: value
-            for key, value in state.items()
-            if "features." in key
-        }
+        features = {k.split("features.", 1)[1]: v for k, v in state.items() if "features." in k}
         load_backbone(self.features, features, weights, f"VGG-{depth} of width {width}")
