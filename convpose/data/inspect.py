@@ -112,6 +112,8 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
     sizes, kinds = torso_diameter(torch.tensor(points_px), torch.tensor(visibility), skeleton)
     torso_px = np.where(kinds == Torso.MAIN, sizes, np.nan)
     beyond = (points_px < -0.5) | (points_px > size_px[:, None] - 0.5)  # False where NaN
+    posed_px = points_px[labelled.any(axis=1)]
+    sides_px = np.nanmax(posed_px, axis=1) - np.nanmin(posed_px, axis=1)
     ids = [a.image_id for a in annotations]
     photos = {(a.dataset, a.file or i) for i, a in enumerate(annotations)}
     return Inspection(
@@ -125,7 +127,7 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
         fewest=int(labelled.sum(axis=1).min()),
         width_px=_pixel_range(size_px[:, 0]),
         height_px=_pixel_range(size_px[:, 1]),
-        box_px=_pixel_range(_longest_side(points_px[labelled.any(axis=1)])),
+        box_px=_pixel_range(sides_px.max(axis=1)),
         torso_px=None if np.isnan(torso_px).all() else _pixel_range(torso_px),
         without_torso=int((kinds == Torso.NONE).sum()),
         outside=tuple(
@@ -246,10 +248,6 @@ def _undecodable(source: PoseSource, annotations: Sequence[Annotation]) -> tuple
         except DataError as error:
             messages.append(f"{annotation.image_id} ({error})")
     return tuple(messages)
-
-
-def _longest_side(points_px: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((np.nanmax(points_px, axis=1) - np.nanmin(points_px, axis=1)).max(axis=1))
 
 
 def _pixel_range(values: NDArray[np.generic]) -> PixelRange:

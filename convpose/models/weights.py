@@ -11,6 +11,8 @@ from torch import nn
 
 from convpose.errors import ModelError
 
+PREFIX = "model."  # of the network's tensors in a checkpoint of a training
+
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a checkpoint, a state dict or a safetensors file, on the CPU.
@@ -77,9 +79,8 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     Raises:
         ModelError: not a checkpoint of this network.
     """
-    prefix = "model."
     state = read_weights(path)
-    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
     try:
         model.load_state_dict(own)
     except RuntimeError as error:
@@ -132,8 +133,7 @@ def transfer(model: nn.Module, path: Path) -> Transfer:
         ModelError: nothing fits, or not a file of tensors.
     """
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(NOT_TRANSFERRED)}
-    prefix = "model."
-    given = {k.removeprefix(prefix): v for k, v in read_weights(path).items()}
+    given = {k.removeprefix(PREFIX): v for k, v in read_weights(path).items()}
     given = {k: v for k, v in given.items() if not k.startswith(NOT_TRANSFERRED)}
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     if not any(isinstance(own[k], torch.Tensor) and own[k].ndim > 1 for k in fitting):

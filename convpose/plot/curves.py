@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
@@ -20,8 +21,6 @@ from convpose.history import best_row, read_history
 
 INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
 BLUE, ORANGE = "#1f83d6", "#f0801a"
-LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": 9, "title_fontsize": 9}
-ABOVE = LEGEND | {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}  # the axes
 # One hue per kind of joint: head in grey, the arm in oranges, the leg in blues, darker outwards.
 PART_COLOURS = {
     "head": "#8a8f99",
@@ -55,9 +54,8 @@ def pck_curve(measures: Mapping[str, Any], baseline: Mapping[str, Any], title: s
         axes.plot(at, 100 * np.array(curve), label=f"{name}  {100 * curve[-1]:.1f}", **look)
     axes.set(xlim=(0, at[-1]), ylim=(0, 100), xlabel="threshold (torso diameters)", ylabel="PCK %")
     axes.xaxis.set_major_locator(MultipleLocator(0.05))
-    title = f"PCK@{at[-1]:g}"
-    legend = axes.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), **LEGEND)
-    legend.get_title().set_color(MUTED)
+    legend = axes.legend(title=f"PCK@{at[-1]:g}", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _plain(legend)
     return figure
 
 
@@ -92,7 +90,7 @@ def error_histogram(
         axes.hist(finite, edges, weights=share, label=label, **look)
         axes.axvline(median, color=look["color"], linestyle=":", linewidth=1.4)
     axes.set(xlim=(0, upper), xlabel=f"error ({unit})", ylabel="keypoints %")
-    axes.legend(**ABOVE)
+    _plain(axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0)))
     return figure
 
 
@@ -120,7 +118,7 @@ def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: st
     rates.set(xlim=(0, 1), ylim=(0, 100), xlabel="score", ylabel="found within 0.2 torso %")
     counts.bar((bins + 0.5) / 10, 100 * count / count.sum(), width=0.09, color=BLUE, alpha=0.85)
     counts.set(xlim=(0, 1), xlabel="score", ylabel="keypoints %")
-    rates.legend(ncols=2, **ABOVE)
+    _plain(rates.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2))
     return figure
 
 
@@ -157,7 +155,7 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
             axes.axvline(at, color=MUTED, linestyle=":", linewidth=1.4, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(ncols=3, **ABOVE)
+        _plain(axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3))
     losses.set_ylabel("loss")
     scores.set_ylabel("PCK@0.2 %")
     return figure
@@ -169,7 +167,7 @@ def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float)
     axes.plot(rates, losses, color=BLUE, linewidth=1.9)
     axes.axvline(chosen, color=ORANGE, linestyle=":", linewidth=1.8, label=f"{chosen:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
-    axes.legend(loc="upper left", **LEGEND)
+    _plain(axes.legend(loc="upper left"))
     return figure
 
 
@@ -196,3 +194,11 @@ def new_figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
     return figure, row
+
+
+def _plain(legend: Legend) -> None:
+    """Style a legend: no box, small, its title muted."""
+    legend.set_frame_on(False)
+    legend.get_title().set(color=MUTED, fontsize=9)
+    for text in legend.get_texts():
+        text.set(color=INK, fontsize=9)

@@ -45,11 +45,10 @@ class Table:
             caption_justify="left",
         )
         for i, name in enumerate(self.header):
-            main_metric = i == 1
             table.add_column(
                 escape(name),
                 justify="right" if i else "left",
-                style="bold cyan" if main_metric else "" if i == 0 else "dim",
+                style="" if i == 0 else "bold cyan" if i == 1 else "dim",  # 1: the main metric
                 no_wrap=i == 0,  # long headers may wrap, names may not
             )
         for row in self.rows:

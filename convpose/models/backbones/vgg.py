@@ -66,13 +66,12 @@ class VggBn(nn.Module):
 
     def _load(self, weights: str, depth: int, width: float) -> None:
         if weights == "imagenet":
-            source = f"vgg{depth}_bn"
             try:
                 hub = torchvision_vgg.__dict__[f"VGG{depth}_BN_Weights"].IMAGENET1K_V1
                 state = hub.get_state_dict(progress=True, check_hash=True)
             except (OSError, HTTPException, RuntimeError) as error:  # the last: a wrong hash
                 raise ModelError(
-                    f"model.weights=imagenet: the weights of {source} could not be downloaded "
+                    f"model.weights=imagenet: the weights of vgg{depth}_bn could not be downloaded "
                     f"({error}); download them elsewhere and type model.weights=FILE"
                 ) from error
         else:
