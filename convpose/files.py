@@ -87,21 +87,26 @@ def check_output(path: Path, key: str = "output", file: bool = False) -> None:
         raise ConfigError(f"{key}={path}: cannot be written ({reason}); type {key}={wanted}")
 
 
-def disk_trouble(error: BaseException, folder: Path | None = None) -> str | None:
-    """Explain an error of a full or locked disk; None for every other error.
+def disk_trouble(
+    error: BaseException, folder: Path | None = None, key: str = "paths.runs=FOLDER"
+) -> str | None:
+    """Write the message for an error of a full or locked disk; None for every other error.
 
     Args:
         error: that was raised.
         folder: that the application writes to, if there is one already.
+        key: to type for another one.
     """
     if not isinstance(error, OSError) or error.errno not in (*FULL, *LOCKED):
         return None
     where = error.filename or folder or "the disk"
-    if error.errno in FULL:
-        message = f"{where}: no space left; free some, or type paths.runs=FOLDER on another disk"
+    if error.errno == errno.EFBIG:
+        message = f"{where}: a file would grow over its limit (ulimit -f); raise it, or write less"
+    elif error.errno in FULL:
+        message = f"{where}: no space left; free some, or type {key} on another disk"
     else:
         reason = (error.strerror or str(error)).lower()
-        message = f"{where}: {reason}; type paths.runs=FOLDER, one that you can write to"
+        message = f"{where}: {reason}; type {key}, one that you can write to"
     if folder is not None and (folder / "checkpoints" / "last.ckpt").is_file():
         message += f". The same command with ckpt_path=last continues {folder} from its last epoch"
     return message

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,13 @@ LOCKED = "words of the system; type paths.runs=FOLDER, one that you can write to
 def test_a_full_disk_and_a_locked_folder(number, message, tmp_path):
     assert disk_trouble(failed(number), tmp_path) == f"{tmp_path}: {message}"
     assert disk_trouble(failed(number, "runs/single")) == f"runs/single: {message}"
+
+
+def test_the_key_that_helps_is_named():
+    full = disk_trouble(failed(errno.ENOSPC), Path("o"), "output=FOLDER")
+    assert full == "o: no space left; free some, or type output=FOLDER on another disk"
+    long = disk_trouble(failed(errno.EFBIG), Path("o"), "output=FOLDER")
+    assert long == "o: a file would grow over its limit (ulimit -f); raise it, or write less"
 
 
 def test_a_run_that_can_go_on_is_named(tmp_path):

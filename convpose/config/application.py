@@ -9,6 +9,7 @@ traceback of all errors.
 import contextlib
 import difflib
 import functools
+import io
 import logging
 import os
 import signal
@@ -71,7 +72,11 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 return task(cfg)
             except Exception as raised:
                 error = raised
-                if trouble := disk_trouble(raised, output_folder()):
+                own = cfg.get("output")  # of the applications that write elsewhere
+                folder = Path(own) if own else output_folder()
+                key = "output" if "output" in cfg else "paths.runs"
+                key += "=FILE" if config_name in ("export", "benchmark") else "=FOLDER"
+                if trouble := disk_trouble(raised, folder, key):
                     error = ConfigError(trouble)
                     error.__cause__ = raised
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -92,6 +97,8 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def main() -> None:
             nonlocal started
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that it has not
+                sys.stdout.reconfigure(errors="backslashreplace")
             _let_hydra_raise(True)
             started = False
             refused.clear()

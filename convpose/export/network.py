@@ -22,6 +22,7 @@ from convpose.export.writers import (
     write_openvino,
     write_torchscript,
 )
+from convpose.files import FULL, LOCKED
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
 from convpose.runtime import TorchRuntime
@@ -195,8 +196,17 @@ def exported(
     target = folder / f"{network.name}_{key}{SUFFIXES[form]}"
     if not target.is_file():
         runtime = network.load()
-        with staged(target) as path:
-            write(network, runtime, form, "fp32", path)
+        try:
+            with staged(target) as path:
+                write(network, runtime, form, "fp32", path)
+        except OSError as error:
+            if error.errno not in (*FULL, *LOCKED):
+                raise
+            given = f"weights={weights}" if network.run is None else f"run={network.run.folder}"
+            raise ConfigError(
+                f"{folder}: {(error.strerror or str(error)).lower()}; type convpose.export {given} "
+                f"format={form} output=FILE{SUFFIXES[form]}, then weights=FILE{SUFFIXES[form]}"
+            ) from error
         print(f"exported to {target}")
     return target
 

@@ -3,8 +3,9 @@
 The file is a CSV with the columns ``image, x0, y0, x1, y1`` and perhaps ``frame``, ``id`` and
 ``score``; or a JSON list of ``{"image": …, "box_px": [x0, y0, x1, y1]}`` or of COCO's
 ``{"image_id": …, "bbox": [x, y, width, height]}``. The JSON and CSV that `convpose.predict` writes
-with boxes can be read back. ``image`` is the path, the file name or its stem; ``frame`` counts a
-clip's frames from 0. Coordinates are pixels of the upright picture, with centres at integers.
+with boxes can be read back. ``image`` is the path, its end, the file name or its stem; ``frame``
+counts a clip's frames from 0. Coordinates are pixels of the upright picture, with centres at
+integers.
 """
 
 import csv
@@ -88,19 +89,32 @@ class BoxFile:
         self.numbered = any(track is not None for f in rows.values() for _, _, track in f)
 
     def find_name(self, name: str) -> str | None:
-        """Find the name that the file gives to an image: its path, file name, stem or number."""
-        file = base_name(name)
-        stem = Path(file).stem
-        number = str(int(stem)) if stem.isdigit() else stem  # COCO: 000000000139.jpg is 139
-        return next((n for n in (name, file, stem, number) if n in self._names), None)
+        """Find the name that the file gives to an image: the longest end of its path, or number.
+
+        A path may end with its suffix or before it.
+        """
+        parts = Path(name).parts if base_name(name) == Path(name).name else (base_name(name),)
+        ends = [str(Path(*parts[start:])) for start in range(len(parts))]
+        stem = Path(ends[-1]).stem
+        number = str(int(stem)) if stem.isdecimal() else stem  # COCO: 000000000139.jpg is 139
+        known = (name, *(n for end in ends for n in (end, str(Path(end).with_suffix("")))), number)
+        return next((n for n in known if n in self._names), None)
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse a file that has a box for none of the images.
+        """Refuse a file that has a box for none of the images, or a name that fits two of them.
 
         Raises:
-            DataError: no name of the file is one of theirs.
+            DataError: no name of the file is one of theirs, or one is of several.
         """
-        if not any(self.find_name(name) for name in names):
+        fitting: dict[str, str] = {}
+        for name in names:
+            found = self.find_name(name)
+            if found and fitting.setdefault(found, name) != name:
+                raise DataError(
+                    f"boxes={self.path}: {found} is {fitting[found]} as well as {name}; type so "
+                    "much of the path that it is one of them"
+                )
+        if not fitting:
             raise DataError(
                 f"boxes={self.path}: has a box for none of the images; its first is named "
                 f"{min(self._names, default='nothing')}. Name them by path, file name or stem"

@@ -71,7 +71,9 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     folder = Path(cfg.output)
     outputs = pipeline.Outputs(
         predictor.skeleton,
-        open_keypoints(cfg.format or "json", folder, predictor.skeleton),
+        open_keypoints(
+            cfg.format or "json", folder, predictor.skeleton, [source.name for source in sources]
+        ),
         Drawings(folder) if cfg.draw is not False else None,
         window,
     )

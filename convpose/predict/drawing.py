@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import count
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from convpose.errors import ConfigError
-from convpose.files import finish, partial
+from convpose.files import finish, partial, replacing
 from convpose.geometry import Image, invert, transform
 from convpose.plot.skeletons import COLOURED, WHITE, Colour, Style, draw_pose
 from convpose.predict.predictor import Person
@@ -108,7 +109,8 @@ class VideoFile:
     def __init__(self, path: Path, width_px: int, height_px: int) -> None:
         self.path = path
         self._size = max(2, width_px - width_px % 2), max(2, height_px - height_px % 2)
-        self._container: Any = av.open(partial(path), "w", format="mp4")
+        self._file = partial(path).open("wb")
+        self._container: Any = av.open(self._file, "w", format="mp4")
         self._stream: Any = self._container.add_stream("libx264", rate=30)
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
@@ -128,10 +130,15 @@ class VideoFile:
         self._container.mux(self._stream.encode(frame))
 
     def close(self, complete: bool = True) -> None:
-        """End the clip; it is removed where it is not complete."""
-        self._container.mux(self._stream.encode())
-        self._container.close()
-        finish(self.path, complete)
+        """End the clip; it is removed where it is not complete, or the disk is full."""
+        written = False
+        try:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            self._file.close()
+            written = True
+        finally:
+            finish(self.path, complete and written)
 
 
 STILL_S = 1.5  # for so long a still picture is shown
@@ -203,8 +210,9 @@ class Drawings:
         if frame.time_s is None:
             suffix = Path(base_name(frame.name)).suffix.lower()
             path = self._path(frame.name, suffix if suffix in FORMATS else ".png")
-            PillowImage.fromarray(image).save(partial(path), FORMATS[path.suffix], quality=92)
-            finish(path)
+            partial(path)  # makes the folder
+            with replacing(path) as file:
+                PillowImage.fromarray(image).save(file, FORMATS[path.suffix], quality=92)
             return
         if self._clip is None:
             height, width = image.shape[:2]
@@ -222,4 +230,4 @@ class Drawings:
         names = (f"{stem}{'' if n == 1 else f'_{n}'}{suffix}" for n in count(1))
         file = next(name for name in names if name not in self._taken)
         self._taken.add(file)
-        return self.folder / file
+        return self.folder / os.fsdecode(file.encode())  # a locale may not have the letters

@@ -1,9 +1,11 @@
 """Predict from sources to files and the screen, batch by batch, in bounded memory."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from convpose.errors import ConvposeError
 from convpose.predict.boxes import BoxFile
 from convpose.predict.clips import ClipSmoother, Follower
 from convpose.predict.drawing import Drawings, ScreenWindow, draw_people
@@ -63,11 +65,12 @@ class Outputs:
 
     def close(self, complete: bool) -> None:
         """End all files, and remove them if they are not complete."""
-        self.keypoints.close(complete)
-        if self.drawings is not None:
-            self.drawings.close(complete)
-        if self.window is not None:
-            self.window.close()
+        with contextlib.ExitStack() as ends:  # one that fails does not keep the others open
+            ends.callback(self.keypoints.close, complete)
+            if self.drawings is not None:
+                ends.callback(self.drawings.close, complete)
+            if self.window is not None:
+                ends.callback(self.window.close)
 
 
 def run(
@@ -91,6 +94,7 @@ def run(
     Raises:
         KeyboardInterrupt: the user interrupted; what is done is kept. Not raised for a webcam,
             which is ended that way.
+        ModelError, OSError: the network answers with NaN, or a disk is full; what is done is kept.
     """
     summary, complete = Summary(len(sources)), False
     twice = predictor.looks == 2 and predictor.detector is None and boxes is None
@@ -107,9 +111,9 @@ def run(
             if not _process(batch, predictor, follower, outputs, clips, boxes, summary):
                 break
         complete = True
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ConvposeError, OSError) as error:  # what was found before stays
         complete = True
-        if not live:
+        if not (live and isinstance(error, KeyboardInterrupt)):
             raise
     finally:
         outputs.close(complete and summary.frames > 0)

@@ -6,6 +6,8 @@ A source is a file, folder or glob of pictures and clips, a webcam's number, the
 
 import glob
 import io
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +32,11 @@ TIMEOUT_S = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """Still picture, or one frame of a clip.
+    r"""Still picture, or one frame of a clip.
 
     Attributes:
-        name: path, URL, ``stdin`` or ``webcam 0``.
+        name: path, URL, ``stdin`` or ``webcam 0``; bytes of a path that are not UTF-8 are written
+            as ``\xe9``.
         picture: decoded.
         index: position in the clip, 0 for a still.
         time_s: time since the clip's beginning; None for a still.
@@ -109,9 +112,9 @@ def open_sources(text: str | int) -> list[Source]:
 
 def open_again(name: str) -> Source:
     """Open the file or URL that has this name in `open_sources`; it may have gone since."""
-    return (
-        Source(name, lambda: _download(name)) if name.startswith(URL_STARTS) else _file(Path(name))
-    )
+    if name.startswith(URL_STARTS):
+        return Source(name, lambda: _download(name))
+    return _file(Path(name) if os.path.exists(name) else _path(name))  # noqa: PTH110, see __main__
 
 
 def read_frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
@@ -123,11 +126,21 @@ def read_frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
             yield Failure(source.name, str(error))
 
 
+def _name(path: Path) -> str:
+    """Write a path so that it can be encoded as UTF-8, whatever the locale; `_path` reads it."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _path(name: str) -> Path:
+    raw = re.sub(rb"\\x([89a-f].)", lambda m: bytes.fromhex(m[1].decode()), name.encode())
+    return Path(os.fsdecode(raw))
+
+
 def _file(path: Path) -> Source:
-    name = str(path)
+    name = _name(path)
     if path.suffix.lower() in CLIPS:
         return Source(name, lambda: read_clip(path, name), _length(path), clip=True)
-    return Source(name, lambda: iter([Frame(name, decode(path))]))
+    return Source(name, lambda: iter([Frame(name, decode(path, name))]))
 
 
 def _download(url: str) -> Iterator[Frame]:

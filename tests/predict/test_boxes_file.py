@@ -26,6 +26,14 @@ FOUND = [  # content, image and frame, boxes, scores, numbers
     (CSV, ("photos/a.jpg", 0), [[1, 2, 11, 22], [5, 5, 9, 9]], [1.0, 1.0], [None, None]),
     (CSV, ("sub/b.png", 0), [[0, 0, 4, 4]], [1.0], [None]),
     (CSV, ("c.jpg", 0), [], [], []),
+    (CSV, ("x/sub/b.png", 0), [[0, 0, 4, 4]], [1.0], [None]),
+    (
+        "image,x0,y0,x1,y1\na,1,1,2,2\n1/a,0,0,4,4\n",
+        ("x/1/a.png", 0),
+        [[0, 0, 4, 4]],
+        [1.0],
+        [None],
+    ),
     (SHEET, ("clip.mp4", 3), [[1, 2, 3, 4]], [0.5], [7]),
     (SHEET, ("clip.mp4", 4), [[1, 2, 3, 5]], [1.0], [None]),
     ([{"image": "a", "box_px": [1, 2, 3, 4]}], ("f/a.jpg", 0), [[1, 2, 3, 4]], [1.0], [None]),
@@ -82,3 +90,19 @@ def test_boxes_of_other_images_are_noticed(tmp_path):
     boxes.check(["b.jpg", "x/a.jpg"])
     with pytest.raises(DataError, match=r"has a box for none of the images; its first is named a"):
         boxes.check(["c.jpg", "d.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("0001.jpg", ["cam0/0001.jpg", "cam1/0001.jpg"]),
+        ("1", ["0001.jpg", "1.png"]),
+        ("a", ["a.jpg", "a.png"]),
+        ("cam/a", ["x/cam/a.jpg", "y/cam/a.jpg"]),
+    ],
+)
+def test_a_line_that_fits_two_pictures_is_refused(line, names, tmp_path):
+    boxes = boxes_of(tmp_path, [{"image": line, "box_px": [1, 2, 3, 4]}])
+    with pytest.raises(DataError, match=f": {line} is {names[0]} as well as {names[1]}; type so"):
+        boxes.check(names)
+    boxes.check(names[:1] * 2)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from some_people import frame, person
 
 from convpose.errors import ConfigError
 from convpose.predict.boxes import BoxFile
-from convpose.predict.writers import open_keypoints
+from convpose.predict.writers import image_ids, open_keypoints
 from convpose.skeleton import LSP14
 
 FILES = {
@@ -115,6 +116,80 @@ def test_what_is_not_complete_leaves_the_old_file_and_no_part(kind, frames, tmp_
     path = written(kind, tmp_path, frames, complete=False)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("spare", [0, 1, 3000, 30_000])
+def test_a_full_disk_keeps_the_frames_that_fit(kind, spare, tmp_path):
+    """A limit of a file's size is to a write what a full disk is."""
+    x = np.random.default_rng(0).uniform(30, 90, 300)
+    frames = [(frame(f"{i}.png"), [person(x[i])]) for i in range(300)]
+    size = written(kind, tmp_path / "one", frames[:1]).stat().st_size + spare
+    size += 20_000 if kind == "parquet" else 0  # the ending of a few small groups
+    file = open_keypoints(kind, tmp_path, LSP14)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    full = pytest.raises(OSError, match="File too large")
+    try:
+        if kind == "parquet":  # whose rows wait for a group
+            for of in frames:
+                file.write(*of)
+            with full:
+                file.close()
+        else:
+            with full:
+                for of in frames:
+                    file.write(*of)
+            file.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    path = tmp_path / FILES[kind]
+    if kind == "json":
+        kept = [record["image"] for record in json.loads(path.read_text())["frames"]]
+    elif kind == "coco":
+        kept = [record["file_name"] for record in json.loads(path.read_text())]
+    elif kind == "csv":
+        kept = [row["image"] for row in csv.DictReader(path.read_text().splitlines())]
+    else:
+        kept = pytest.importorskip("pyarrow.parquet").read_table(path)["image"].to_pylist()
+    assert kept == [f"{i}.png" for i in range(len(kept))]
+    assert 1 + spare // 2000 <= len(kept) < 300
+    assert path.stat().st_size <= size
+    assert not list(tmp_path.glob("*.part"))
+
+
+IDS = [  # names of inputs, and their ids
+    (["a/0001.jpg", "b/7.jpg", "c/x.jpg"], [1, 7, "x"]),
+    (
+        ["cam0/0001.jpg", "cam1/0001.jpg", "cam2/1.jpg"],
+        ["cam0/0001.jpg", "cam1/0001.jpg", "cam2/1.jpg"],
+    ),
+    (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
+    (["1.jpg", "c/1.jpg", "b/1.jpg.png"], ["1.jpg", "c/1.jpg", "b/1.jpg.png"]),
+    (["a.jpg", "a.jpg"], ["a", "a"]),  # one picture, asked for twice
+    (["clip.mp4", "clip_000012.jpg"], ["clip", "clip_000012.jpg"]),
+    (["m²/².jpg"], ["²"]),
+]
+
+
+@pytest.mark.parametrize(("names", "ids"), IDS)
+def test_no_two_inputs_share_an_id(names, ids):
+    found = image_ids(names)
+    assert [found[name] for name in names] == ids
+
+
+def test_coco_names_the_file_of_each_record_and_frames_of_two_clips(tmp_path):
+    names = ["a/clip.mp4", "b/clip.mp4", "0007.mp4"]
+    file = open_keypoints("coco", tmp_path, LSP14, names)
+    for name in names:
+        file.write(frame(name, index=3, time_s=0.1), [person()])
+    file.close()
+    records = json.loads((tmp_path / "keypoints_coco.json").read_text())
+    assert [(r["image_id"], r["file_name"]) for r in records] == [
+        ("a/clip.mp4_000003", "a/clip.mp4"),
+        ("b/clip.mp4_000003", "b/clip.mp4"),
+        ("0007_000003", "0007.mp4"),
+    ]
 
 
 def test_names_of_all_languages(tmp_path):

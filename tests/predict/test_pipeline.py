@@ -8,7 +8,7 @@ import pytest
 from fake_network import NearSighted, RedDot, dot, on_diagonal
 from some_people import person
 
-from convpose.errors import DataError
+from convpose.errors import DataError, ModelError
 from convpose.predict.clips import ClipSmoother, OneEuro
 from convpose.predict.drawing import Drawings
 from convpose.predict.images import Picture
@@ -103,6 +103,31 @@ def test_ctrl_c_keeps_what_is_done(live, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             predicted(tmp_path, source, batch_size=2)
     assert [frame["frame"] for frame in content(tmp_path)] == list(range(5 if live else 4))
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("error", [ModelError("NaN"), OSError(28, "No space left on device")])
+def test_what_was_found_before_an_error_stays(error, tmp_path):
+    torn = clip("a.mp4", 5, end=None), Source("b", lambda: raising(error))
+    with pytest.raises(type(error)):
+        predicted(tmp_path, *torn, batch_size=2)
+    assert [frame["frame"] for frame in content(tmp_path)] == list(range(4))
+    assert {path.name for path in tmp_path.iterdir()} == {"keypoints.json", "a_pose.mp4"}
+
+
+def raising(error):
+    raise error
+    yield
+
+
+def test_a_disk_that_is_full_for_drawings_keeps_the_keypoints(tmp_path, monkeypatch):
+    def full(self, image, time_s):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("convpose.predict.drawing.VideoFile.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        predicted(tmp_path, still("a.png"), clip("b.mp4"))
+    assert [frame["image"] for frame in content(tmp_path)] == ["a.png", "b.mp4"]
     assert not list(tmp_path.glob("*.part"))
 
 

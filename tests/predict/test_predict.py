@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,59 @@ def test_a_list_a_name_with_everything_and_an_own_folder(predict):
     assert files("own place") == ["keypoints_coco.json", f"{Path(name).stem}_pose.png"]
     ended = predict("source=[photos/1.png,photos/2.png]")
     assert "2 people in 2 frames" in ended.out
+
+
+NAMED = """
+import sys
+from convpose.predict import pipeline
+from convpose.predict.clips import ClipSmoother
+from convpose.predict.drawing import Drawings
+from convpose.predict.predictor import PosePredictor
+from convpose.predict.sources import open_again, open_sources
+from convpose.predict.writers import open_keypoints
+from convpose.skeleton import LSP14
+from fake_network import RedDot
+from pathlib import Path
+
+found = open_sources("photos")
+assert [s.name for s in found] == [open_again(s.name).name for s in found]
+for kind in ("json", "coco", "csv", "parquet"):
+    folder = Path(kind)
+    file = open_keypoints(kind, folder, LSP14, [s.name for s in found])
+    sinks = pipeline.Outputs(LSP14, file, Drawings(folder))
+    again = [open_again(s.name) for s in found]
+    pipeline.run(again, PosePredictor(RedDot()), sinks, ClipSmoother())
+"""
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_names_that_are_not_utf8(locale, tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "photos").mkdir()
+    for name in (b"latin\xe9.png", "\u00fc.png".encode()):
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+        shutil.copy(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path / "photos") + b"/" + name)
+    tests = Path(__file__).parents[1]
+    env = os.environ | {
+        "LC_ALL": locale,
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
+    }
+    subprocess.run([sys.executable, "-c", NAMED], cwd=tmp_path, env=env, check=True)
+    names = ["photos/latin\\xe9.png", "photos/\u00fc.png"]
+    frames = json.loads((tmp_path / "json/keypoints.json").read_text("utf-8"))["frames"]
+    assert [f["image"] for f in frames] == names
+    coco = json.loads((tmp_path / "coco/keypoints_coco.json").read_text("utf-8"))
+    assert [record["image_id"] for record in coco] == ["latin\\xe9", "\u00fc"]
+    rows = csv.DictReader((tmp_path / "csv/keypoints.csv").read_text("utf-8").splitlines())
+    assert [row["image"] for row in rows] == names
+    table = pytest.importorskip("pyarrow.parquet").read_table(
+        tmp_path / "parquet/keypoints.parquet"
+    )
+    assert table["image"].to_pylist() == names
+    drawn = {os.fsencode(path.name) for path in (tmp_path / "csv").glob("*_pose.png")}
+    assert drawn == {b"latin\\xe9_pose.png", "\u00fc_pose.png".encode()}
 
 
 def test_boxes_of_a_file(predict):
