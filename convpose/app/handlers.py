@@ -20,8 +20,9 @@ from convpose.predict.detectors import Detector
 from convpose.predict.drawing import Drawings, draw_people
 from convpose.predict.images import decode
 from convpose.predict.predictor import PosePredictor
+from convpose.predict.records import frame_record
 from convpose.predict.sources import Frame, Source, open_sources
-from convpose.predict.writers import frame_record, open_keypoints
+from convpose.predict.writers import open_keypoints
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 

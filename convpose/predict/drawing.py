@@ -1,6 +1,7 @@
 """Draw people on pictures, in clips and in a window."""
 
 import colorsys
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -210,9 +211,10 @@ class Drawings:
         if frame.time_s is None:
             suffix = Path(base_name(frame.name)).suffix.lower()
             path = self._path(frame.name, suffix if suffix in FORMATS else ".png")
-            partial(path)  # makes the folder
+            content = io.BytesIO()  # into a file, Pillow takes a write that was cut off for whole
+            PillowImage.fromarray(image).save(content, FORMATS[path.suffix], quality=92)
             with replacing(path) as file:
-                PillowImage.fromarray(image).save(file, FORMATS[path.suffix], quality=92)
+                file.write(content.getbuffer())
             return
         if self._clip is None:
             height, width = image.shape[:2]

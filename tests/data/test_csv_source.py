@@ -7,7 +7,7 @@ from fake_people import HEIGHT_PX, WIDTH_PX, photo, turned
 
 from convpose.data.csv_source import JOINTS, CsvSource
 from convpose.errors import DataError
-from convpose.predict.writers import columns
+from convpose.predict.records import columns
 from convpose.skeleton import LSP14
 
 NAMES = ("left_wrist", "right_wrist", "left_hip", "right_hip")

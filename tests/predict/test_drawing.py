@@ -1,5 +1,7 @@
 """Drawings of people, as pictures, as clips and in a window."""
 
+import resource
+
 import av
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,6 +104,19 @@ def test_stills_keep_their_kind_or_become_png(tmp_path):
     for name, kind in (("a (1)_pose.jpg", "JPEG"), ("b_pose.png", "PNG"), ("c_pose.webp", "WEBP")):
         with Image.open(tmp_path / "new" / name) as file:
             assert (file.format, file.size) == (kind, (7, 5))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_a_drawing_that_the_disk_cuts_off_is_not_taken_for_whole(name, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Drawings(tmp_path).write(frame(name), noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def read(path):
