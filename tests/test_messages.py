@@ -105,7 +105,7 @@ EXPECTED = {
     "train loss=distill loss.bound=0": f"{POSITIVE}; type loss.bound=0.15",
     "train model=movenet model.width=9": "a number from 0.1 to 4; type model.width=1.0",
     "train model=movenet model.frozen_blocks=18": "a whole number from 0 to 17; type model.froz…",
-    "train augment=gentle augment.frame_probability=2": f"{SHARE}; type augment.frame_probability=0.0",
+    "train augment=gentle augment.frame_probability=2": f"{SHARE}; type augment.frame_prob…",
     "train parameters.backbone_lr=0": f"a number above 0 and up to 1; {FACTOR}backbone_lr=1.0",
     "train parameters.first_layer_lr=1.5": f"a number above 0 and up to 1; {FACTOR}first_layer_lr…",
     "train scheduler.warmup=5": f"{SHARE}; type scheduler.warmup=0.05",
