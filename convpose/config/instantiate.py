@@ -24,7 +24,7 @@ from convpose.skeleton import LSP14, Skeleton, skeleton_named
 
 
 def skeleton_of(cfg: DictConfig) -> Skeleton:
-    """The skeleton of ``data.skeleton``; LSP's for runs that are older than the key."""
+    """Look up the skeleton of ``data.skeleton``; LSP's for runs older than the key."""
     return skeleton_named(cfg.data.get("skeleton", LSP14.name))
 
 
@@ -47,20 +47,20 @@ def build(node: DictConfig, key: str, **given: Any) -> Any:
     except InstantiationException as error:  # of a nested node
         if isinstance(error.__cause__, ConvposeError):
             raise error.__cause__ from error
-        raise ConfigError(f"{key}: {error.__cause__ or error}; {_line(node)}") from error
+        raise ConfigError(f"{key}: {error.__cause__ or error}; {describe(node)}") from error
     except _refusals() as error:
-        raise ConfigError(f"{key}: {error}; {_line(node)}") from error
+        raise ConfigError(f"{key}: {error}; {describe(node)}") from error
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
         raise ModelError(
-            f"{key}: wants more memory than there is; {_line(node)}; type a smaller "
+            f"{key}: wants more memory than there is; {describe(node)}; type a smaller "
             "data.input_size_px, or a smaller network"
         ) from error
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What constructors raise on a bad value, and Lightning's where it has been imported."""
+    """List the errors of constructors on a bad value; Lightning's where it has been imported."""
     lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
     return (ValueError, TypeError, *([lightning.MisconfigurationException] if lightning else []))
 
@@ -97,7 +97,7 @@ def check(node: Any, key: str, given: Mapping[str, Any] = types.MappingProxyType
             raise ConfigError(f"{key}.{name} is missing; keys there: {known}")
 
 
-def _line(node: DictConfig) -> str:
-    """A node's own keys as they were set, the first ones, for a message."""
+def describe(node: DictConfig) -> str:
+    """Describe a node by its first four ``key=value`` pairs, for a message."""
     keys = [key for key in map(str, node) if key[0] != "_"][:4]
     return "it was given " + " ".join(f"{key}={node[key]}" for key in keys)

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from convpose.config.allowlist import find_target
-from convpose.config.instantiate import _line, build, check, skeleton_of
+from convpose.config.instantiate import build, check, describe, skeleton_of
 from convpose.config.schema import Count, Positive, Seed, check_table
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
@@ -61,7 +61,7 @@ def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
     try:
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 100)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"optimizer: {error}; {_line(cfg.optimizer)}") from error
+        raise ConfigError(f"optimizer: {error}; {describe(cfg.optimizer)}") from error
     parameters = build(cfg.parameters, "parameters")
     check_pair(model.head, loss)
     return PoseModule(model, loss, optimizer, parameters, scheduler, skeleton_of(cfg), cfg.seed)
