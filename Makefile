@@ -20,10 +20,10 @@ quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes
 	@echo 'See the run: $(BIN)/tensorboard --logdir runs   (then open http://localhost:6006)'
 
 test: $(READY) ## run the tests; those on the real archives if CONVPOSE_DATA has them
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## run the tests without the slow ones
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 check: $(READY) ## ruff and mypy strict
 	$(BIN)/ruff check .

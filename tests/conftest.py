@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ settings.load_profile("convpose")
 # Hydra sets logging up, which closes every handler there is. Absl's closes its stream with it, and
 # that would be pytest's own: no test after that could be captured.
 absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold slow tests, so that no process waits for them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])  # stable: the order within a file stays
 
 
 @pytest.fixture(scope="session", autouse=True)
