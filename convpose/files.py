@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 from convpose.errors import ConfigError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def partial(path: Path) -> Path:
     """Make the folder of a file, and name the path at which the file grows until it is complete."""
@@ -56,10 +59,6 @@ def duplicate(source: Path, path: Path) -> None:
     except OSError:
         with source.open("rb") as old, replacing(path) as new:
             shutil.copyfileobj(old, new)
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def check_output(path: Path, key: str = "output", file: bool = False) -> None:

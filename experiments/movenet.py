@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
-from convpose.evaluate.scoring import predict
+from convpose.evaluate.scoring import on_device, predict
 from convpose.models.backbones.movenet_published import PublishedMoveNet
 
 NETWORKS = {"lightning": (1.0, 192), "thunder": (1.75, 256)}
@@ -30,8 +30,8 @@ def main(weights: str, name: str, output: str, *overrides: str) -> None:
         cfg = compose("evaluate", [*overrides, *keys])
     datamodule = build_datamodule(cfg)
     datamodule.setup()
-    network = PublishedMoveNet(width, weights)
-    found = predict(network, datamodule.loader("test"), torch.device("cpu"), "32-true")
+    network = on_device(PublishedMoveNet(width, weights), torch.device("cpu"), "32-true")
+    found = predict(network, datamodule.loader("test"))
     found.save(Path(output))
 
 

@@ -243,6 +243,9 @@ SAID = {
     "evaluate run=null": "name what to evaluate: run=RUN_FOLDER, or predictions=…",
     "evaluate predictions=b": "name what to evaluate…",
     "evaluate run=null predictions=some.npz": "…needs the data it was made for; type data=lsp or…",
+    "evaluate run=null predictions=some.npz looks=2": "predictions=some.npz looks=2: a file has n…"
+    "leave looks= out, or type run=RUN_FOLDER",
+    "evaluate run=null predictions=some.npz mirror_test=true": "… mirror_test=True: a file has no…",
     "evaluate output=photo.jpg": "…cannot be written (Not a directory); type output=FOLDER",
     "evaluate run=nowhere": "run=nowhere: the folder does not exist; type run=FOLDER…",
     "evaluate accelerator=tpu": "accelerator=tpu: type auto, cpu or gpu",

@@ -73,6 +73,12 @@ def evaluate(cfg: DictConfig) -> float:
         check_output(Path(str(cfg.output)))
     if cfg.run is not None:
         return evaluate_run(cfg)
+    usual = {"mirror_test": False, "quarter_turns": False, "robustness": False, "looks": 1}
+    for key in (key for key, value in usual.items() if cfg[key] != value):
+        raise ConfigError(
+            f"predictions={cfg.predictions} {key}={cfg[key]}: a file has no network to ask again; "
+            f"leave {key}= out, or type run=RUN_FOLDER"
+        )
     if cfg.get("data") is None:
         raise ConfigError(
             "predictions=FILE.npz needs the data it was made for; type data=lsp or data=lspet"

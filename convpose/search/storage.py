@@ -153,11 +153,7 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
             grace_period=BEATS * heartbeat_s,
             heartbeat_stale_trial_callback=retry_callback(retries),
         )
-    except (
-        SQLAlchemyError,
-        OSError,
-        RuntimeError,
-    ) as error:  # RuntimeError: another Optuna's tables
+    except (SQLAlchemyError, OSError, RuntimeError) as error:  # the last: another Optuna's tables
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise ConfigError(f"storage={address!r}: cannot be opened: {reason}") from error
     if storage.engine.dialect.name == "sqlite":
