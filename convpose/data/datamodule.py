@@ -36,6 +36,10 @@ class JoinedSource:
     def __init__(self, sources: Sequence[PoseSource]) -> None:
         self.sources = list(sources)
         self.annotations: Sequence[Annotation] = [a for s in sources for a in s.annotations]
+        self.notes, self.doubts = (
+            [said for source in sources for said in getattr(source, what, ())]
+            for what in ("notes", "doubts")
+        )
         self._starts = np.cumsum([0, *(len(s.annotations) for s in sources)])
 
     def read_image(self, index: int) -> tuple[Image, Affine]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.dataset import PoseLandmarksDataset
+from convpose.data.doubts import listed
 from convpose.errors import DataError
 from convpose.geometry import Image
 from convpose.metrics.functional import Torso, torso_diameter
@@ -55,6 +56,7 @@ class Inspection:
         repeated: ids that occur more than once.
         undecodable: one message for each image that cannot be decoded; None if none was tried.
         notes: sentences of the reader about what it mapped, masked and left out.
+        doubts: its sentences about labels that are hardly meant (`convpose.data.doubts`).
     """
 
     people: dict[str, int]
@@ -75,6 +77,7 @@ class Inspection:
     repeated: tuple[str, ...]
     undecodable: tuple[str, ...] | None
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -85,7 +88,7 @@ class Inspection:
             ("labelled keypoints outside their image", self.outside),
             (f"torsos shorter than {DEGENERATE_TORSO_PX:g} px", self.degenerate),
         )
-        return [f"{kind}: {len(found)} ({_first_of(found)})" for kind, found in kinds if found]
+        return [listed(kind, found) for kind, found in kinds if found] + list(self.doubts)
 
 
 def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False) -> Inspection:
@@ -136,11 +139,8 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
         degenerate=tuple(ids[i] for i in np.flatnonzero(torso_px < DEGENERATE_TORSO_PX)),
         repeated=tuple(image_id for image_id, count in Counter(ids).items() if count > 1),
         undecodable=_undecodable(source, annotations) if decode else None,
-        notes=tuple(
-            note
-            for single in getattr(source, "sources", [source])  # of a joined one
-            for note in getattr(single, "notes", ())
-        ),
+        notes=tuple(getattr(source, "notes", ())),
+        doubts=tuple(getattr(source, "doubts", ())),
     )
 
 
@@ -252,8 +252,3 @@ def _undecodable(source: PoseSource, annotations: Sequence[Annotation]) -> tuple
 
 def _pixel_range(values: NDArray[np.generic]) -> PixelRange:
     return PixelRange(*np.nanquantile(values.astype(np.float64), (0, 0.5, 1)).tolist())
-
-
-def _first_of(items: Sequence[str], limit: int = 8) -> str:
-    rest = len(items) - limit
-    return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")

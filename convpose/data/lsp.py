@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
+from convpose.data.doubts import check_reach, find_doubts
 from convpose.data.reading import read_variable
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.download import download
@@ -55,6 +56,7 @@ class LspSource:
 
     Attributes:
         annotations: one per image in the order of the file numbers.
+        doubts: labels that are hardly meant, a sentence a kind.
 
     Raises:
         ConfigError: unknown name.
@@ -82,10 +84,13 @@ class LspSource:
         unlabelled = 0 if mask_unlabelled else 1
         visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, unlabelled)
         points_px[visibility == 0] = np.nan
+        ids = [Path(file).stem for file in self._files]
+        check_reach(f"{self.archive.path}: joints.mat", ids, LSP14.keypoints, points_px, visibility)
         _check_scale(self.archive, points_px, sizes_px)
         self.annotations = [
-            Annotation(Path(file).stem, name, int(w), int(h), points, visible, file=file)
-            for file, (w, h), points, visible in zip(
+            Annotation(image_id, name, int(w), int(h), points, visible, file=file)
+            for image_id, file, (w, h), points, visible in zip(
+                ids,
                 self._files,
                 sizes_px,
                 points_px.astype(np.float32),
@@ -93,6 +98,7 @@ class LspSource:
                 strict=True,
             )
         ]
+        self.doubts = find_doubts(self.annotations, LSP14.keypoints)
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
         """Decode the image of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.

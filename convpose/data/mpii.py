@@ -48,6 +48,7 @@ class MpiiSource(PeopleSource):
     STEMS = ("mpii",)
     PATTERNS: Sequence[str] = ("mpii_human_pose_v1_u12*.mat",)
     MISSING_SHARE = 0.01
+    BOXES_REACH_OUT = True  # squares around the person
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a ``.mat`` file."""

@@ -39,6 +39,7 @@ from convpose.train.norms import settle_norms
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 from convpose.train.tune import choose_batch_size, find_learning_rate
 
+log = logging.getLogger(__name__)
 IGNORED_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.11 and later
     ".*does not have many workers",  # data.num_workers is chosen with care, see PoseDataModule
@@ -128,6 +129,8 @@ def build(
     check_processes(trainer, cfg)
     datamodule.prepare_data()
     datamodule.setup()
+    for doubt in getattr(datamodule.datasets["train"].source, "doubts", ()):
+        log.warning("%s; convpose.data shows the labels", doubt)
     if cfg.trainer.overfit_batches:
         datamodule.datasets["val"] = datamodule.datasets["train"]
     datamodule.check_shares(trainer.world_size)

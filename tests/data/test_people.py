@@ -98,9 +98,9 @@ def test_a_box_that_is_given_stays(photos):
     assert annotation.box_px is box
 
 
-def test_what_is_not_finite_is_unlabelled(photos):
+def test_what_is_no_number_is_unlabelled(photos):
     given = person()
-    given.points_px[[1, 2, 3]] = (np.nan, 1), (np.inf, 2), (3, -np.inf)
+    given.points_px[[1, 2, 3]] = (np.nan, 1), (2, np.nan), (np.nan, np.nan)
     (annotation,) = source(photos("a.jpg"), given).annotations
     assert annotation.visibility.tolist() == [0, 0, 0] + [2] * 11
     assert np.isnan(annotation.keypoints_px[:3]).all()

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
-from convpose.data.reading import find_files, subset_of
-from convpose.data.reading.archive import Archive
+from convpose.data.doubts import check_reach, find_doubts, listed
+from convpose.data.reading import find_files
 from convpose.data.reading.images import photo_size, read_photo
+from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import Skeleton, counterparts, skeleton_named
@@ -67,6 +68,7 @@ class PeopleSource:
     Attributes:
         annotations: all people who were kept, in the order of the files.
         notes: what was mapped, masked and left out, a sentence each.
+        doubts: labels that are hardly meant, a sentence a kind.
         numbers: people by photograph, of a reader that counts them through all files.
 
     Raises:
@@ -79,6 +81,7 @@ class PeopleSource:
     STEMS: Sequence[str] = ()  # names of its folder or zip
     PATTERNS: Sequence[str] = ()  # of its annotation files
     MISSING_SHARE = 0.0  # people whose photograph may be missing; they are left out
+    BOXES_REACH_OUT = False  # True: a box may reach beyond the photograph
     UPRIGHT = False  # True: photographs are turned as EXIF says
 
     def __init__(
@@ -106,14 +109,19 @@ class PeopleSource:
                     f"{file}: its joints ({', '.join(names)}) are not those of the other files "
                     f"({', '.join(joints)}); type data.source= with the path of one file"
                 )
-            joints = names
+            joints, found = names, list(found)
+            _check_reach(file, joints, found)
             people += found
         target = skeleton_named(skeleton)
         index = np.array(counterparts(joints, target))
         kept = _mapped(people, index, max(1, min_joints))
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
-        kept, missing = _with_photos(kept, photos)
+        by_name = PhotoNames(photos.names())
+        files_found = [by_name.find(person.file, person.subset) for person in kept]
+        pairs = list(zip(kept, files_found, strict=True))
+        missing = [person.file for person, file in pairs if file is None]
+        kept = [replace(person, file=file) for person, file in pairs if file is not None]
         if len(missing) > self.MISSING_SHARE * (len(kept) + len(missing)):
             raise DataError(
                 f"{photos.path}: the photographs of {len(missing)} of {len(kept) + len(missing)} "
@@ -136,6 +144,11 @@ class PeopleSource:
                 "each photograph a name of its own, or name one annotation file only"
             )
         self.annotations = [self._annotation(person) for person in kept]
+        self.doubts = find_doubts(self.annotations, target.keypoints, self.BOXES_REACH_OUT)
+        boxed = [(p.image_id, p.box_px) for p in people if p.box_px is not None]
+        if turned := [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]:
+            kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
+            self.doubts.append(f"{name}: {listed(kind, turned)}")
         self.notes = _notes(name, joints, target, index, left_out)
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
@@ -189,6 +202,18 @@ class PeopleSource:
         return image, identity()
 
 
+def _check_reach(file: str, joints: Sequence[str], people: Sequence[AnnotatedPerson]) -> None:
+    """Refuse points and boxes that lie where no photograph is."""
+    if not people:
+        return
+    ids = [person.image_id for person in people]
+    boxes = np.stack([np.full(4, np.nan) if p.box_px is None else p.box_px for p in people])
+    points_px = np.stack([person.points_px for person in people])
+    check_reach(file, ids, joints, points_px, np.stack([p.visibility for p in people]))
+    corners_px = boxes.reshape(-1, 2, 2)
+    check_reach(file, ids, ("the box", "the box"), corners_px, np.ones((len(boxes), 2), np.uint8))
+
+
 def _mapped(
     people: Sequence[AnnotatedPerson], index: NDArray[np.int64], min_joints: int
 ) -> list[AnnotatedPerson]:
@@ -225,39 +250,6 @@ def _mapped(
         mapped = np.where(there, visibility[i, index], 0)
         kept.append(replace(person, points_px=mapped_px, visibility=mapped, box_px=own))
     return kept
-
-
-def _with_photos(
-    people: Sequence[AnnotatedPerson], photos: Archive
-) -> tuple[list[AnnotatedPerson], list[str]]:
-    """Find each person's photograph in the archive; return the people, and what is missing.
-
-    A photograph is found by the end of its path, so that ``val2017/1.jpg`` may be called ``1.jpg``
-    in the annotations or ``/home/me/coco/val2017/1.jpg``. If several match, the exact name counts,
-    then one whose folder names the person's subset.
-    """
-    by_name: dict[str, list[str]] = {}
-    for name in photos.names():
-        by_name.setdefault(name.rpartition("/")[2], []).append(name)
-    found: list[AnnotatedPerson] = []
-    missing: list[str] = []
-    for person in people:
-        file = person.file.replace("\\", "/")
-        ends = [
-            name
-            for name in by_name.get(file.rpartition("/")[2], [])
-            if f"/{name}".endswith(f"/{file}") or f"/{file}".endswith(f"/{name}")
-        ]
-        in_subset = [
-            n for n in ends if person.subset and subset_of(n.rpartition("/")[0]) == person.subset
-        ]
-        for names in ([n for n in ends if n == file], in_subset, ends):
-            if len(names) == 1:
-                found.append(replace(person, file=names[0]))
-                break
-        else:
-            missing.append(file)
-    return found, missing
 
 
 def _notes(
