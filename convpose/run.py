@@ -19,18 +19,29 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from convpose import files
 from convpose.config.allowlist import read_config
+from convpose.config.schema import check_table
 from convpose.errors import ConfigError, ModelError
-from convpose.hardware import describe_hardware
+from convpose.hardware import available_cores, describe_hardware
 
 Value = bool | int | float | str | None
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "hydra-core", "albumentations")
+SCORED = {  # what an evaluation reads before a part is built
+    "data": dict[str, Any],
+    "data.sources": dict[str, Any] | None,
+    "data.box_scale": float,
+    "data.crop": str | dict[str, Any],
+    "trainer": dict[str, Any],
+    "trainer.precision": str,
+    "monitor": str,
+    "monitor_mode": Literal["max", "min"],
+}
 NON_RESULT_KEYS = ("study", "ckpt_path", "paths", "logger")  # keys that change no result
 
 
@@ -76,11 +87,16 @@ class Run:
             data_folder: where the archives lie today.
         """
         config = self.config
+        check_table(config, SCORED)
         config.pop("augment", None)
         config.data.split = str(self.folder / "splits.json")
         config.data.train_share = 1.0  # its training subset has been reduced
-        for source in config.data.sources.values():
-            if "folder" in source:
+        if isinstance(workers := config.data.get("num_workers"), int):
+            config.data.num_workers = min(workers, available_cores())
+        if not Path(str(config.data.get("cache"))).is_file():
+            config.data.cache = None  # nothing is written where the training's cache was
+        for source in (config.data.get("sources") or {}).values():
+            if isinstance(source, DictConfig) and "folder" in source:
                 source.folder = data_folder
         return config
 

@@ -8,9 +8,9 @@ import convpose
 ROOT = Path(convpose.__file__).parent
 # lowest first: a room imports from the rooms before it
 ROOMS = (
-    *("errors", "skeleton", "geometry", "progress", "files", "hardware", "config", "run"),
-    *("history", "metrics", "plot", "data", "models", "evaluate", "runtime", "train", "compare"),
-    *("search", "export", "predict", "app", "benchmark", "__init__", "__main__"),
+    *("errors", "bounded", "skeleton", "geometry", "progress", "files", "hardware", "config"),
+    *("run", "history", "metrics", "plot", "data", "models", "evaluate", "runtime", "train"),
+    *("compare", "search", "export", "predict", "app", "benchmark", "__init__", "__main__"),
 )
 COMMANDS = (
     *("train", "evaluate", "compare", "search", "predict", "export", "app", "benchmark", "data"),

@@ -25,6 +25,7 @@ GIVEN = {  # what a command wants to hear before it looks at anything else
 }
 COUNT, NATURAL = "a whole number above 0", "a whole number from 0 up"
 SHARE, POSITIVE = "a number from 0 to 1", "a number above 0"
+PEOPLE = "a whole number above 0 and up to 1000000"
 NOT_NEGATIVE, BOOL = "a number from 0 up", "true or false"
 SUBSET = "one of train, val, test"
 FACTOR = "callbacks=[default,freeze] keeps the backbone as it is; type parameters."
@@ -49,8 +50,9 @@ EXPECTED = {
     "train trainer.precision=foo": "one of 64, 32, 16, transformer-engine, …",
     "train data.batch_size=ten": f"{COUNT} or auto, got str; type data.batch_size=64",
     "train data.batch_size=0": f"{COUNT} or auto; type data.batch_size=64",
-    "train data.input_size_px=31": "a whole number from 32 up; type data.input_size_px=224",
-    "train data.num_workers=-1": f"{NATURAL} or null",
+    "train data.input_size_px=31": "a whole number from 32 to 4096; type data.input_size_px=224",
+    "train data.num_workers=-1": "a whole number from 0 to 256 or null",
+    "train data.num_workers=100000": "a whole number from 0 to 256 or null",
     "train data.train_share=0.0": "a number above 0 and up to 1; type data.train_share=1.0",
     "train data.train_share=1.5": "a number above 0 and up to 1; type data.train_share=1.0",
     "train data.crop=round": "one of image, letterbox, box or a mapping, each value one of image,…",
@@ -60,10 +62,11 @@ EXPECTED = {
     "train data.cache_format=png": "jpeg or webp",
     "train data.cache_quality=0": "a whole number from 1 to 100; type data.cache_quality=90",
     "train data.cache_quality=101": "a whole number from 1 to 100; type data.cache_quality=90",
-    "train data.cache_size_px=15": "a whole number from 16 up; type data.cache_size_px=224",
-    "train data.sources.synthetic.num_images=0": f"{COUNT}; type data.sources.synthetic.num…",
-    "train data.sources.synthetic.num_images=2.5": f"{COUNT}, got float; type data…",
-    "train data.sources.synthetic.image_size_px=31": "a whole number from 32 up; type data…",
+    "train data.cache_size_px=15": "a whole number from 16 to 4096; type data.cache_size_px=224",
+    "train data.sources.synthetic.num_images=0": f"{PEOPLE}; type data.sources.…",
+    "train data.sources.synthetic.num_images=2.5": f"{PEOPLE}, got float; type data…",
+    "train data.sources.synthetic.num_images=1000000000000": f"{PEOPLE}; type data.…",
+    "train data.sources.synthetic.image_size_px=31": "a whole number from 32 to 4096; type data…",
     "train data.sources.synthetic.seed=-1": f"{NATURAL}; type data.sources.synthetic.seed=0",
     "train augment.scale=3": "a number from 0 to 2; type augment.scale=0.0",
     "train augment.scale=-0.1": "a number from 0 to 2; type augment.scale=0.0",

@@ -14,15 +14,17 @@ This module allows a list instead, the building blocks of a run:
 """
 
 import inspect
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from convpose.errors import ConfigError
+from convpose.bounded import MAX_FACTS, key_values, parse_yaml, read_file
+from convpose.errors import ConfigError, DataError
 
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "albumentations", "timm", "optuna")
 KINDS = {
@@ -130,21 +132,52 @@ def read_config(path: Path) -> DictConfig:
     """Read the configuration of a run folder without evaluating anything in it.
 
     Raises:
-        ConfigError: not a mapping in YAML, or a value with an interpolation, ``${…}``.
+        ConfigError: not a mapping in YAML, or see `as_data`.
     """
     try:
-        cfg = OmegaConf.load(path)
-    except Exception as error:  # a broken file can raise any of a dozen kinds
-        reason = " ".join(str(error).split())
+        text = read_file(path, MAX_FACTS).decode("utf-8")
+        plain = parse_yaml(str(path), text)
+    except (DataError, OSError, UnicodeError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise ConfigError(f"{path}: not a configuration ({reason})") from error
-    if not isinstance(cfg, DictConfig) or not cfg:
-        raise ConfigError(f"{path}: not a configuration")
-    for key, value in _key_values(OmegaConf.to_container(cfg, resolve=False), ""):
-        if isinstance(value, str) and "${" in value:
+    _check_data(plain, str(path))
+    return _create(io.StringIO(text), str(path))  # again: OmegaConf reads 1e-3 as a number
+
+
+def as_data(plain: Any, where: str) -> DictConfig:
+    """Make a configuration of mappings, lists and values, none of which is evaluated.
+
+    Args:
+        plain: out of a file that anybody may have written.
+        where: the file, for messages.
+
+    Raises:
+        ConfigError: no mapping, or a value with an interpolation, ``${…}``.
+    """
+    _check_data(plain, where)
+    return _create(plain, where)
+
+
+def _check_data(plain: Any, where: str) -> None:
+    if not isinstance(plain, dict) or not plain:
+        raise ConfigError(f"{where}: not a configuration")
+    for key, value in key_values(plain):
+        if "${" in key or (isinstance(value, str) and ("${" in value or value == "???")):
             raise ConfigError(
-                f"{path}: {key}={value}: a run's configuration is written resolved and nothing "
+                f"{where}: {key}={value}: a run's configuration is written resolved and nothing "
                 "in it is evaluated; write the value itself"
             )
+
+
+def _create(content: Any, where: str) -> DictConfig:
+    try:
+        file = isinstance(content, io.StringIO)
+        cfg = OmegaConf.load(content) if file else OmegaConf.create(content)
+    except Exception as error:  # a broken file can raise any of a dozen kinds
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{where}: not a configuration ({reason})") from error
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{where}: not a configuration")
     return cfg
 
 
@@ -153,12 +186,3 @@ def _returned(function: Callable[..., Any]) -> Any:
         return get_type_hints(function).get("return")
     except (NameError, TypeError):  # names that exist for a type checker only
         return None
-
-
-def _key_values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict | list):
-        children = node.items() if isinstance(node, dict) else enumerate(node)
-        for name, child in children:
-            yield from _key_values(child, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, node

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from convpose.errors import ConfigError
 
@@ -25,6 +26,7 @@ NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 Subset = Literal["train", "val", "test"]
 Looks = Literal[1, 2]  # at a whole frame, and again at the box of what was found in it
+Side = Annotated[int, Ge(32), Le(4096)]  # pixels of a square that is allocated
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # what every generator takes
 
 WORDS: dict[Any, str] = {
@@ -48,7 +50,11 @@ def check_table(cfg: DictConfig, table: Mapping[str, Any]) -> None:
         ConfigError: a value that its hint does not allow.
     """
     for key, hint in table.items():
-        check_value(key, OmegaConf.select(cfg, key), hint)
+        try:
+            value = OmegaConf.select(cfg, key)
+        except OmegaConfBaseException:  # a list where a mapping is expected
+            value = None
+        check_value(key, value, hint)
 
 
 def check_value(name: str, value: Any, hint: Any, usual: Any = None) -> None:

@@ -8,11 +8,12 @@ The crop is an affine ``unit_to_px``; `convpose.geometry.warp` samples it. Three
   where it gives one (COCO, MPII), else around the labelled joints.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
@@ -21,7 +22,7 @@ from convpose.geometry import Affine, box_to_affine
 
 Mode = Literal["image", "letterbox", "box"]
 Size = tuple[int, int]  # width, height
-Scale = Annotated[float, Ge(1), "a smaller crop would cut joints off"]
+Scale = Annotated[float, Ge(1), Lt(math.inf), "a smaller crop would cut joints off"]
 # chosen on validation images, see experiments/019-looks
 TRUSTED = 0.3  # score of a keypoint that a box is placed around
 LEAST_TRUSTED = 3  # keypoints; a box of fewer would cut a person off

@@ -13,7 +13,7 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from convpose.config.schema import Count, Natural
+from convpose.config.schema import Count, Side
 from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.cache import CropCache, write_cache
@@ -78,12 +78,12 @@ class PoseDataModule(LightningDataModule):
         split: str,
         crop: Mode | Mapping[str, Mode] = "box",
         box_scale: Scale = 1.25,
-        input_size_px: Annotated[int, Ge(32)] = 224,
+        input_size_px: Side = 224,
         augment: Augment | None = None,
         batch_size: Count | Literal["auto"] = 64,
-        num_workers: Natural | None = None,
+        num_workers: Annotated[int, Ge(0), Le(256)] | None = None,
         cache: str | None = None,
-        cache_size_px: Annotated[int, Ge(16)] = 224,
+        cache_size_px: Annotated[int, Ge(16), Le(4096)] = 224,
         cache_quality: Annotated[int, Ge(1), Le(100)] = 90,
         cache_format: Literal["jpeg", "webp"] = "jpeg",
         train_share: Annotated[float, Gt(0), Le(1)] = 1.0,

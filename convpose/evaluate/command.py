@@ -28,7 +28,7 @@ from convpose.hardware import resolve_precision, want_gpu
 from convpose.metrics.functional import HIT, calibration_error
 from convpose.models.build import build_model, drop_weights
 from convpose.models.tta import TestTimeAugmentation
-from convpose.models.weights import load_checkpoint
+from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.plot import tables
 from convpose.plot.curves import (
     error_histogram,
@@ -106,7 +106,8 @@ def evaluate_run(cfg: DictConfig) -> float:
         split_name += f" ({seen:,} of these images were trained on)"
         count = len(datamodule.split[cfg.split])
         log.warning("the run was trained on %d of these %d images; leave data= out", seen, count)
-    model = build_model(trained)
+    with no_larger_than(checkpoint):
+        model = build_model(trained)
     load_checkpoint(model, checkpoint)
     tta = TestTimeAugmentation(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
     device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)

@@ -6,19 +6,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from convpose.config.instantiate import build, check, skeleton_of
+from convpose.config.schema import Side, check_table
 from convpose.errors import ConfigError, ModelError
 from convpose.models.cascade import Cascade, Resized
 from convpose.models.pose_model import Backbone, PoseModel
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
 
+NETWORK = {
+    "model": dict[str, Any],
+    "head": dict[str, Any],
+    "data": dict[str, Any],
+    "data.input_size_px": Side,
+    "data.skeleton": str | None,
+    "channels_last": bool,
+}
+
 
 def build_model(cfg: DictConfig) -> PoseModel:
-    """Build backbone and head; with ``model.start`` they are a stage over another network."""
+    """Build backbone and head; with ``model.start`` they are a stage over another network.
+
+    Raises:
+        ConfigError: a missing key, or one that its part refuses; the file may come from anybody.
+    """
+    check_table(cfg, NETWORK)
     if "start" in cfg.model:
         return build_cascade(cfg)
     backbone = build(cfg.model, "model")
@@ -42,8 +57,19 @@ def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Mo
 def drop_weights(settings: Any) -> None:
     """Forget the files that a network started from: its checkpoint has all weights."""
     for part in ("model", "head"):
-        if "weights" in settings[part]:
-            settings[part]["weights"] = None
+        _drop_files(settings[part])
+
+
+def _drop_files(node: Any) -> None:
+    if isinstance(node, ListConfig | list):
+        for item in node:
+            _drop_files(item)
+    elif isinstance(node, DictConfig | dict):
+        for key in node:
+            if key in ("weights", "run"):
+                node[key] = None
+            else:
+                _drop_files(node[key])
 
 
 def build_cascade(cfg: DictConfig) -> Cascade:

@@ -1,13 +1,16 @@
 """Weights of networks: read from files, loaded, and taken over from another network."""
 
+import contextlib
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from convpose.errors import ModelError
 
@@ -71,6 +74,35 @@ def load_backbone(
             "were never trained; type model.weights=null or another file"
         )
     module.load_state_dict({key: state[key] for key in own})
+
+
+@contextlib.contextmanager
+def no_larger_than(path: Path) -> Iterator[None]:
+    """Refuse a network with more parameters than a file can hold, before they get their values.
+
+    Args:
+        path: of the weights, which are there already; a configuration may ask for anything.
+
+    Raises:
+        ModelError: too many parameters.
+    """
+    thread, left = threading.get_ident(), path.stat().st_size // 2  # in half precision
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        if parameter is not None and threading.get_ident() == thread:
+            left -= parameter.numel()
+        if left < 0:
+            raise ModelError(
+                f"{path}: its configuration describes a larger network than the file holds; get "
+                "both again"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:

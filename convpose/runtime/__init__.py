@@ -6,7 +6,7 @@ A predictor knows no network. It cuts the crops that a `CropSpec` describes and 
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
-from convpose.data.crop import around_box, whole_frame
-from convpose.errors import ModelError
+from convpose.config.schema import Side, check_value
+from convpose.data.crop import Scale, around_box, whole_frame
+from convpose.errors import ConfigError, ModelError
 from convpose.geometry import Affine
 from convpose.hardware import autocast
 from convpose.models.tta import TestTimeAugmentation
 from convpose.skeleton import LSP14, SKELETONS, Skeleton, skeleton_named
+
+FACTS = {"input_size_px": Side, "box_scale": Scale, "frame": Literal["image", "letterbox"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,11 @@ class CropSpec:
                     f"skeleton {facts['skeleton']} with {len(facts['keypoints'])} keypoints is not "
                     f"known here, only {', '.join(SKELETONS)}; update convpose"
                 )
+            for key, hint in FACTS.items():
+                check_value(key, facts[key], hint)
             size, scale = int(facts["input_size_px"]), float(facts["box_scale"])
             return cls(size, str(facts["frame"]), scale, skeleton)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise ModelError(f"the description of the network is incomplete ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Run exported files in ONNX Runtime, OpenVINO and TorchScript."""
 
 import importlib
-import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convpose.errors import ModelError, require_extra
+from convpose.bounded import MAX_FACTS, parse_json
+from convpose.errors import DataError, ModelError, require_extra
 from convpose.hardware import want_gpu
 from convpose.runtime import CropSpec, Runtime, TorchRuntime
 
@@ -85,6 +85,7 @@ class OnnxRuntime(ExportedRuntime):
         engine: Any = importlib.import_module("onnxruntime")  # ships no types
         path = Path(path)
         check_file(path)
+        check_external_data(path)
         cuda = "CUDAExecutionProvider" in engine.get_available_providers()
         on_gpu = want_gpu(accelerator, cuda, "ONNX Runtime sees none (onnxruntime-gpu brings it)")
         options = engine.SessionOptions()
@@ -192,6 +193,42 @@ def check_file(path: Path) -> None:
         raise ModelError(f"weights={path}: no such file; python -m convpose.export writes one")
 
 
+def check_external_data(path: Path) -> None:
+    """Refuse an ONNX file that names a file outside its folder as the place of its weights.
+
+    Raises:
+        ModelError: it does, or is no ONNX file.
+        ConfigError: onnx, which reads the names, is not installed.
+    """
+    content = path.read_bytes()
+    if b"location" not in content:  # the key that names a file; texts stand in the file as they are
+        return
+    require_extra("onnx", "onnx")
+    onnx: Any = importlib.import_module("onnx")
+    try:
+        graph = onnx.load_from_string(content)
+    except Exception as error:  # protobuf's own types
+        raise broken(path, "ONNX", error) from error
+    folder = path.parent.resolve()
+    for location in _locations(graph):
+        if not (folder / location).resolve().is_relative_to(folder):
+            raise ModelError(
+                f"weights={path}: wants to read {location}, outside its folder; use a file that "
+                "convpose.export wrote"
+            )
+
+
+def _locations(message: Any) -> Iterator[str]:
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in [value] if hasattr(value, "ListFields") else value:
+            if field.name == "external_data" and part.key == "location":
+                yield part.value
+            else:
+                yield from _locations(part)
+
+
 def read_spec(path: Path, facts: str | None) -> CropSpec:
     """Read the `CropSpec` in the facts of a file.
 
@@ -199,9 +236,9 @@ def read_spec(path: Path, facts: str | None) -> CropSpec:
         ModelError: no facts, or facts of another version.
     """
     try:
-        content: dict[str, Any] = json.loads(facts or "")
+        content: dict[str, Any] = parse_json(str(path), facts or "", most=MAX_FACTS)
         version, spec = content["version"], content["spec"]
-    except (ValueError, LookupError, TypeError) as error:
+    except (DataError, LookupError, TypeError) as error:
         raise ModelError(
             f"weights={path}: does not say what crops it wants and what its keypoints are; use a "
             "file that convpose.export wrote"

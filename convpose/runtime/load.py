@@ -1,40 +1,42 @@
 """Load the network of a run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from convpose.config.schema import check_table
+from convpose.data.crop import Mode, Scale
 from convpose.errors import ConfigError
 from convpose.hardware import AUTOCAST, resolve_precision, want_gpu
-from convpose.models.build import build_model
+from convpose.models.build import NETWORK, build_model, drop_weights
 from convpose.models.pose_model import PoseModel
-from convpose.models.weights import load_checkpoint
+from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import CropSpec, TorchRuntime
 from convpose.skeleton import LSP14
+
+CROPS = {"data.crop": Mode | Mapping[str, Mode], "data.box_scale": Scale}
 
 
 def network_config(trained: DictConfig) -> DictConfig:
     """Pick the part of a training's configuration from which its network is rebuilt.
 
     It holds no path of the training machine, and no weights are downloaded again.
+
+    Raises:
+        ConfigError: a key that is missing or out of its range; the file may come from anybody.
     """
-    data: Any = {key: trained.data[key] for key in ("input_size_px", "crop", "box_scale")}
-    data["skeleton"] = trained.data.get("skeleton", LSP14.name)
-    model: Any = _without_files(OmegaConf.to_container(trained.model, resolve=True))
-    head: Any = _without_files(OmegaConf.to_container(trained.head, resolve=True))
-    trainer = {"precision": trained.trainer.precision, "accelerator": "auto"}
-    return OmegaConf.create(
-        {
-            "data": OmegaConf.to_container(OmegaConf.create(data), resolve=True),
-            "model": model,
-            "head": head,
-            "channels_last": trained.channels_last,
-            "trainer": trainer,
-        }
-    )
+    check_table(trained, {**NETWORK, **CROPS, "trainer.precision": str})
+    plain: Any = OmegaConf.to_container(trained, resolve=True)
+    data = {key: plain["data"][key] for key in ("input_size_px", "crop", "box_scale")}
+    data["skeleton"] = plain["data"].get("skeleton", LSP14.name)
+    trainer = {"precision": plain["trainer"]["precision"], "accelerator": "auto"}
+    parts = {key: plain[key] for key in ("model", "head", "channels_last")}
+    drop_weights(parts)
+    return OmegaConf.create({"data": data, **parts, "trainer": trainer})
 
 
 def load_run(
@@ -55,7 +57,8 @@ def load_run(
     run = Run.find(Path(folder))
     cfg = network_config(run.config)
     path = run.checkpoint(checkpoint)
-    model = build_model(cfg)
+    with no_larger_than(path):
+        model = build_model(cfg)
     load_checkpoint(model, path)
     return to_runtime(model, cfg, accelerator, precision)
 
@@ -80,13 +83,3 @@ def to_runtime(
     cfg.trainer.accelerator = accelerator
     kind = resolve_precision(cfg) if precision == "auto" else precision
     return TorchRuntime(model, CropSpec.from_config(cfg.data), "cuda" if on_gpu else "cpu", kind)
-
-
-def _without_files(node: Any) -> Any:
-    """Drop the keys that say where the network's first weights came from."""
-    if isinstance(node, list):
-        return [_without_files(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    files = ("weights", "run")
-    return {key: None if key in files else _without_files(item) for key, item in node.items()}

@@ -15,10 +15,12 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from convpose.errors import ModelError
+from convpose.bounded import MAX_FACTS, parse_json, read_file
+from convpose.config.allowlist import as_data
+from convpose.errors import DataError, ModelError
 from convpose.files import replacing, write
 from convpose.models.build import build_model
-from convpose.models.weights import load_checkpoint
+from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import CropSpec, TorchRuntime
 from convpose.runtime.load import network_config, to_runtime
@@ -99,8 +101,9 @@ def load_packaged(
         )
     state, facts = _read(path)
     CropSpec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
-    cfg = OmegaConf.create(facts["config"])
-    model = build_model(cfg)
+    cfg = network_config(as_data(facts["config"], str(path)))
+    with no_larger_than(path):
+        model = build_model(cfg)
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
@@ -123,28 +126,29 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
                 "its .json card"
             )
     try:
-        expected = json.loads(card_path.read_text("utf-8"))["sha256"]
-    except (ValueError, LookupError, TypeError) as error:
+        card = parse_json(str(card_path), read_file(card_path, MAX_FACTS))
+        expected = str(card["sha256"])
+    except (DataError, LookupError, TypeError) as error:
         raise ModelError(f"{card_path}: not the card of packaged weights; get it again") from error
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
         raise ModelError(
-            f"{path}: SHA-256 {found[:12]}…, its card says {str(expected)[:12]}…: the file is "
+            f"{path}: SHA-256 {found[:12]}…, its card says {expected[:12]}…: the file is "
             "damaged or not the one the card describes; get both again"
         )
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["convpose"])
+            facts = parse_json(str(path), (file.metadata() or {})["convpose"], most=MAX_FACTS)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
-    except (SafetensorError, ValueError, LookupError) as error:
+    except (SafetensorError, DataError, ValueError, LookupError) as error:
         raise ModelError(
             f"{path}: not packaged weights of convpose; a checkpoint of a run is used by "
             "run=RUN_FOLDER"
         ) from error
-    if facts.get("version") != VERSION or "config" not in facts:
+    version = facts.get("version") if isinstance(facts, dict) else None
+    if version != VERSION or not {"config", "spec"} <= facts.keys():
         raise ModelError(
-            f"{path}: format version {facts.get('version')}, this convpose reads {VERSION}; "
-            "update convpose"
+            f"{path}: format version {version}, this convpose reads {VERSION}; update convpose"
         )
     return state, facts
 

@@ -1,6 +1,7 @@
 """A configuration is data: what it may name, and what a run folder of somebody cannot do."""
 
 import ast
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from convpose.config import allowlist as trust
 from convpose.config.allowlist import find_target, read_config
 from convpose.config.application import conf_folder
 from convpose.config.instantiate import build, check
-from convpose.errors import ConfigError
+from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.command import evaluate
+from convpose.predict.predictor import PosePredictor
 from convpose.run import Run
 
 PART_OF_A_RUN = (
@@ -153,7 +155,7 @@ class TestRunFolder:
 
     def change(self, run, key, value):
         cfg = OmegaConf.load(run / "config.yaml")
-        OmegaConf.update(cfg, key, value, force_add=True)
+        OmegaConf.update(cfg, key, value, merge=False, force_add=True)
         (run / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
 
     @pytest.mark.parametrize("key", ["model._target_", "head._target_", "data._target_"])
@@ -176,10 +178,70 @@ class TestRunFolder:
             evaluate(self.evaluation(run))
         assert not called
 
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            (
+                "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+                + "".join(f"a{i + 1}: &a{i + 1} [{', '.join(9 * [f'*a{i}'])}]\n" for i in range(9)),
+                r"an alias, \*a0; write the values themselves",
+            ),
+            ("a: &b\n  c: *b\n", r"an alias, \*b"),
+            (f"a: {99 * '['}{99 * ']'}\n", "more than 64 levels deep"),
+            (f"seed: {5000 * '9'}\n", "not a YAML file"),
+        ],
+    )
+    def test_what_would_grow_without_end(self, text, reason, run):
+        (run / "config.yaml").write_text(text)
+        for what in (lambda: evaluate(self.evaluation(run)), lambda: PosePredictor.from_run(run)):
+            with pytest.raises(ConfigError, match=rf"config\.yaml: not a configuration \({reason}"):
+                what()
+
+    @pytest.mark.parametrize(
+        ("key", "value", "expected"),
+        [
+            ("data.input_size_px", 10**9, "a whole number from 32 to 4096"),
+            ("data.box_scale", float("inf"), "a number from 1 up"),
+            ("data", [1], "a mapping"),
+            ("head", None, "a mapping"),
+            ("trainer.precision", 3, "a text, got int"),
+        ],
+    )
+    def test_values_are_in_range_before_anything_is_built(self, key, value, expected, run):
+        self.change(run, key, value)
+        for what in (lambda: evaluate(self.evaluation(run)), lambda: PosePredictor.from_run(run)):
+            with pytest.raises(ConfigError, match=rf"^{key}.*=.*: expected {expected}"):
+                what()
+
+    def test_a_network_larger_than_its_checkpoint_is_not_filled(self, run):
+        self.change(run, "head.hidden", 10**8)
+        for what in (lambda: evaluate(self.evaluation(run)), lambda: PosePredictor.from_run(run)):
+            with pytest.raises(
+                ModelError, match=r"best\.ckpt: its configuration describes a larger"
+            ):
+                what()
+
+    def test_an_evaluation_writes_no_cache_and_starts_no_crowd(self, run, tmp_path):
+        self.change(run, "data.cache", str(tmp_path / "elsewhere" / "cache"))
+        self.change(run, "data.num_workers", 100_000)
+        scored = Run(run).config_to_score("")
+        assert scored.data.cache is None
+        assert scored.data.num_workers <= os.cpu_count()
+        assert evaluate(self.evaluation(run)) >= 0
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_no_file_that_the_network_began_with_is_opened(self, run, tmp_path):
+        (tmp_path / "secret.safetensors").write_bytes(b"secret")
+        self.change(run, "model.weights", str(tmp_path / "secret.safetensors"))
+        assert evaluate(self.evaluation(run)) >= 0
+        assert PosePredictor.from_run(run).spec.input_size_px == 32
+
     def test_a_yaml_tag_that_calls(self, run):
         line = f"seed: !!python/object/apply:os.mkdir ['{run}/was_here']\n"
         (run / "config.yaml").write_text(line)
-        with pytest.raises(ConfigError, match=r"config\.yaml: not a configuration \(could not"):
+        with pytest.raises(
+            ConfigError, match=r"config\.yaml: not a configuration \(not a YAML file \(could"
+        ):
             evaluate(self.evaluation(run))
         assert not (run / "was_here").exists()
 

@@ -67,6 +67,48 @@ def test_half_precision_is_half_the_size_and_near(onnx_file, trained):
     assert 0 < difference_px(open_network(run=trained), open_network(weights=half)) < 0.2
 
 
+@pytest.mark.parametrize("place", ["../secret", "/etc/hostname", "link", "inside"])
+def test_weights_outside_the_folder_of_an_onnx_file_are_not_read(place, onnx_file, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    graph = onnx.load(onnx_file)
+    tensor = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    for path in (tmp_path / "secret", folder / "inside"):
+        path.write_bytes(tensor.raw_data)
+    (folder / "link").symlink_to("../secret")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=place)
+    (folder / "a.onnx").write_bytes(graph.SerializeToString())
+    if place == "inside":
+        assert (
+            difference_px(open_network(weights=folder / "a.onnx"), open_network(weights=onnx_file))
+            == 0
+        )
+    else:
+        with pytest.raises(
+            ModelError, match=rf"a\.onnx: wants to read {place}, outside its folder"
+        ):
+            open_network(weights=folder / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    "change", [{"input_size_px": 10**9}, {"input_size_px": "big"}, {"box_scale": 0}, {"frame": "x"}]
+)
+def test_facts_out_of_their_range(change, onnx_file, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(onnx_file)
+    facts = json.loads({entry.key: entry.value for entry in graph.metadata_props}[KEY])
+    facts["spec"] |= change
+    onnx.helper.set_model_props(graph, {KEY: json.dumps(facts)})
+    onnx.save(graph, tmp_path / "a.onnx")
+    with pytest.raises(
+        ModelError, match=f"description of the network is incomplete .*{next(iter(change))}"
+    ):
+        open_network(weights=tmp_path / "a.onnx")
+
+
 def test_torchscript(trained, capsys):
     file = export(export_config(f"run={trained}", "format=torchscript"))
     assert file.name == "best_fp32.torchscript"

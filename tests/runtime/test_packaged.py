@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fake_network import dot
+from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -120,7 +121,7 @@ def changed(facts, **model):
             "format version 2, this convpose reads 1; update convpose",
         ),
         (
-            lambda f: changed(f, **(f["config"]["model"] | {"width": 0.125})),
+            lambda f: changed(f, **(f["config"]["model"] | {"width": 0.02})),
             r"tiny\.safetensors: does not fit its own description",
         ),
         (lambda f: changed(f, _target_="os.system"), r"os\.system"),
@@ -131,6 +132,65 @@ def changed(facts, **model):
 def test_another_description_is_refused(metadata, message, copy):
     rewrite(copy, metadata(facts_of(copy)))
     with pytest.raises((ModelError, ConfigError), match=message):
+        load_packaged(copy)
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "${oc.decode:1}", "${own:}"])
+def test_a_description_is_not_evaluated(value, copy):
+    called = []
+    OmegaConf.register_new_resolver("own", lambda: called.append(1), replace=True)
+    facts = facts_of(copy)
+    rewrite(copy, changed(facts, **(facts["config"]["model"] | {"weights": value})))
+    with pytest.raises(
+        ConfigError, match=r"tiny\.safetensors: model\.weights=\$\{.*nothing in it is"
+    ):
+        load_packaged(copy)
+    assert not called
+
+
+def test_a_description_opens_no_file_of_this_machine(copy, tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    facts = facts_of(copy)
+    rewrite(copy, changed(facts, **(facts["config"]["model"] | {"weights": f"{tmp_path}/secret"})))
+    assert load_packaged(copy).spec.input_size_px == 32
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("data", "input_size_px", 10**9, r"data\.input_size_px=.* from 32 to 4096"),
+        ("data", "box_scale", 1e400, r"data\.box_scale=inf: expected a number from 1 up"),
+        ("data", "crop", [], r"data\.crop=\[\]: expected one of image, letterbox, box"),
+        ("data", "skeleton", {}, r"data\.skeleton={}: expected a text or null"),
+        (
+            "head",
+            "hidden",
+            10**8,
+            r"tiny\.safetensors: its configuration describes a larger network",
+        ),
+        ("head", "hidden", 0, r"head\.hidden=0: expected a whole number above 0"),
+        (
+            "model",
+            "width",
+            "???",
+            r"model\.width=\?\?\?: a run's configuration is written resolved",
+        ),
+    ],
+)
+def test_numbers_are_in_range_before_anything_is_allocated(part, key, value, message, copy):
+    facts = facts_of(copy)
+    facts["config"][part][key] = value
+    rewrite(copy, {"convpose": json.dumps(facts)})
+    with pytest.raises((ModelError, ConfigError), match=message):
+        load_packaged(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 90 + "]" * 90, "[" * 99_999, '{"version": ' + "9" * 5000 + "}", "[]", "3", "{}"]
+)
+def test_a_description_that_is_none(text, copy):
+    rewrite(copy, {"convpose": text})
+    with pytest.raises(ModelError, match=r"not packaged weights of convpose|format version None"):
         load_packaged(copy)
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import cv2
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from convpose.config.schema import Count, Natural
+from convpose.config.schema import Natural
 from convpose.data.annotation import Annotation
 from convpose.data.synthetic.figure import sample_figures
 from convpose.data.synthetic.painting import Canvas, Colour, colour, dress, f32, mix, paint_figure
@@ -49,8 +49,8 @@ class SyntheticSource:
 
     def __init__(
         self,
-        num_images: Count = 6000,
-        image_size_px: Annotated[int, Ge(_SMALLEST_PX)] = 160,
+        num_images: Annotated[int, Gt(0), Le(1_000_000)] = 6000,
+        image_size_px: Annotated[int, Ge(_SMALLEST_PX), Le(4096)] = 160,
         seed: Natural = 0,
     ) -> None:
         self._size_px, self._seed = image_size_px, seed
