@@ -30,6 +30,8 @@ class Annotation:
         box_px: (4,) left, top, right and bottom edge of the person if the data set gives them.
         file: name of the image in its source. People of one image stay on one side of a split.
         subset: ``train``, ``val`` or ``test`` if the data set's makers say so.
+        upright: whether the pixels are those of the image turned as EXIF says, or as stored
+            (False); None where that is the same or not known.
     """
 
     image_id: str
@@ -41,6 +43,7 @@ class Annotation:
     box_px: NDArray[np.float64] | None = None
     file: str | None = None
     subset: str | None = None
+    upright: bool | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

@@ -62,11 +62,12 @@ class CropCache:
         self._offsets = arrays["offsets"]
         self._regions = arrays["region_to_px"]
         nothing = [None] * len(meta["image_ids"])
-        boxes, files, subsets = (meta.get(key, nothing) for key in ("boxes_px", "files", "parts"))
+        optional = ("boxes_px", "files", "parts", "uprights")
+        boxes, files, subsets, uprights = (meta.get(key, nothing) for key in optional)
         boxes = [None if box is None else np.array(box) for box in boxes]
         columns = (  # in the order of the attributes of `Annotation`
             *(meta["image_ids"], meta["datasets"], *arrays["size_px"].T.tolist()),
-            *(arrays["keypoints_px"], arrays["visibility"], boxes, files, subsets),
+            *(arrays["keypoints_px"], arrays["visibility"], boxes, files, subsets, uprights),
         )
         self.annotations = [Annotation(*row) for row in zip(*columns, strict=True)]
 
@@ -168,6 +169,7 @@ def write_cache(
         "boxes_px": [None if a.box_px is None else a.box_px.tolist() for a in annotations],
         "files": [a.file for a in annotations],
         "parts": [a.subset for a in annotations],
+        "uprights": [a.upright for a in annotations],
     }
     meta["sha256"] = _checksum(meta, pixels, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
 - **Pixels.** A keypoint has a "0-indexed location", in COCO the whole number of a pixel; so it is
   taken as it is, pixel centres at integers. A box is "measured from the top left image corner", so
   its edge 0 is our −0.5. (Detectron2's ``datasets/coco.py`` reads both that way.)
+- **Orientation.** See `convpose.data.reading.frames`.
 - **Visibility** is ours: 0 unlabelled (then x = y = 0), 1 occluded, 2 visible.
 - **Joints** are named by the file's category, so that any names are read; left is the person's own.
   COCO has neither neck nor head top: both stay masked (`convpose.skeleton` says why).
@@ -24,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from convpose.data.reading import parse_json, stem_of, subset_of
-from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
+from convpose.data.reading.person import AnnotatedPerson
+from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 
 _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with data.source="
@@ -100,6 +102,7 @@ def _people(
                 np.array([left, top, left + width, top + height]) - 0.5,
                 subset,
                 (int(image["width"]), int(image["height"])),
+                image.get("convpose_upright"),
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"

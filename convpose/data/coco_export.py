@@ -1,7 +1,8 @@
 """Export of annotations as COCO keypoints, so that other tools can read any data set.
 
 `convpose.data.coco.CocoSource` reads the file back to the same annotations: ``convpose_id`` keeps
-the ids, which COCO would have as numbers.
+the ids, which COCO would have as numbers, and ``convpose_upright`` says if the pixels are those of
+the photograph turned as EXIF says.
 """
 
 import json
@@ -40,7 +41,8 @@ def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any
         file = a.file or f"{a.image_id}.png"
         image = images.setdefault(
             (a.dataset, file),
-            {"id": len(images) + 1, "file_name": file, "width": a.width_px, "height": a.height_px},
+            {"id": len(images) + 1, "file_name": file, "width": a.width_px, "height": a.height_px}
+            | ({} if a.upright is None else {"convpose_upright": a.upright}),
         )
         left, top, right, bottom = _box_px(a).tolist()
         people.append(

@@ -25,7 +25,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from convpose.data.reading import stem_of
-from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
+from convpose.data.reading.person import AnnotatedPerson
+from convpose.data.reading.person_source import People, PeopleSource
 from convpose.data.splits import SUBSETS
 from convpose.errors import DataError
 from convpose.skeleton import SKELETONS
@@ -43,7 +44,7 @@ class CsvSource(PeopleSource):
 
     NAME = "csv"
     PATTERNS = ("*.csv",)
-    UPRIGHT = True
+    UPRIGHT = "exif"
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a CSV file."""

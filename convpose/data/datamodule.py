@@ -257,6 +257,7 @@ class PoseDataModule(LightningDataModule):
 def _data_keys(keys: Mapping[str, Any]) -> list[str]:
     """List the keys of a source that change its data; a file by name, unless it is a mirror's."""
     kept = [f"{key}={value}" for key, value in keys.items() if key not in LOCATION_KEYS]
+    kept = [setting for setting in kept if setting != "upright=None"]  # caches older than the key
     if keys.get("source") is not None:
         file = Path(str(keys["source"])).absolute()
         if file.stem not in {Path(mirror).stem for mirror in keys.get("mirrors") or ()}:

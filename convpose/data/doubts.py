@@ -10,7 +10,7 @@ from convpose.errors import DataError
 
 FARTHEST_PX = 1e6  # no photograph is so large; 1e39 would be infinite as float32
 _OTHER_FORM = "are they x0, y0, x1, y1 in place of x, y, width, height?"
-OFTEN, OFTEN_SHARE = 3, 0.05  # so many people with one joint at one point: a placeholder
+FEW, OFTEN, OFTEN_SHARE = 3, 5, 0.05  # people with a joint at one point who make a placeholder
 
 
 def check_reach(
@@ -76,7 +76,8 @@ def _placeholders(points_px: NDArray[np.float64], keypoints: Sequence[str]) -> l
         points = points[np.isfinite(points).all(axis=1)]
         values, counts = np.unique(points, axis=0, return_counts=True)
         origin = np.isin(values, (0, -1)).all(axis=1)  # -1: the 0 of files whose first pixel is 1
-        often = counts >= max(OFTEN, OFTEN_SHARE * len(points))
+        least = max(OFTEN, OFTEN_SHARE * len(points))  # or all of at least a few
+        often = counts >= max(FEW, min(least, len(points)))
         for (x, y), count in zip(values[origin | often], counts[origin | often], strict=True):
             found.append(f"{name} lies at ({x:g}, {y:g}) in {count} of {len(points)} annotations")
     return found

@@ -32,7 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.reading import field, many, number, read_variable, stem_of
-from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
+from convpose.data.reading.frames import Upright
+from convpose.data.reading.person import AnnotatedPerson
+from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11
 
@@ -66,9 +68,10 @@ class FlicSource(PeopleSource):
         skeleton: str = "lsp14",
         min_joints: int = 4,
         name: str | None = None,
+        upright: Upright | None = None,
     ) -> None:
         self._observer_centric, self._num_backs = observer_centric, 0
-        super().__init__(source, folder, annotations, images, skeleton, min_joints, name)
+        super().__init__(source, folder, annotations, images, skeleton, min_joints, name, upright)
         self.notes.append(
             f"{self.name}: {self._num_backs:,} people turn their back; left and right are "
             + ("exchanged for them: observer-centric" if observer_centric else "their own")

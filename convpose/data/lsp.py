@@ -20,7 +20,7 @@ from convpose.data.doubts import check_reach, find_doubts
 from convpose.data.reading import read_variable
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.download import download
-from convpose.data.reading.images import photo_size, read_photo
+from convpose.data.reading.images import photo_header, read_photo
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14
@@ -79,7 +79,7 @@ class LspSource:
         self.archive = Archive(_locate(name, source, Path(folder), mirrors, sha256))
         points_px, flags = _read_joints(self.archive)
         self._files = _image_files(self.archive, len(points_px))
-        sizes_px = np.array([photo_size(self.archive, file) for file in self._files])
+        sizes_px = np.array([photo_header(self.archive, file)[0] for file in self._files])
         _check_flags(name, self.archive, points_px, flags)
         unlabelled = 0 if mask_unlabelled else 1
         visibility = np.where(flags, 1, 2) if name == "lsp" else np.where(flags, 2, unlabelled)
@@ -88,7 +88,7 @@ class LspSource:
         check_reach(f"{self.archive.path}: joints.mat", ids, LSP14.keypoints, points_px, visibility)
         _check_scale(self.archive, points_px, sizes_px)
         self.annotations = [
-            Annotation(image_id, name, int(w), int(h), points, visible, file=file)
+            Annotation(image_id, name, int(w), int(h), points, visible, file=file, upright=False)
             for image_id, file, (w, h), points, visible in zip(
                 ids,
                 self._files,

@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.reading import field, many, number, parse_json, read_variable, stem_of, subset_of
-from convpose.data.reading.person_source import AnnotatedPerson, People, PeopleSource
+from convpose.data.reading.person import AnnotatedPerson
+from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import MPII16
 

@@ -10,8 +10,9 @@ from convpose.data.flic import FlicSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource
 from convpose.data.reading import stem_of, subset_of
 from convpose.data.reading.archive import Archive
-from convpose.data.reading.images import photo_size, read_photo
-from convpose.data.reading.person_source import AnnotatedPerson, PeopleSource
+from convpose.data.reading.images import photo_header, read_photo
+from convpose.data.reading.person import AnnotatedPerson
+from convpose.data.reading.person_source import PeopleSource
 from convpose.errors import ConfigError, DataError
 from convpose.skeleton import LSP14
 
@@ -185,7 +186,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end(tmp_path):
     with_thumbnail += PHOTO[2:]
     files = {"whole.jpg": with_thumbnail, "cut.jpg": with_thumbnail[:-200]}
     archive = Archive(write_zip(tmp_path / "a.zip", files))
-    assert photo_size(archive, "cut.jpg") == (WIDTH_PX, HEIGHT_PX)
+    assert photo_header(archive, "cut.jpg") == ((WIDTH_PX, HEIGHT_PX), 1)
     assert read_photo(archive, "whole.jpg").shape == (HEIGHT_PX, WIDTH_PX, 3)
     with pytest.raises(DataError, match=r"cut\.jpg is not a readable JPEG or PNG .*truncated"):
         read_photo(archive, "cut.jpg")

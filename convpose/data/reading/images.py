@@ -1,5 +1,7 @@
 """Photographs of an archive: read their size and pixels, or raise one clear error."""
 
+import contextlib
+import io
 import warnings
 
 import cv2
@@ -15,8 +17,8 @@ _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _SIDES_SWAPPED = (5, 6, 7, 8)  # values of EXIF's orientation
 
 
-def photo_size(archive: Archive, name: str, upright: bool = False) -> tuple[int, int]:
-    """Read width and height from the header alone, as stored or after the EXIF rotation.
+def photo_header(archive: Archive, name: str) -> tuple[tuple[int, int], int]:
+    """Read width and height of the pixels as stored, and EXIF's orientation (1 to 8).
 
     Raises:
         DataError: the file is missing, no image, or claims a size that no photograph has.
@@ -25,13 +27,23 @@ def photo_size(archive: Archive, name: str, upright: bool = False) -> tuple[int,
         warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
         try:
             with archive.open(name) as file, PillowImage.open(file) as image:
-                orientation = image.getexif().get(ExifTags.Base.Orientation) if upright else None
-                swapped = orientation in _SIDES_SWAPPED
-                return (image.height, image.width) if swapped else image.size
+                return image.size, _orientation(image)
         except DataError:
             raise
         except Exception as error:  # Pillow raises a dozen types on a damaged header
             raise _not_an_image(archive, name, str(error)) from error
+
+
+def upright_size(size_px: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return width and height after the turn that EXIF's orientation says."""
+    return size_px[::-1] if orientation in _SIDES_SWAPPED else size_px
+
+
+def _orientation(image: PillowImage.Image) -> int:
+    with contextlib.suppress(Exception):  # the pixels of a picture with garbage for EXIF are fine
+        found = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return found if found in range(1, 9) else 1
+    return 1
 
 
 def read_photo(archive: Archive, name: str, upright: bool = False) -> Image:
@@ -46,7 +58,7 @@ def read_photo(archive: Archive, name: str, upright: bool = False) -> Image:
         DataError: the file is missing, damaged, truncated or no image.
     """
     content = archive.read(name)
-    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     # OpenCV 5 refuses a truncated JPEG, OpenCV 4 fills the rest with grey and says nothing. Look
     # for the end behind the last scan: a thumbnail before it has an end of its own, and phones
@@ -54,7 +66,20 @@ def read_photo(archive: Archive, name: str, upright: bool = False) -> Image:
     truncated = content.startswith(_JPEG) and _END not in content[content.rfind(_SCAN) :]
     if image is None or truncated:
         raise _not_an_image(archive, name, "truncated" if truncated else "not decodable")
-    return np.asarray(image, dtype=np.uint8)
+    orientation = 1
+    if upright:  # by Pillow, as in prediction: OpenCV knows EXIF of fewer formats
+        with PillowImage.open(io.BytesIO(content)) as file:
+            orientation = _orientation(file)
+    return _turned(np.asarray(image, np.uint8), orientation)
+
+
+def _turned(image: Image, orientation: int) -> Image:
+    """Turn and mirror stored pixels so that they are upright."""
+    if orientation in _SIDES_SWAPPED:
+        image = image.transpose(1, 0, 2)
+    across = -1 if orientation in (2, 3, 6, 7) else 1
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    return np.ascontiguousarray(image[::down, ::across])
 
 
 def _not_an_image(archive: Archive, name: str, reason: str) -> DataError:

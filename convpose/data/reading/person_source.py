@@ -7,7 +7,7 @@ people with too few joints, and counts. Each person of a photograph is an annota
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +15,13 @@ from numpy.typing import NDArray
 from convpose.data.annotation import Annotation
 from convpose.data.doubts import check_reach, find_doubts, listed
 from convpose.data.reading import find_files
-from convpose.data.reading.images import photo_size, read_photo
+from convpose.data.reading.frames import Upright, place_in_frames
+from convpose.data.reading.images import read_photo
+from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import Skeleton, counterparts, skeleton_named
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AnnotatedPerson:
-    """One person as a file describes them.
-
-    Attributes:
-        image_id: unique id; ``STEM_NUMBER``, so that it does not depend on who else is there.
-        file: name of the photograph in the annotation file.
-        points_px: (J, 2) in pixels with centres at integers; any number if unlabelled.
-        visibility: (J,) of 0, 1, 2.
-        box_px: (4,) edges of the person's box; None or not finite if there is none.
-        subset: ``train``, ``val``, ``test`` or None.
-        size_px: width and height; None reads them from the photograph's header.
-    """
-
-    image_id: str
-    file: str
-    points_px: NDArray[np.float64]
-    visibility: NDArray[np.uint8]
-    box_px: NDArray[np.float64] | None = None
-    subset: str | None = None
-    size_px: tuple[int, int] | None = None
-
 
 People = tuple[Sequence[str], Iterable[AnnotatedPerson]]  # names of the J joints, and the people
 
@@ -64,6 +42,8 @@ class PeopleSource:
         skeleton: name of the skeleton that the joints are mapped to.
         min_joints: people with fewer labelled joints of that skeleton are left out.
         name: of the data set; None: `NAME`.
+        upright: ``exif`` turns photographs as EXIF says, ``stored`` does not, ``auto`` decides by
+            the sizes in the file, else turns them; None: `UPRIGHT`.
 
     Attributes:
         annotations: all people who were kept, in the order of the files.
@@ -82,7 +62,7 @@ class PeopleSource:
     PATTERNS: Sequence[str] = ()  # of its annotation files
     MISSING_SHARE = 0.0  # people whose photograph may be missing; they are left out
     BOXES_REACH_OUT = False  # True: a box may reach beyond the photograph
-    UPRIGHT = False  # True: photographs are turned as EXIF says
+    UPRIGHT: Upright = "auto"  # what upright=null means
 
     def __init__(
         self,
@@ -93,6 +73,7 @@ class PeopleSource:
         skeleton: str = "lsp14",
         min_joints: int = 4,
         name: str | None = None,
+        upright: Upright | None = None,
     ) -> None:
         self.name = name = name or self.NAME
         patterns = self.PATTERNS if annotations is None else annotations
@@ -143,8 +124,9 @@ class PeopleSource:
                 f"{name}: {len(twice)} ids occur more than once, the first is {twice[0]}; give "
                 "each photograph a name of its own, or name one annotation file only"
             )
+        kept, self.doubts = place_in_frames(name, photos, kept, upright or self.UPRIGHT)
         self.annotations = [self._annotation(person) for person in kept]
-        self.doubts = find_doubts(self.annotations, target.keypoints, self.BOXES_REACH_OUT)
+        self.doubts += find_doubts(self.annotations, target.keypoints, self.BOXES_REACH_OUT)
         boxed = [(p.image_id, p.box_px) for p in people if p.box_px is not None]
         if turned := [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]:
             kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
@@ -165,7 +147,7 @@ class PeopleSource:
         raise NotImplementedError
 
     def _annotation(self, person: AnnotatedPerson) -> Annotation:
-        width, height = person.size_px or photo_size(self.photos, person.file, self.UPRIGHT)
+        width, height = person.size_px or (0, 0)  # `place_in_frames` has found it
         return Annotation(
             person.image_id,
             self.name,
@@ -176,12 +158,11 @@ class PeopleSource:
             person.box_px,
             person.file,
             person.subset,
+            person.upright,
         )
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
         """Decode the photograph of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.
-
-        Pixels are taken as stored, or turned as EXIF says, whichever has the annotated size.
 
         Raises:
             DataError: missing, damaged, or of another size than the annotations say.
@@ -189,16 +170,15 @@ class PeopleSource:
         annotation = self.annotations[index]
         size = (annotation.height_px, annotation.width_px)
         file = str(annotation.file)
-        image = read_photo(self.photos, file, self.UPRIGHT)
+        image = stored = read_photo(self.photos, file, annotation.upright is True)
+        if image.shape[:2] != size and annotation.upright is None:  # it had no orientation before
+            image = read_photo(self.photos, file, upright=True)
         if image.shape[:2] != size:
-            stored = image.shape
-            image = read_photo(self.photos, file, not self.UPRIGHT)
-            if image.shape[:2] != size:
-                raise DataError(
-                    f"{self.photos.path}: {file} has {stored[1]}×{stored[0]} pixels, its "
-                    f"annotation says {size[1]}×{size[0]}; take photographs and annotations from "
-                    "the same archive"
-                )
+            raise DataError(
+                f"{self.photos.path}: {file} has {stored.shape[1]}×{stored.shape[0]} pixels, its "
+                f"annotation says {size[1]}×{size[0]}; take photographs and annotations from "
+                "the same archive"
+            )
         return image, identity()
 
 
