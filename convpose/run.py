@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ SCORED = {  # what an evaluation reads before a part is built
     "monitor": str,
     "monitor_mode": Literal["max", "min"],
 }
+_START = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+)_)?")  # see `config.run_dirs`
 NON_RESULT_KEYS = ("study", "ckpt_path", "paths", "logger")  # keys that change no result
 
 
@@ -64,7 +66,7 @@ class Run:
         """
         if (path / "config.yaml").is_file():
             return cls(path)
-        found = sorted(path.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+        found = [file.parent for file in path.glob("*/config.yaml")]
         if not found:
             if path.is_file():
                 raise ConfigError(f"run={path}: a file; type run=FOLDER, or also checkpoint=FILE")
@@ -73,7 +75,7 @@ class Run:
                 f"run={path}: the folder {what}; type run=FOLDER, a run or study that "
                 "convpose.train wrote (by default under runs/)"
             )
-        return cls(found[-1].parent)
+        return cls(max(found, key=begun))
 
     @property
     def config(self) -> DictConfig:
@@ -158,6 +160,21 @@ class Run:
 
     def _write_json(self, name: str, content: Any) -> None:
         files.write(self.folder / name, json.dumps(content, indent=1))
+
+
+def begun(folder: Path) -> tuple[str, int, str]:
+    """Return what sorts runs by age: start, number of the job, name.
+
+    The start is in the folder's name, else in ``run.json``. A copy keeps both, but not the times
+    of files.
+    """
+    if named := _START.match(folder.name):
+        return named[1], int(named[2] or 0), folder.name
+    try:
+        started = str(json.loads((folder / "run.json").read_text("utf-8"))["started"])
+    except (OSError, ValueError, LookupError, TypeError):
+        started = ""
+    return started.replace(" ", "_").replace(":", "-"), 0, folder.name
 
 
 def describe() -> dict[str, Any]:

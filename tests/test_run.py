@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from tiny import TINY, tiny_config
 
+from convpose.app.handlers import Networks
 from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ModelError
 from convpose.run import Run, application, choices, describe, flat, hyperparameters, revision
@@ -49,12 +50,33 @@ def test_revision_without_git(monkeypatch):
     assert revision() == "unknown"
 
 
-def test_find_takes_the_newest_run_of_a_study(tmp_path):
-    for i, name in enumerate(("b", "c", "a")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text("seed: 0")
-        os.utime(tmp_path / name / "config.yaml", (i, i))
-    assert Run.find(tmp_path).folder == tmp_path / "a"
+@pytest.mark.parametrize(
+    "names",  # oldest first; written the other way round, as a copy may do
+    [
+        ("2026-11-25_09-00-00_lr-0.1", "2026-11-26_09-00-00_lr-0.01"),
+        ("2026-11-26_09-00-00_000_seed-0", "2026-11-26_09-00-00_001_seed-1"),
+        ("2026-11-26_09-00-00_999_seed-0", "2026-11-26_09-00-00_1000_seed-1"),
+        ("2026-11-25_09-00-00_000_z", "2026-11-26_08-00-00_a"),
+        ("z 2026-11-25 09:00:00", "a 2026-11-26 09:00:00"),  # the time in run.json
+        ("z 2026-11-25 09:00:00", "2026-11-26_09-00-00_a"),
+        ("2026-11-25_09-00-00_z", "a 2026-11-26 09:00:00"),
+        ("z", "a 2026-11-26 09:00:00"),  # no time anywhere
+    ],
+)
+def test_the_newest_run_of_a_study_began_last(tmp_path, names):
+    for i, name in enumerate(reversed(names)):
+        own_name, _, started = name.partition(" ")
+        folder = tmp_path / "study" / own_name
+        (folder / "checkpoints").mkdir(parents=True)
+        for file in ("config.yaml", "checkpoints/best.ckpt"):
+            (folder / file).write_text("seed: 0")
+            os.utime(folder / file, (i, i))
+        if started:
+            (folder / "run.json").write_text(json.dumps({"started": started}))
+    newest = tmp_path / "study" / names[-1].partition(" ")[0]
+    assert Run.find(tmp_path / "study").folder == newest
+    offered = Networks(tmp_path, None, None, "cpu").names()
+    assert offered[1:] == [str(tmp_path / "study" / n.partition(" ")[0]) for n in reversed(names)]
 
 
 def test_find_says_what_to_type(tmp_path):

@@ -23,6 +23,7 @@ from convpose.predict.predictor import PosePredictor
 from convpose.predict.records import frame_record
 from convpose.predict.sources import Frame, Source, open_sources
 from convpose.predict.writers import open_keypoints
+from convpose.run import begun
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 
@@ -63,9 +64,8 @@ class Networks:
 
     def names(self) -> Sequence[str]:
         """List the networks to choose from, the first choice first; finds runs added meanwhile."""
-        found = self.runs.glob("*/*/checkpoints/best.ckpt")
-        newest = sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)
-        runs = [str(file.parent.parent) for file in newest]
+        found = [file.parents[1] for file in self.runs.glob("*/*/checkpoints/best.ckpt")]
+        runs = [str(folder) for folder in sorted(found, key=begun, reverse=True)]
         return list(dict.fromkeys([self.first or PACKAGED, PACKAGED, *runs]))
 
     def predictor(self, name: str, several: bool) -> PosePredictor:
