@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from convpose.data.reading.pixels import eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 
@@ -104,7 +105,7 @@ def _picture(file: PillowImage.Image, name: str) -> Picture:
     _turn_upright(file)
     if file.size == lying[::-1] != lying:
         width, height = height, width
-    image = _on_white(_shrunk(_eight_bit(file, name)))
+    image = on_white(_shrunk(eight_bit(file, name)))
     x, y = width / image.width, height / image.height
     to_px = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5]])
     return Picture(np.array(image, dtype=np.uint8), to_px, (width, height), note)
@@ -117,29 +118,7 @@ def _turn_upright(file: PillowImage.Image) -> None:
         ImageOps.exif_transpose(file, in_place=True)
 
 
-def _eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
-    """Convert to a mode of 8 bits a channel, whose values can be averaged."""
-    if file.mode in ("I", "F"):
-        raise DataError(
-            f"{name}: 32-bit pixels, of which nobody knows what is white; save it with 8 or 16 bits"
-        )
-    if file.mode.startswith("I;16"):
-        return PillowImage.fromarray((np.asarray(file) >> 8).astype(np.uint8))
-    if file.mode in ("1", "P", "PA"):
-        return file.convert("RGBA" if file.has_transparency_data else "RGB")
-    return file
-
-
 def _shrunk(image: PillowImage.Image) -> PillowImage.Image:
     """Average the image over squares that bring it below `DECODED_PX`."""
     factor = math.ceil(math.sqrt(image.width * image.height / DECODED_PX))
     return image.reduce(factor) if factor > 1 else image
-
-
-def _on_white(image: PillowImage.Image) -> PillowImage.Image:
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    image = image.convert("RGBA")
-    opaque = PillowImage.new("RGB", image.size, (255, 255, 255))
-    opaque.paste(image, mask=image.getchannel("A"))
-    return opaque

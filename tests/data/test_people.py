@@ -1,9 +1,12 @@
 """The base of the readers finds photographs, boxes, files and names."""
 
+import io
+
 import numpy as np
 import pytest
 from fake_lsp import write_folder, write_zip
 from fake_people import HEIGHT_PX, WIDTH_PX, photo
+from PIL import Image
 
 from convpose.data.coco import CocoSource
 from convpose.data.flic import FlicSource
@@ -14,6 +17,7 @@ from convpose.data.reading.images import photo_header, read_photo
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import PeopleSource
 from convpose.errors import ConfigError, DataError
+from convpose.predict.images import decode
 from convpose.skeleton import LSP14
 
 JOINTS = ("nose", *LSP14.keypoints)
@@ -196,3 +200,39 @@ def test_a_name_does_not_make_a_format(tmp_path):
     png = photo(np.random.default_rng(0), ending=".png")
     archive = Archive(write_zip(tmp_path / "a.zip", {"a.jpg": png, "b": b""}))
     assert read_photo(archive, "a.jpg").shape == (HEIGHT_PX, WIDTH_PX, 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "colour", "expected"),
+    [
+        ("RGBA", "PNG", (10, 20, 30, 0), (255, 255, 255)),
+        ("RGBA", "PNG", (200, 100, 0, 128), (227, 177, 127)),
+        ("RGBA", "WEBP", (10, 20, 30, 0), (255, 255, 255)),
+        ("RGBA", "TIFF", (10, 20, 30, 0), (255, 255, 255)),
+        ("LA", "PNG", (10, 0), (255, 255, 255)),
+        ("P", "PNG", 0, (255, 255, 255)),  # with a transparent colour
+        ("P", "GIF", 0, (255, 255, 255)),
+        ("RGB", "PNG", (10, 20, 30), (10, 20, 30)),
+        ("L", "PNG", 77, (77, 77, 77)),
+        ("I;16", "PNG", 77 << 8, (77, 77, 77)),
+        ("CMYK", "TIFF", (0, 0, 0, 0), (255, 255, 255)),
+    ],
+)
+def test_training_sees_the_pixels_that_prediction_sees(tmp_path, mode, kind, colour, expected):
+    image, buffer = Image.new(mode, (20, 10), colour), io.BytesIO()
+    image.save(buffer, kind, **({"transparency": 0} if mode == "P" else {"lossless": True}))
+    write_folder(tmp_path, {"a.png": buffer.getvalue(), "b.jpg": PHOTO})
+    pixels = read_photo(Archive(tmp_path), "a.png")
+    assert pixels.shape == (10, 20, 3)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(pixels, decode(tmp_path / "a.png").image)
+    np.testing.assert_array_equal(
+        read_photo(Archive(tmp_path), "b.jpg"), decode(tmp_path / "b.jpg").image
+    )
+
+
+def test_a_png_that_is_cut_off_is_refused(tmp_path):
+    png = photo(np.random.default_rng(0), ending=".png")
+    archive = Archive(write_folder(tmp_path, {"a.png": png[:-900]}))
+    with pytest.raises(DataError, match=r"a\.png is not a readable JPEG or PNG image \(.*trunc"):
+        read_photo(archive, "a.png")

@@ -10,6 +10,7 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from convpose.data.reading.archive import Archive
+from convpose.data.reading.pixels import eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Image
 
@@ -47,7 +48,7 @@ def _orientation(image: PillowImage.Image) -> int:
 
 
 def read_photo(archive: Archive, name: str, upright: bool = False) -> Image:
-    """Decode a photograph to (H, W, 3) uint8 RGB.
+    """Decode a photograph to (H, W, 3) uint8 RGB; transparent pixels are white.
 
     Args:
         archive: holds it.
@@ -58,19 +59,37 @@ def read_photo(archive: Archive, name: str, upright: bool = False) -> Image:
         DataError: the file is missing, damaged, truncated or no image.
     """
     content = archive.read(name)
+    if content and not content.startswith(_JPEG):
+        return _by_pillow(content, archive, name, upright)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     # OpenCV 5 refuses a truncated JPEG, OpenCV 4 fills the rest with grey and says nothing. Look
     # for the end behind the last scan: a thumbnail before it has an end of its own, and phones
     # append data of their own
-    truncated = content.startswith(_JPEG) and _END not in content[content.rfind(_SCAN) :]
+    truncated = bool(content) and _END not in content[content.rfind(_SCAN) :]
     if image is None or truncated:
         raise _not_an_image(archive, name, "truncated" if truncated else "not decodable")
     orientation = 1
-    if upright:  # by Pillow, as in prediction: OpenCV knows EXIF of fewer formats
+    if upright:  # by Pillow, as in prediction
         with PillowImage.open(io.BytesIO(content)) as file:
             orientation = _orientation(file)
     return _turned(np.asarray(image, np.uint8), orientation)
+
+
+def _by_pillow(content: bytes, archive: Archive, name: str, upright: bool) -> Image:
+    """Decode what is no JPEG as prediction does: OpenCV would drop transparency."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PillowImage.open(io.BytesIO(content)) as file:
+                orientation = _orientation(file) if upright else 1
+                opaque = on_white(eight_bit(file, f"{archive.path}: {name}"))
+                pixels = np.array(opaque, dtype=np.uint8)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises a dozen types on a damaged file
+        raise _not_an_image(archive, name, str(error)) from error
+    return _turned(pixels, orientation)
 
 
 def _turned(image: Image, orientation: int) -> Image:
