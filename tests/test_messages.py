@@ -26,6 +26,7 @@ GIVEN = {  # what a command wants to hear before it looks at anything else
 COUNT, NATURAL = "a whole number above 0", "a whole number from 0 up"
 SHARE, POSITIVE = "a number from 0 to 1", "a number above 0"
 PEOPLE = "a whole number above 0 and up to 1000000"
+MEGAPIXELS = "a number above 0 and up to 178"
 NOT_NEGATIVE, BOOL = "a number from 0 up", "true or false"
 SUBSET = "one of train, val, test"
 FACTOR = "callbacks=[default,freeze] keeps the backbone as it is; type parameters."
@@ -120,6 +121,8 @@ EXPECTED = {
     "train callbacks=[default,ema] callbacks.ema.decay=2": f"{SHARE}; type callbacks.ema.decay=0.…",
     "predict batch_size=0": COUNT,
     "predict max_frames=many": f"{COUNT} or null, got str",
+    "predict max_megapixels=500": MEGAPIXELS,
+    "predict max_file_mb=0": f"{COUNT} or null",
     "predict looks=3": "1 or 2",
     "predict box_scale=-1": f"{POSITIVE} or null",
     "predict format=xml": "one of json, coco, csv, parquet or null",
@@ -167,7 +170,8 @@ EXPECTED = {
     "app port=0": "a whole number from 1 to 65535",
     "app port=70000": "a whole number from 1 to 65535",
     "app max_file_mb=0": COUNT,
-    "app max_megapixels=0": COUNT,
+    "app max_megapixels=0": MEGAPIXELS,
+    "app max_seconds=0": f"{POSITIVE} or null",
     "app max_frames=0": COUNT,
     "app at_once=0": COUNT,
     "search trials=0": f"{COUNT} or null",

@@ -16,11 +16,14 @@ from convpose.app.handlers import KEEP_S, Networks, ResultFolders, predict_clip,
 from convpose.config.instantiate import build
 from convpose.config.schema import Count, Looks, check_table
 from convpose.errors import ConfigError, ConvposeError, DataError
+from convpose.predict import limits
+from convpose.predict.command import limits_of
 
 KEYS = {
     "looks": Looks,
     "port": Annotated[int, Ge(1), Le(65535)],
-    **dict.fromkeys(("max_file_mb", "max_megapixels", "max_frames", "at_once"), Count),
+    **limits.KEYS,
+    **dict.fromkeys(("max_file_mb", "max_frames", "at_once"), Count),
 }
 HEADER = ["person", "joint", "x px", "y px", "score"]
 # the fonts of the visitor's machine, so that no font is fetched
@@ -80,14 +83,16 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
         path, name = _file(upload, "a picture")
         predictor = networks.predictor(network, several)
         image, rows, file, sentence = predict_picture(
-            *(path, name, predictor, cfg.max_megapixels, folders.new())
+            *(path, name, predictor, limits_of(cfg), folders.new())
         )
         return image, rows, str(file), sentence
 
     def clip(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a clip")
         predictor = networks.predictor(network, several)
-        video, file, sentence = predict_clip(path, name, predictor, cfg.max_frames, folders.new())
+        video, file, sentence = predict_clip(
+            *(path, name, predictor, limits_of(cfg), cfg.max_frames, folders.new())
+        )
         return str(video), str(file), sentence
 
     page: gr.Blocks

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image as PillowImage
-
 from convpose.config.schema import Looks
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
@@ -19,9 +17,10 @@ from convpose.predict.clips import ClipSmoother, OneEuro
 from convpose.predict.detectors import Detector
 from convpose.predict.drawing import Drawings, draw_people
 from convpose.predict.images import decode
+from convpose.predict.limits import Limits
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.records import frame_record
-from convpose.predict.sources import Frame, Source, open_sources
+from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
 from convpose.run import begun
 from convpose.runtime.load import load_run
@@ -103,7 +102,7 @@ class ResultFolders:
 
 
 def predict_picture(
-    path: Path, name: str, predictor: PosePredictor, max_megapixels: float, folder: Path
+    path: Path, name: str, predictor: PosePredictor, limits: Limits, folder: Path
 ) -> tuple[Image, list[Row], Path, str]:
     """Find the people of an uploaded picture.
 
@@ -111,7 +110,7 @@ def predict_picture(
         path: of the upload.
         name: as the visitor knows it.
         predictor: finds the people.
-        max_megapixels: larger pictures are refused.
+        limits: larger pictures are refused.
         folder: for the JSON file.
 
     Returns:
@@ -120,8 +119,7 @@ def predict_picture(
     Raises:
         DataError: not a picture, or too large.
     """
-    check_size(path, name, max_megapixels)
-    picture = decode(path.read_bytes(), name)
+    picture = decode(path, name, limits)
     start = time.perf_counter()
     people = predictor.predict_pictures([picture], [None])[0]
     ms = 1000 * (time.perf_counter() - start)
@@ -141,7 +139,12 @@ def predict_picture(
 
 
 def predict_clip(
-    path: Path, name: str, predictor: PosePredictor, max_frames: int, folder: Path
+    path: Path,
+    name: str,
+    predictor: PosePredictor,
+    limits: Limits,
+    max_frames: int,
+    folder: Path,
 ) -> tuple[Path, Path, str]:
     """Find the people of an uploaded clip.
 
@@ -149,11 +152,9 @@ def predict_clip(
         An MP4 with drawings and a JSON file, both in `folder`, which must be empty; a sentence.
 
     Raises:
-        DataError: not a clip that can be read.
+        DataError: not a clip that can be read, or over a limit.
     """
-    source: Source = open_sources(str(path))[0]
-    if not source.clip:
-        raise DataError(f"{name}: not a clip that can be read; upload an MP4, MOV or WebM")
+    source = Source(name, lambda: read_clip(path, name, limits), None, clip=True)
     outputs = pipeline.Outputs(
         predictor.skeleton, open_keypoints("json", folder, predictor.skeleton), Drawings(folder)
     )
@@ -162,26 +163,7 @@ def predict_clip(
     summary = pipeline.run([source], predictor, outputs, clips, max_frames=max_frames)
     drawn = list(folder.glob("*.mp4"))
     if not drawn or summary.failures:
-        reason = summary.failures[0].message if summary.failures else "it has no frame"
-        raise DataError(f"{name}: not a clip that can be read ({reason.replace(str(path), name)})")
+        raise DataError(summary.failures[0].message if summary.failures else f"{name}: no frame")
     seconds = time.perf_counter() - start
     sentence = f"{summary.frames} frames, {summary.frames / seconds:.0f} a second"
     return drawn[0], folder / "keypoints.json", sentence
-
-
-def check_size(path: Path, name: str, max_megapixels: float) -> None:
-    """Refuse a picture that is too large by its header, before its pixels are decoded.
-
-    Raises:
-        DataError: more pixels than allowed. `decode` refuses a file that is no picture.
-    """
-    try:
-        with PillowImage.open(path) as file:
-            width, height = file.size
-    except Exception:  # Pillow raises many kinds; `decode` will say what is wrong
-        return
-    if width * height > max_megapixels * 1e6:
-        raise DataError(
-            f"{name}: {width * height / 1e6:.0f} megapixels; this page takes up to "
-            f"{max_megapixels:g}, save it smaller"
-        )

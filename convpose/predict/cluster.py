@@ -33,7 +33,7 @@ from convpose.config.schema import Count
 from convpose.errors import ConfigError, ConvposeError, require_extra
 from convpose.predict import pipeline
 from convpose.predict.boxes import BoxFile
-from convpose.predict.command import build_clip_smoother, build_predictor
+from convpose.predict.command import build_clip_smoother, build_predictor, limits_of
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Failure, Source, open_again
 from convpose.predict.writers import ParquetFile
@@ -177,7 +177,7 @@ class ShardWorker:
         skeleton = self._predictor.skeleton
         people = ParquetFile(folder / "keypoints" / f"{number:06d}.parquet", skeleton)
         summary = pipeline.run(
-            [open_again(name) for name in names],
+            [open_again(name, limits_of(self._cfg)) for name in names],
             self._predictor,
             pipeline.Outputs(skeleton, people),
             build_clip_smoother(self._cfg),

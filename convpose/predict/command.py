@@ -12,7 +12,7 @@ from convpose.config.instantiate import build, check
 from convpose.config.schema import Count, Looks, Positive, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
-from convpose.predict import pipeline
+from convpose.predict import limits, pipeline
 from convpose.predict.boxes import BoxFile
 from convpose.predict.clips import ClipSmoother
 from convpose.predict.drawing import Drawings, ScreenWindow
@@ -32,6 +32,7 @@ KEYS = {
     "threads": Count | None,
     "mirror_test": bool,
     "quarter_turns": bool,
+    **limits.KEYS,
 }
 NOT_ON_RAY = {
     "format": (None, "parquet"),
@@ -55,7 +56,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     """
     check_keys(cfg)
     texts = cfg.source if isinstance(cfg.source, ListConfig) else [cfg.source]
-    sources = [source for text in texts for source in open_sources(text)]
+    sources = [source for text in texts for source in open_sources(text, limits_of(cfg))]
     window = ScreenWindow() if cfg.show else None
     boxes = None if cfg.boxes is None else BoxFile(cfg.boxes)
     if boxes is not None:
@@ -82,6 +83,11 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # if nothing came of it
+
+
+def limits_of(cfg: DictConfig) -> limits.Limits:
+    """Collect the limits of each input."""
+    return limits.Limits(cfg.max_megapixels, cfg.max_seconds, cfg.max_file_mb)
 
 
 def build_predictor(cfg: DictConfig) -> PosePredictor:

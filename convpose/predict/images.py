@@ -4,8 +4,8 @@ EXIF orientation is applied, as viewers do; pixel coordinates are those of the u
 Transparent pixels are blended with white. 16-bit grey keeps its upper 8 bits. CMYK, YCbCr, palettes
 and grey become RGB; colour profiles are not applied, nor were they in training. Of an animation or
 a document with pages the first frame is taken. Above `DECODED_PX` pixels a picture is decoded at a
-half, a third, … of its size, so that memory stays bounded; above about 179 megapixels, which Pillow
-takes for an attack, it is refused.
+half, a third, … of its size, so that memory stays bounded; above a limit it is refused, see
+`convpose.predict.limits`.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from convpose.data.reading.pixels import eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
+from convpose.predict.limits import USUAL, Limits, open_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 DECODED_PX = 25_000_000  # a 24-megapixel photograph is decoded as it is
@@ -61,12 +62,13 @@ class Picture:
         return cls(image, identity(), (shape[1], shape[0]))
 
 
-def decode(source: Path | bytes, name: str = "") -> Picture:
+def decode(source: Path | bytes, name: str = "", limits: Limits = USUAL) -> Picture:
     """Decode a file or its bytes.
 
     Args:
         source: path or bytes.
         name: what messages call it; the path if empty.
+        limits: of its size.
 
     Raises:
         DataError: no file, not an image, broken, too large, or with pixels that have no defined
@@ -76,8 +78,9 @@ def decode(source: Path | bytes, name: str = "") -> Picture:
     try:
         with warnings.catch_warnings():  # Pillow warns of what becomes an error or is repaired here
             warnings.simplefilter("ignore")
-            with PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source) as f:
-                return _picture(f, name)
+            content = io.BytesIO(source) if isinstance(source, bytes) else source
+            with open_picture(content, name, limits) as file:
+                return _picture(file, name)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -94,9 +97,9 @@ def decode(source: Path | bytes, name: str = "") -> Picture:
 
 
 def _picture(file: PillowImage.Image, name: str) -> Picture:
-    frames = getattr(file, "n_frames", 1)
-    several = frames > 1 and file.format != "MPO"  # a phone's JPEG, with a depth map behind it
-    note = f"{name}: only the first of its {frames} frames is used" if several else None
+    # how many there are is not asked: of a GIF it takes decoding all of them; MPO is a phone's JPEG
+    several = getattr(file, "is_animated", False) and file.format != "MPO"  # with a depth map
+    note = f"{name}: only the first of its frames is used" if several else None
     width, height = file.size
     too_large = width * height / DECODED_PX
     if too_large > 1:  # JPEG only: decoded at 1/2, 1/4 or 1/8

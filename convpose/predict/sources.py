@@ -23,6 +23,7 @@ import requests
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
 from convpose.predict.images import SUFFIXES, Picture, decode
+from convpose.predict.limits import USUAL, Limits, open_clip
 
 CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
 URL_STARTS = ("http://", "https://")
@@ -75,7 +76,7 @@ class Source:
     live: bool = False
 
 
-def open_sources(text: str | int) -> list[Source]:
+def open_sources(text: str | int, limits: Limits = USUAL) -> list[Source]:
     """List the inputs that a text names, in order; nothing is decoded yet.
 
     Raises:
@@ -85,12 +86,12 @@ def open_sources(text: str | int) -> list[Source]:
     if text.isdigit() and not Path(text).exists():
         return [_webcam(int(text))]
     if text == "-":
-        return [Source("stdin", _standard_input, None)]
+        return [Source("stdin", lambda: _standard_input(limits), None)]
     if text.startswith(URL_STARTS):
-        return [open_again(text)]
+        return [open_again(text, limits)]
     path = Path(text).expanduser()
     if path.is_file():
-        return [_file(path)]
+        return [_file(path, limits)]
     if path.is_dir():
         files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in SUFFIXES + CLIPS]
         files = [f for f in files if f.is_file() and f.name[0] != "."]
@@ -107,14 +108,15 @@ def open_sources(text: str | int) -> list[Source]:
                 f"source={text}: no such file; type a file, a folder, a pattern in quotes "
                 "('photos/*.jpg'), a webcam's number (0), a URL (https://…) or - for standard input"
             )
-    return [_file(file) for file in files]
+    return [_file(file, limits) for file in files]
 
 
-def open_again(name: str) -> Source:
+def open_again(name: str, limits: Limits = USUAL) -> Source:
     """Open the file or URL that has this name in `open_sources`; it may have gone since."""
     if name.startswith(URL_STARTS):
-        return Source(name, lambda: _download(name))
-    return _file(Path(name) if os.path.exists(name) else _path(name))  # noqa: PTH110, see __main__
+        return Source(name, lambda: _download(name, limits))
+    path = Path(name) if os.path.exists(name) else _path(name)  # noqa: PTH110, see __main__
+    return _file(path, limits)
 
 
 def read_frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
@@ -136,14 +138,15 @@ def _path(name: str) -> Path:
     return Path(os.fsdecode(raw))
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path, limits: Limits) -> Source:
     name = _name(path)
     if path.suffix.lower() in CLIPS:
-        return Source(name, lambda: read_clip(path, name), _length(path), clip=True)
-    return Source(name, lambda: iter([Frame(name, decode(path, name))]))
+        length = _length(path, limits)
+        return Source(name, lambda: read_clip(path, name, limits), length, clip=True)
+    return Source(name, lambda: iter([Frame(name, decode(path, name, limits))]))
 
 
-def _download(url: str) -> Iterator[Frame]:
+def _download(url: str, limits: Limits) -> Iterator[Frame]:
     try:
         with requests.get(url, timeout=TIMEOUT_S, stream=True) as answer:
             answer.raise_for_status()
@@ -152,16 +155,16 @@ def _download(url: str) -> Iterator[Frame]:
         raise DataError(f"{url}: could not be fetched ({error})") from error
     except Exception as error:  # urllib3's, from reading the body
         raise DataError(f"{url}: broke off ({error}); try again") from error
-    yield Frame(url, decode(_at_most(content, url), url))
+    yield Frame(url, decode(_at_most(content, url), url, limits))
 
 
-def _standard_input() -> Iterator[Frame]:
+def _standard_input(limits: Limits) -> Iterator[Frame]:
     content = _at_most(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin")
     try:
-        picture = decode(content, "stdin")
+        picture = decode(content, "stdin", limits)
     except DataError as no_picture:
         try:
-            yield from read_clip(io.BytesIO(content), "stdin")
+            yield from read_clip(io.BytesIO(content), "stdin", limits)
         except DataError:
             raise no_picture from None
         return
@@ -174,24 +177,22 @@ def _at_most(content: bytes, name: str) -> bytes:
     return content
 
 
-def read_clip(file: Path | io.BytesIO, name: str) -> Iterator[Frame]:
+def read_clip(file: Path | io.BytesIO, name: str, limits: Limits = USUAL) -> Iterator[Frame]:
     """Read the frames of a video, upright, with their times.
 
     Raises:
-        DataError: not a video, or a broken one; the frames before the break come first.
+        DataError: not a video, over a limit, or broken; the frames before the break come first.
     """
     index = 0
     try:
-        with av.open(file, "r") as container:
-            if not container.streams.video:
-                raise DataError(f"{name}: holds no video; expected a clip such as .mp4")
-            stream = container.streams.video[0]
+        with open_clip(file, name, limits) as (container, stream):
             stream.thread_type = "AUTO"
             start_s: float | None = None
             for decoded in container.decode(stream):
                 rate = float(stream.average_rate or stream.guessed_rate or 25)
                 time_s = decoded.time if decoded.time is not None else index / rate
                 start_s = time_s if start_s is None else start_s
+                limits.check_seconds(name, time_s - start_s)
                 image = np.rot90(decoded.to_ndarray(format="rgb24"), decoded.rotation // 90)
                 picture = Picture.of(np.ascontiguousarray(image, dtype=np.uint8))
                 yield Frame(name, picture, index, max(0.0, time_s - start_s))
@@ -204,12 +205,12 @@ def read_clip(file: Path | io.BytesIO, name: str) -> Iterator[Frame]:
         raise DataError(f"{name}: a video without a frame; get it again")
 
 
-def _length(path: Path) -> int | None:
+def _length(path: Path, limits: Limits) -> int | None:
     """Read the number of frames from the header of a video."""
     try:
-        with av.open(path) as container:
-            return container.streams.video[0].frames or None
-    except (av.error.FFmpegError, OSError, IndexError):
+        with open_clip(path, "", limits) as (_, stream):
+            return int(stream.frames) or None
+    except (av.error.FFmpegError, OSError, DataError):
         return None  # reading the frames will say what is wrong
 
 

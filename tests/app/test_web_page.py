@@ -19,6 +19,7 @@ from convpose.config.application import conf_folder
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
 from convpose.predict.drawing import VideoFile
+from convpose.predict.limits import Limits
 from convpose.skeleton import LSP14
 
 pytest.importorskip("gradio", reason="convpose[app] is not installed")
@@ -34,7 +35,6 @@ from convpose.app.handlers import (  # noqa: E402
     PACKAGED,
     Networks,
     ResultFolders,
-    check_size,
     predict_clip,
     predict_picture,
 )
@@ -75,7 +75,9 @@ def app_config(*overrides):
 
 def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo, tmp_path):
     predictor = networks.predictor(str(run), several=False)
-    image, rows, file, sentence = predict_picture(photo, "person.png", predictor, 50, tmp_path)
+    image, rows, file, sentence = predict_picture(
+        photo, "person.png", predictor, Limits(), tmp_path
+    )
     before = np.asarray(Image.open(photo))
     assert image.shape == before.shape
     assert (image != before).any()
@@ -93,7 +95,7 @@ def test_a_clip_gets_a_clip(networks, run, tmp_path):
         film.write(SyntheticSource(5, 64).read_image(i)[0], i / 10)
     film.close(complete=True)
     predictor, folders = networks.predictor(str(run), several=False), ResultFolders()
-    drawn, file, sentence = predict_clip(path, "walk.mp4", predictor, 3, folders.new())
+    drawn, file, sentence = predict_clip(path, "walk.mp4", predictor, Limits(), 3, folders.new())
     assert drawn.stat().st_size > 500
     assert len(json.loads(file.read_text())["frames"]) == 3
     assert sentence.startswith("3 frames, ")
@@ -103,8 +105,8 @@ def test_what_is_no_clip_is_refused_by_its_name(networks, run, tmp_path):
     path = tmp_path / "upload.mp4"
     path.write_text("not a film")
     predictor = networks.predictor(str(run), several=False)
-    with pytest.raises(DataError, match=r"^holiday\.mp4: not a clip that can be read") as error:
-        predict_clip(path, "holiday.mp4", predictor, 10, tmp_path / "answer")
+    with pytest.raises(DataError, match=r"^holiday\.mp4: not a video that can be read") as error:
+        predict_clip(path, "holiday.mp4", predictor, Limits(), 10, tmp_path / "answer")
     assert str(tmp_path) not in str(error.value)
 
 
@@ -127,9 +129,8 @@ def test_answers_do_not_pile_up(monkeypatch):
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
     path = tmp_path / "wall.png"
     Image.new("L", (4000, 3000)).save(path)
-    with pytest.raises(DataError, match=r"wall\.png: 12 megapixels; this page takes up to 10"):
-        check_size(path, "wall.png", 10)
-    check_size(path, "wall.png", 12)
+    with pytest.raises(DataError, match=r"wall\.png: 4000 × 3000 are 12 megapixels, more"):
+        predict_picture(path, "wall.png", None, Limits(megapixels=10), tmp_path)
 
 
 def test_visitors_open_offered_networks_only(networks, run, tmp_path):

@@ -8,6 +8,7 @@ from threading import Thread
 from types import SimpleNamespace
 from typing import ClassVar
 
+import av
 import numpy as np
 import pytest
 from fake_network import dot
@@ -16,6 +17,7 @@ from PIL import Image
 from convpose.errors import ConfigError, DataError
 from convpose.predict import sources
 from convpose.predict.drawing import VideoFile
+from convpose.predict.limits import Limits
 from convpose.predict.sources import Failure, Frame, base_name, open_sources, read_clip, read_frames
 
 
@@ -147,16 +149,83 @@ def test_what_is_no_clip(content, tmp_path):
 
 
 def test_a_sound_is_no_clip(tmp_path):
-    import wave
-
     path = tmp_path / "song.ts"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(bytes(16000))
+    with av.open(path, "w") as file:
+        stream = file.add_stream("aac", rate=8000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.rate = 8000
+        file.mux([*stream.encode(silence), *stream.encode(None)])
     with pytest.raises(DataError, match=r"song\.ts: holds no video; expected a clip"):
         next(read_clip(path, "song.ts"))
+
+
+def write_avi(path: Path, *sizes: tuple[int, int]) -> Path:
+    """A clip whose frames are PNG files of these sizes; its header has the first one."""
+    with av.open(path, "w") as file:
+        stream = file.add_stream("png", rate=25, width=sizes[0][0], height=sizes[0][1])
+        stream.pix_fmt = "rgb24"
+        for i, size in enumerate(sizes):
+            buffer = io.BytesIO()
+            Image.new("RGB", size).save(buffer, "PNG")
+            packet = av.Packet(buffer.getvalue())
+            packet.stream, packet.pts, packet.dts = stream, i, i
+            packet.is_keyframe = True
+            file.mux(packet)
+    return path
+
+
+SMALL = Limits(megapixels=0.01, seconds=0.3, file_mb=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        (
+            "a.mp4",
+            lambda p: write_clip(p, size=(160, 120)),
+            "160 × 120 are 0 megapixels, more",
+        ),
+        (
+            "a.avi",
+            lambda p: write_avi(p, (160, 120)),
+            "more than the 0.01 megapixels of max_m",
+        ),
+        ("a.png", lambda p: Image.new("L", (160, 120)).save(p), "the 0.01 of max_megapixels; save"),
+        ("a.gif", lambda p: Image.new("L", (160, 120)).save(p), "the 0.01 of max_megapixels; save"),
+        ("a.mp4", lambda p: write_clip(p, (0, 0.2, 0.9)), "longer than the 0.3 s of max_seconds"),
+        ("a.mp4", lambda p: p.write_bytes(bytes(2**21)), "2 MiB, more than the 1 of max_file_mb"),
+        ("a.jpg", lambda p: p.write_bytes(bytes(2**21)), "2 MiB, more than the 1 of max_file_mb"),
+        ("a.mp4", lambda p: p.write_text("ffconcat version 1.0\nfile a.mp4\n"), "not a video that"),
+        (
+            "a.mp4",
+            lambda p: p.write_text("#EXTM3U\n#EXTINF:1,\na.mp4\n"),
+            "not a video that can",
+        ),
+        ("a.png", lambda p: p.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%EOF\n"), "not an image that"),
+    ],
+)
+def test_what_is_over_a_limit_is_refused_before_it_is_decoded(name, write, message, tmp_path):
+    path = tmp_path / name
+    write(path)
+    (failure,) = read_frames(open_sources(path, SMALL))
+    assert failure.message.startswith(f"{path}: ")
+    assert message in failure.message
+
+
+def test_a_frame_that_is_larger_than_the_header_says_is_not_decoded(tmp_path):
+    path = write_avi(tmp_path / "grows.avi", (64, 48), (64, 48), (640, 480))
+    *good, last = read_frames(open_sources(path, SMALL))
+    assert {frame.picture.size_px for frame in good} == {(64, 48)}
+    assert last.message.startswith(f"{path}: broken after {len(good)} frames (")
+    (*three,) = read_frames(open_sources(path))
+    assert three[-1].picture.size_px == (640, 480)
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "concat:a.mp4", "-a.mp4", "a b%20.mp4"])
+def test_a_name_of_a_clip_is_no_address(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path(name))
+    assert len(list(read_frames(open_sources(name)))) == 3
 
 
 def from_stdin(content: bytes, monkeypatch):

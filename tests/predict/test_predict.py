@@ -200,7 +200,7 @@ def test_a_note_is_printed(predict):
     image = Image.new("RGB", (40, 40))
     image.save("dance.gif", save_all=True, append_images=[Image.new("RGB", (40, 40), "red")])
     ended = predict("source=dance.gif")
-    assert ended.out.startswith("note: dance.gif: only the first of its 2 frames is used\n")
+    assert ended.out.startswith("note: dance.gif: only the first of its frames is used\n")
     assert ended.code == 0
 
 
