@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.data.reading.photo_names import folded
 from convpose.errors import DataError
 from convpose.predict.predictor import as_boxes
 from convpose.predict.sources import base_name
@@ -86,19 +87,26 @@ class BoxFile:
             for key, found in rows.items()
         }
         self._names = {name for name, _ in rows}
+        self._folded: defaultdict[str, list[str]] = defaultdict(list)
+        for own_name in self._names:
+            self._folded[folded(own_name)].append(own_name)
         self.numbered = any(track is not None for f in rows.values() for _, _, track in f)
 
     def find_name(self, name: str) -> str | None:
         """Find the name that the file gives to an image: the longest end of its path, or number.
 
-        A path may end with its suffix or before it.
+        A path may end with its suffix or before it. Else one that is written another way
+        counts (capitals, accents, ``%20``), if there is only one.
         """
         parts = Path(name).parts if base_name(name) == Path(name).name else (base_name(name),)
         ends = [str(Path(*parts[start:])) for start in range(len(parts))]
         stem = Path(ends[-1]).stem
         number = str(int(stem)) if stem.isdecimal() else stem  # COCO: 000000000139.jpg is 139
         known = (name, *(n for end in ends for n in (end, str(Path(end).with_suffix("")))), number)
-        return next((n for n in known if n in self._names), None)
+        if found := next((n for n in known if n in self._names), None):
+            return found
+        alike = next((self._folded[folded(n)] for n in known if folded(n) in self._folded), [])
+        return alike[0] if len(alike) == 1 else None
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse a file that has a box for none of the images, or a name that fits two of them.

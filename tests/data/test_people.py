@@ -66,6 +66,46 @@ def test_photographs_are_found_by_the_end_of_their_path(photos, file, there):
     assert source(archive, person(file)).annotations[0].file == there
 
 
+@pytest.mark.parametrize(
+    ("file", "there"),
+    [
+        ("fu\u0308r.jpg", "f\u00fcr.jpg"),  # NFD and NFC
+        ("f\u00fcr.jpg", "fu\u0308r.jpg"),
+        ("a.JPG", "a.jpg"),
+        ("A/b c.jpg", "a/B%20C.jpg"),
+        ("a/b%20c.jpg", "a/b c.jpg"),
+        ("F%C3%BCR.JPG", "fu\u0308r.jpg"),
+    ],
+)
+def test_names_that_are_written_another_way_are_found(photos, file, there):
+    archive = photos(there, "x/other.jpg")
+    assert source(archive, person(file)).annotations[0].file == there
+    assert source(photos(file), person(file)).annotations[0].file == file  # the same one first
+
+
+def test_of_two_that_are_written_another_way_none_is_taken(photos):
+    with pytest.raises(DataError, match=r"the first is A\.JPG \(is it .*a\.jp?g\?\)"):
+        source(photos("x/a.jpg", "y/a.jpg"), person("A.JPG"))
+
+
+def test_the_near_match_is_named(photos):
+    with pytest.raises(DataError, match=r"the first is photo_1\.jpeg \(is it x/photo_1\.jpg\?\);"):
+        source(photos("x/photo_1.jpg", "b.jpg"), person("photo_1.jpeg"))
+    with pytest.raises(DataError, match=r"the first is other\.jpg; unpack"):
+        source(photos("x/photo_1.jpg", "b.jpg"), person("other.jpg"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "cp437"])
+def test_names_of_a_zip_without_its_flag_are_found(tmp_path, encoding):
+    """A Mac writes UTF-8, Windows its code page; Python reads both as cp437."""
+    path = write_zip(tmp_path / "photos.zip", {"fXYr.jpg": PHOTO, "people.csv": b""})
+    name = "f\u00fcr.jpg".encode(encoding)
+    plain = path.read_bytes().replace(b"fXYr.jpg", name.rjust(8, b"_"))
+    path.write_bytes(plain)
+    file = "f\u00fcr.jpg".rjust(15 - len(name), "_")
+    assert source(path, person(file)).read_image(0)[0].shape == (HEIGHT_PX, WIDTH_PX, 3)
+
+
 def test_the_folder_of_the_subset_decides_between_equal_names(photos):
     archive = photos("train/1.jpg", "val/1.jpg")
     for subset in ("train", "val"):

@@ -93,6 +93,21 @@ def test_boxes_of_other_images_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "name", "count"),
+    [
+        ("fu\u0308r.jpg", "f\u00fcr.jpg", 1),
+        ("f\u00fcr.jpg", "in/fu\u0308r.jpg", 1),
+        ("a.JPG", "in/a.jpg", 1),
+        ("in/a%20b.jpg", "in/a b.jpg", 1),
+        ("cam0/A.jpg", "cam1/a.jpg", 0),
+    ],
+)
+def test_names_that_are_written_another_way_are_found(line, name, count, tmp_path):
+    boxes = boxes_of(tmp_path, f"image,x0,y0,x1,y1\n{line},1,2,3,4\n", "boxes.csv")
+    assert len(boxes.of_frame(name).boxes_px) == count
+
+
+@pytest.mark.parametrize(
     ("line", "names"),
     [
         ("0001.jpg", ["cam0/0001.jpg", "cam1/0001.jpg"]),

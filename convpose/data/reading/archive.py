@@ -158,7 +158,7 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]
     """Map names with ``/`` to names in the zip; DataError for a member that must not be read."""
     files: dict[str, str] = {}
     for member in members:
-        name = member.filename.replace("\\", "/")  # as some Windows programs write it
+        name = _own_name(member).replace("\\", "/")  # as some Windows programs write it
         kind = stat.S_IFMT(member.external_attr >> 16)
         if ".." in name.split("/"):
             problem = "points outside the archive (path traversal)"
@@ -192,6 +192,16 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]
             "read; use the official archive"
         )
     return files
+
+
+def _own_name(member: zipfile.ZipInfo) -> str:
+    """Read a name in UTF-8 also where its flag is missing, as a Mac writes it."""
+    if member.flag_bits & 0x800:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
 
 
 def _without_top_folder(files: dict[str, str]) -> dict[str, str]:

@@ -104,10 +104,12 @@ class PeopleSource:
         missing = [person.file for person, file in pairs if file is None]
         kept = [replace(person, file=file) for person, file in pairs if file is not None]
         if len(missing) > self.MISSING_SHARE * (len(kept) + len(missing)):
+            near = by_name.near(missing[0])
+            meant = "" if near is None else f" (is it {near}?)"
             raise DataError(
                 f"{photos.path}: the photographs of {len(missing)} of {len(kept) + len(missing)} "
-                f"people of {name} are missing or not unique, the first is {missing[0]}; unpack or "
-                "download them again, or name the folder or zip that holds them with "
+                f"people of {name} are missing or not unique, the first is {missing[0]}{meant}; "
+                "unpack or download them again, or name the folder or zip that holds them with "
                 f"data.sources.{name}.images="
             )
         left_out += Counter({"whose photograph is missing": len(missing)})
