@@ -77,7 +77,7 @@ class CropCache:
             metadata = self._file.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise DataError(
-                f"{self.path}: not a readable crop cache ({error}); {_REMEDY}"
+                f"{self.path}: not a readable crop cache ({error}); type data.cache=ANOTHER_FILE"
             ) from error
         if "convpose" not in metadata:
             raise DataError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from convpose.data.reading.archive import Archive
+from convpose.data.reading.archive import MAX_ANNOTATION_BYTES, Archive
 from convpose.errors import DataError
 
 _ANNOTATIONS = (".json", ".mat", ".csv")
@@ -60,10 +60,7 @@ def find_files(
             f"{', '.join(there) or 'none'}); type data.source= with the path of the annotation "
             f"file itself, or its name with data.sources.{name}.annotations=[NAME]"
         )
-    files = {}
-    for member in members:
-        with archive.open(member) as file:  # `Archive.read` has a limit; COCO's largest has 240 MB
-            files[f"{archive.path / member}"] = file.read()
+    files = {f"{archive.path / m}": archive.read(m, MAX_ANNOTATION_BYTES) for m in members}
     return files, Archive(Path(images).expanduser()) if images else archive
 
 

@@ -13,12 +13,12 @@ from typing import IO, Any
 
 from convpose.errors import DataError
 
-MAX_FILE_BYTES = 64 * 2**20  # one file; the largest of LSPET has 2 MB
-MAX_TOTAL_BYTES = 16 * 2**30  # all files; LSPET has 0.2 GB
+MAX_FILE_BYTES = 64 * 2**20  # one photograph; the largest of LSPET has 2 MB
+MAX_ANNOTATION_BYTES = 2**30  # one file of annotations; COCO's largest has 240 MB
 MAX_RATIO = 200  # uncompressed to compressed: photographs have 1, text 10, a bomb 1000
 HARMLESS_BYTES = 2**20  # a file below this size may have any ratio
 
-_JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db")  # what operating systems add to archives
+_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what operating systems add to archives
 _SIGNATURES = (
     (b"\x1f\x8b", "a gzip file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -33,6 +33,7 @@ _SIGNATURES = (
 class Archive:
     """Files of a zip or of a folder by their path inside it, with ``/`` between the parts.
 
+    What begins with a dot is passed over: companions of macOS, Jupyter and git (``._a.csv``).
     If everything lies in one top folder (``lspet_dataset/images/…``), that folder is left out of
     the names. The object can be pickled, and worker processes may share it: each process opens
     the zip anew, because a file position that is shared over a fork would mix up their reads.
@@ -42,7 +43,8 @@ class Archive:
 
     Raises:
         DataError: no such file, not a complete zip, or a member that must not be read (path
-            traversal, absolute name, link, encrypted, twice the same name, too large).
+            traversal, absolute name, link, encrypted, twice the same name). A member that is too
+            large is refused when it is opened: COCO's zips have some that nobody reads.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -65,29 +67,30 @@ class Archive:
         """Return the sorted names of all files."""
         return sorted(self._members)
 
-    def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading; DataError if there is none of that name."""
+    def open(self, name: str, limit: int = MAX_FILE_BYTES) -> IO[bytes]:
+        """Open a file; DataError if there is none, or a zip's unpacks to more than `limit`."""
         if name not in self._members:
             raise DataError(f"{self.path}: {name} is missing; unpack or download the archive again")
         member = self._members[name]
         try:
             if self._unpacked:
                 return (self.path / member).open("rb")
+            _check_size(self._open_zip().getinfo(member), limit, self.path)
             return self._open_zip().open(member)
         except _READ_ERRORS as error:
             raise self._unreadable(name, error) from error
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
         """Read a whole file; DataError if it is missing, damaged (checksum) or too large."""
         try:
-            with self.open(name) as file:
-                content = file.read(MAX_FILE_BYTES + 1)
+            with self.open(name, limit) as file:
+                content = file.read(limit + 1)
         except _READ_ERRORS as error:
             raise self._unreadable(name, error) from error
-        if len(content) > MAX_FILE_BYTES:
+        if len(content) > limit:
             raise DataError(
-                f"{self.path}: {name} is larger than {MAX_FILE_BYTES // 2**20} MiB; no file of "
-                "the data set is, use the official archive"
+                f"{self.path}: {name} is larger than {limit // 2**20} MiB; no file of the data set "
+                "is, use the official archive"
             )
         return content
 
@@ -98,8 +101,8 @@ class Archive:
                 raise DataError(f"{self.path} {_VANISHED}")
             if problem:
                 raise DataError(
-                    f"{self.path} is {problem}; delete it and download the archive again, or type "
-                    "data.source= with the path of a complete one"
+                    f"{self.path} is {problem}; type data.source= with the path of a complete "
+                    "archive, of its unpacked folder or of an annotation file"
                 )
             self._zip = os.getpid(), zipfile.ZipFile(self.path)
         return self._zip[1]
@@ -170,13 +173,6 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]
             problem = "is encrypted"
         elif name in files:
             problem = "is there twice"
-        elif member.file_size > MAX_FILE_BYTES or (
-            member.file_size > max(HARMLESS_BYTES, MAX_RATIO * member.compress_size)
-        ):
-            problem = (
-                f"unpacks from {member.compress_size:,} to {member.file_size:,} bytes "
-                f"(allowed: {MAX_FILE_BYTES:,} bytes, ratio {MAX_RATIO})"
-            )
         else:
             if not member.is_dir():
                 files[name] = member.filename
@@ -185,13 +181,18 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path) -> dict[str, str]
             f"{path}: member {member.filename!r} {problem}, so nothing was read; use the official "
             "archive, or unpack this one yourself and type data.source= with the folder"
         )
-    total = sum(member.file_size for member in members)
-    if total > MAX_TOTAL_BYTES:
-        raise DataError(
-            f"{path} unpacks to {total:,} bytes (allowed: {MAX_TOTAL_BYTES:,}), so nothing was "
-            "read; use the official archive"
-        )
     return files
+
+
+def _check_size(member: zipfile.ZipInfo, limit: int, path: Path) -> None:
+    """Refuse a member that unpacks to more than photographs and texts do."""
+    size, packed = member.file_size, member.compress_size
+    if size > limit or size > max(HARMLESS_BYTES, MAX_RATIO * packed):
+        raise DataError(
+            f"{path}: {member.filename} unpacks from {packed:,} to {size:,} bytes (allowed: "
+            f"{limit:,} bytes, ratio {MAX_RATIO}), so it was not read; use the official archive, "
+            "or unpack this one yourself and type data.source= with the folder"
+        )
 
 
 def _own_name(member: zipfile.ZipInfo) -> str:
@@ -205,8 +206,12 @@ def _own_name(member: zipfile.ZipInfo) -> str:
 
 
 def _without_top_folder(files: dict[str, str]) -> dict[str, str]:
-    """Drop junk files, then the one folder that holds everything, if there is one."""
-    files = {n: m for n, m in files.items() if not any(part in _JUNK for part in n.split("/"))}
+    """Drop hidden and junk files, then the one folder that holds everything, if there is one."""
+    files = {
+        name: member
+        for name, member in files.items()
+        if not any(part in _JUNK or part[:1] == "." for part in name.split("/"))
+    }
     tops = {name.partition("/")[0] for name in files}
     if len(tops) == 1 and all("/" in name for name in files):
         return {name.partition("/")[2]: member for name, member in files.items()}
