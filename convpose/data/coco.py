@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from convpose.data.reading import parse_json, stem_of, subset_of
+from convpose.bounded import parse_json
+from convpose.data.reading import stem_of, subset_of
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError

@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.reading import field, many, number, parse_json, read_variable, stem_of, subset_of
+from convpose.bounded import parse_json
+from convpose.data.reading import field, many, number, read_variable, stem_of, subset_of
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError

@@ -1,7 +1,5 @@
 """Annotation files of a data set: find them, read JSON and MATLAB, and use their names."""
 
-import io
-import json
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -9,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from convpose.data.reading.archive import MAX_ANNOTATION_BYTES, Archive
+from convpose.data.reading.matlab import MatlabError, read_matlab
 from convpose.errors import DataError
 
 _ANNOTATIONS = (".json", ".mat", ".csv")
@@ -80,14 +78,6 @@ def _locate(name: str, folder: Path, stems: Sequence[str]) -> Path:
     )
 
 
-def parse_json(file: str, text: bytes, remedy: str) -> Any:
-    """Parse a JSON file; DataError with the remedy if it is none."""
-    try:
-        return json.loads(text)
-    except ValueError as error:  # no JSON, or not UTF-8
-        raise DataError(f"{file}: not a JSON file ({error}); {remedy}") from error
-
-
 def read_variable(
     file: str, content: bytes, variable: str, remedy: str, squeeze: bool = True
 ) -> Any:
@@ -100,14 +90,13 @@ def read_variable(
         DataError: no MATLAB file, or no such variable in it.
     """
     try:
-        # scipy-stubs know only paths here; scipy documents file objects
-        found = loadmat(io.BytesIO(content), struct_as_record=False, squeeze_me=squeeze)  # type: ignore[arg-type]
-    except Exception as error:  # scipy raises a dozen types on a damaged file
-        raise DataError(f"{file}: not a MATLAB file ({error}); {remedy}") from error
-    if variable not in found:
-        there = ", ".join(key for key in found if not key.startswith("__")) or "nothing"
+        found, names = read_matlab(content, variable, squeeze)
+    except MatlabError as error:
+        raise DataError(f"{file}: not a MATLAB file, or damaged ({error}); {remedy}") from error
+    if found is None:
+        there = ", ".join(names) or "nothing"
         raise DataError(f"{file}: expected the variable {variable}, found {there}; {remedy}")
-    return found[variable]
+    return found
 
 
 def many(value: Any) -> list[Any]:

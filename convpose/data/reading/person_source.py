@@ -24,6 +24,8 @@ from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import Skeleton, counterparts, skeleton_named
 
 People = tuple[Sequence[str], Iterable[AnnotatedPerson]]  # names of the J joints, and the people
+# what a reader raises on values of another kind than it expects, anywhere in a file
+UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 class PeopleSource:
@@ -84,13 +86,18 @@ class PeopleSource:
         joints: Sequence[str] = ()
         people: list[AnnotatedPerson] = []
         for file, content in files.items():
-            names, found = self.read_people(file, content, left_out)
+            try:
+                names, found = self.read_people(file, content, left_out)
+                found = list(found)
+            except UNEXPECTED as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise DataError(f"{file}: not as {self.NAME} has it ({reason})") from error
             if joints and names != joints:
                 raise DataError(
                     f"{file}: its joints ({', '.join(names)}) are not those of the other files "
                     f"({', '.join(joints)}); type data.source= with the path of one file"
                 )
-            joints, found = names, list(found)
+            joints = names
             _check_reach(file, joints, found)
             people += found
         target = skeleton_named(skeleton)
