@@ -4,14 +4,17 @@ Left is the person's own left (person-centric). Everything that depends on the k
 (mirror permutation, torso pair, sticks of PCP, drawing, maps between skeletons) is derived from
 names, never typed as indices.
 
-Keypoints of the same name in two skeletons are the same joint. So are LSP's ``neck`` and MPII's
-``upper_neck``: Convolutional Pose Machines, trained on both, pairs them too (``genJSON.m`` puts LSP
-into MPII's order). No other pair is. MPII's ``thorax`` lies between the collar bones. COCO has
-neither neck nor head top, and the middle of its shoulders is not the neck: on LSP and LSPET it lies
-0.16 and 0.13 torso diameters (medians) from the annotated neck, and for 26 % and 25 % of the people
-beyond the 0.2 at which PCK counts a joint as wrong. A keypoint without counterpart is masked.
+Keypoints of the same name in two skeletons are the same joint, however it is spelled. So are LSP's
+``neck`` and MPII's ``upper_neck``: Convolutional Pose Machines, trained on both, pairs them too
+(``genJSON.m`` puts LSP into MPII's order). No other pair is. MPII's ``thorax`` lies between the
+collar bones. COCO has neither neck nor head top, and the middle of its shoulders is not the neck:
+on LSP and LSPET it lies 0.16 and 0.13 torso diameters (medians) from the annotated neck, and for 26
+% and 25 % of the people beyond the 0.2 at which PCK counts a joint as wrong. A keypoint without
+counterpart is masked.
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +25,8 @@ from convpose.errors import ConfigError
 SIDES = ("left", "right")
 HEAD = ("nose", "eye", "ear", "neck", "upper_neck", "head_top")  # counted as "head" in tables
 PARTS = ("head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_SIDE_OF = {short: side for side in SIDES for short in (side, side[0], side[0] + "t")}
+_OTHER_NAMES = {"top_of_head": "head_top", "top_head": "head_top", "headtop": "head_top"}
 SAME_JOINT = {"neck": "upper_neck", "upper_neck": "neck"}
 
 Stick = tuple[tuple[str, ...], tuple[str, ...]]
@@ -203,9 +208,29 @@ def skeleton_named(name: str) -> Skeleton:
     return SKELETONS[name]
 
 
+def spelled(name: str) -> str:
+    """Spell a keypoint's name as here: "Right Ankle", "r-ankle" and "ankleR" are right_ankle."""
+    words = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_A-Za-z]+", name)]
+    for end in (0, -1) if len(words) > 1 else ():
+        if (side := _SIDE_OF.get(words[end])) is not None:
+            words.pop(end)
+            words.insert(0, side)
+            break
+    joined = "_".join(words)
+    return _OTHER_NAMES.get(joined, joined)
+
+
 def counterparts(names: Sequence[str], skeleton: Skeleton) -> tuple[int, ...]:
-    """Find the position in `names` of each keypoint of a skeleton; −1 for none."""
-    position = {name: i for i, name in enumerate(names)}
-    return tuple(
-        position.get(k, position.get(SAME_JOINT.get(k, k), -1)) for k in skeleton.keypoints
-    )
+    """Find the position in `names` of each keypoint of a skeleton; −1 for none.
+
+    The same name counts before one that is spelled another way, if only one is.
+    """
+    exact = {name: i for i, name in enumerate(names)}
+    alike = Counter(map(spelled, names))
+    other = {spelled(name): i for i, name in enumerate(names) if alike[spelled(name)] == 1}
+
+    def position(keypoint: str) -> int:
+        both = (keypoint, SAME_JOINT.get(keypoint, keypoint))
+        return next((known[k] for known in (exact, other) for k in both if k in known), -1)
+
+    return tuple(map(position, skeleton.keypoints))

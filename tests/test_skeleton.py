@@ -156,6 +156,27 @@ class TestMaps:
     def test_a_name_goes_before_another_of_the_same_meaning(self):
         assert self.mapped(("upper_neck", "neck"), LSP14) == {"neck": "neck"}
 
+    @pytest.mark.parametrize(
+        ("name", "keypoint"),
+        [
+            *((n, "right_ankle") for n in ("Right Ankle", "right-ankle", "RightAnkle", "R_ANKLE")),
+            *(
+                (n, "right_ankle")
+                for n in ("r ankle", "ankle_r", "ankle right", "RAnkle", "rt.ankle")
+            ),
+            *((n, "left_wrist") for n in ("LEFT_WRIST", "leftWrist", "Wrist-L", "l_wrist")),
+            *((n, "head_top") for n in ("Head Top", "headTop", "Top of Head", "top_head")),
+            ("Upper Neck", "neck"),
+        ],
+    )
+    def test_the_same_name_may_be_spelled_another_way(self, name, keypoint):
+        assert self.mapped((name, "paw"), LSP14) == {keypoint: name}
+
+    def test_what_is_spelled_the_same_goes_first_and_of_two_others_none(self):
+        assert self.mapped(("Neck", "neck"), LSP14) == {"neck": "neck"}
+        assert self.mapped(("L Knee", "left-knee"), LSP14) == {}
+        assert self.mapped(("Lankle", "lefty", "l", "right"), LSP14) == {}
+
     def test_flic_has_eight(self):
         found = self.mapped(FLIC11.keypoints, LSP14)
         assert len(found) == 8

@@ -71,38 +71,49 @@ def _people(
 ) -> Iterator[AnnotatedPerson]:
     subset = subset_of(file)
     where = "images"
+    images: dict[str, tuple[int, Any]] = {}
     try:
-        images = {image["id"]: image for image in content["images"]}
+        for number, image in enumerate(content["images"]):
+            where = f"images[{number}]"
+            same = images.setdefault(_text(image["id"]), (number, image))[1]
+            if same.get("file_name") != image.get("file_name"):
+                raise ValueError(f"another photograph has the id {image['id']}")
         for number, annotation in enumerate(content["annotations"]):
             where = f"annotations[{number}]"
-            if annotation["category_id"] != category_id:
+            if _text(annotation.get("category_id", category_id)) != _text(category_id):
+                left_out["of another category than the one with keypoints"] += 1
                 continue
-            keypoints = annotation.get("keypoints") or []
-            if annotation.get("iscrowd") or annotation.get("ignore"):
+            if _flag(annotation.get("iscrowd")) or _flag(annotation.get("ignore")):
                 left_out["who are a crowd or to be ignored"] += 1
                 continue
-            if not keypoints or not any(keypoints[2::3]):
+            values = np.array(annotation.get("keypoints") or [], dtype=np.float64).ravel()
+            if not np.nan_to_num(values[2::3]).any():
                 left_out["without any labelled joint"] += 1
                 continue
-            if len(keypoints) != 3 * count:
+            own_id = number if annotation.get("id") is None else annotation["id"]
+            if len(values) != 3 * count:
                 raise DataError(
-                    f"{file}: annotation {annotation['id']} has {len(keypoints)} numbers in "
+                    f"{file}: annotation {own_id} has {len(values)} numbers in "
                     f"keypoints, expected x, y and v of {count} joints, {3 * count}; {_REMEDY}"
                 )
-            image = images[annotation["image_id"]]
-            values = np.array(keypoints, dtype=np.float64).reshape(count, 3)
-            if not np.isin(values[:, 2], (0, 1, 2)).all():
+            points_px = np.stack([values[::3], values[1::3]], axis=1)
+            visibility = np.nan_to_num(values[2::3])  # null: unlabelled
+            if not np.isin(visibility, (0, 1, 2)).all():
                 raise ValueError("a v that is none of 0, 1 and 2")
-            left, top, width, height = annotation.get("bbox") or [np.nan] * 4
+            left, top, width, height = map(_number, annotation.get("bbox") or [None] * 4)
+            of_image = _text(annotation["image_id"])
+            if of_image not in images:
+                raise ValueError(f"no photograph has the id {of_image}")
+            position, image = images[of_image]
+            where = f"images[{position}]"
             yield AnnotatedPerson(
-                annotation.get("convpose_id")
-                or f"{stem_of(image['file_name'])}_{annotation['id']}",
+                annotation.get("convpose_id") or f"{stem_of(image['file_name'])}_{own_id}",
                 image["file_name"],
-                values[:, :2],
-                values[:, 2].astype(np.uint8),
+                points_px,
+                visibility.astype(np.uint8),
                 np.array([left, top, left + width, top + height]) - 0.5,
                 subset,
-                (int(image["width"]), int(image["height"])),
+                _size(image),
                 image.get("convpose_upright"),
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -112,3 +123,26 @@ def _people(
             "height; annotations with id, image_id, category_id, keypoints [x, y, v, …] and bbox "
             f"[left, top, width, height]; {_REMEDY}"
         ) from error
+
+
+def _text(value: Any) -> str:
+    """Write an id as text: some tools have "1" in one table and 1 in another."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _flag(value: Any) -> bool:
+    return _text(value).lower() in ("1", "true")
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Read width and height; None where one is missing, null, 0 or no whole number."""
+    try:
+        width, height = float(image["width"]), float(image["height"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    whole = width.is_integer() and height.is_integer() and width > 0 and height > 0
+    return (int(width), int(height)) if whole else None

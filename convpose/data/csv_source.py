@@ -29,11 +29,12 @@ from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.data.splits import SUBSETS
 from convpose.errors import DataError
-from convpose.skeleton import SKELETONS
+from convpose.skeleton import SKELETONS, spelled
 
 BOX = ("x0", "y0", "x1", "y1")
 PASSED_OVER = ("frame", "time_s", "score")
 JOINTS = tuple(dict.fromkeys(name for s in SKELETONS.values() for name in s.keypoints))
+_EMPTY = ("", "na", "n/a", "none", "null")  # R, pandas, databases
 _REMEDY = (
     "expected the columns image, NAME_x, NAME_y, and perhaps NAME_v, id, part and x0, y0, x1, y1"
 )
@@ -63,6 +64,7 @@ def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]
         raise DataError(f"{file}: separated by ';'; save it with commas; {_REMEDY}")
     columns = {"image", "id", "part", *BOX, *PASSED_OVER}
     columns |= {f"{name}_{what}" for name in JOINTS for what in ("x", "y", "v", "score")}
+    header = [column if column in columns else _spelled(column) for column in header]
     unknown = [column for column in header if column not in columns]
     if unknown:
         raise DataError(
@@ -82,6 +84,12 @@ def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]
     if uneven:
         raise DataError(f"{file}: row {uneven[0]} has not as many cells as the first; {_REMEDY}")
     return joints, [dict(zip(header, row.values(), strict=True)) for row in rows]
+
+
+def _spelled(column: str) -> str:
+    """Spell a column as here: ``Image``, ``Left Wrist_X``."""
+    joint, _, what = column.rpartition("_")
+    return f"{spelled(joint)}_{what.lower()}" if joint else column.lower()
 
 
 def _people(
@@ -115,4 +123,4 @@ def _people(
 
 
 def _number(cell: str) -> float:
-    return float(cell) if cell.strip() else float("nan")
+    return float("nan" if cell.strip().lower() in _EMPTY else cell)

@@ -133,8 +133,9 @@ def _people_of_json(
                     f"{file}: person {position} has joints {points_px.shape} and joints_vis "
                     f"{labelled.shape}, expected ({_K}, 2) and ({_K},); {_REMEDY_JSON}"
                 )
-            centre = np.array(entry.get("center", (np.nan, np.nan)), dtype=np.float64)
-            box = _box(centre, float(entry.get("scale", np.nan)))
+            centre = np.array(entry.get("center") or (np.nan, np.nan), dtype=np.float64)
+            scale = entry.get("scale")
+            box = _box(centre, float("nan" if scale is None else scale))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{file}: person {position} is not as expected ({type(error).__name__}: {error}): "

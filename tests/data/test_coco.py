@@ -171,6 +171,54 @@ def test_a_photograph_turned_by_exif_is_read_as_its_annotation_has_it(one, tmp_p
         source.read_image(0)
 
 
+SIZES = [{}, {"width": None, "height": None}, {"width": 0, "height": 0}]
+SIZES += [{"width": "64", "height": "48"}, {"width": 64.0, "height": 48.0}, {"width": "?"}]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_that_is_missing_is_that_of_the_photograph(tmp_path, size):
+    entry = {k: v for k, v in image_entry(7).items() if k not in ("width", "height")} | size
+    (tmp_path / "000000000007.jpg").write_bytes(photo(np.random.default_rng(0)))
+    (tmp_path / "people.json").write_text(json.dumps(content([entry], [everybody()[0]])))
+    (annotation,) = CocoSource(str(tmp_path / "people.json")).annotations
+    assert (annotation.width_px, annotation.height_px) == (WIDTH_PX, HEIGHT_PX)
+
+
+@pytest.mark.parametrize(
+    ("changes", "image_id"),
+    [
+        ({"image_id": "7"}, "000000000007_1"),
+        ({"image_id": 7.0, "category_id": "1"}, "000000000007_1"),
+        ({"category_id": 1.0, "iscrowd": "0", "ignore": None}, "000000000007_1"),
+        ({"id": "x"}, "000000000007_x"),
+        ({"id": None, "bbox": None}, "000000000007_0"),
+        ({"bbox": [None] * 4}, "000000000007_1"),
+        ({"iscrowd": None}, "000000000007_1"),
+    ],
+)
+def test_ids_are_compared_as_text_and_null_is_missing(one, changes, image_id):
+    (annotation,) = one([everybody()[0] | changes]).annotations
+    assert annotation.image_id == image_id
+    assert annotation.labelled.sum() == 12
+
+
+def test_keypoints_may_be_text_in_triples_or_null(one):
+    person, points = everybody()
+    triples = [[str(x), float(y), 2] for x, y in points.tolist()]
+    triples[9], triples[10] = [None, None, 0], [1, 2, None]  # the wrists
+    (annotation,) = one([person | {"keypoints": triples}]).annotations
+    assert annotation.labelled.sum() == 10
+    hip = annotation.keypoints_px[LSP14.index("left_hip")]
+    np.testing.assert_array_equal(hip, points[COCO17.index("left_hip")])
+
+
+def test_annotations_of_another_category_are_counted(one):
+    car = everybody()[0] | {"id": 2, "category_id": 3, "keypoints": []}
+    assert "coco: 1 people left out of another category than the one with keypoints" in (
+        one([everybody()[0], car]).notes
+    )
+
+
 # --- what is wrong with it ---
 
 
@@ -187,13 +235,17 @@ def broken(**changes):
         ({"images": []}, r"but annotations is not there \(it has images\)"),
         (broken(categories=[]), "expected one category with keypoints, found 0 of 0; instances_"),
         (broken(categories=[CATEGORY, CATEGORY]), "with keypoints, found 2 of 2"),
-        (broken(annotations=[{"id": 1}]), r"annotations\[0\] is not .*KeyError: 'category_id'"),
-        (broken(annotations=["x"]), r"annotations\[0\] is not as expected \(TypeError"),
+        (broken(annotations=["x"]), r"annotations\[0\] is not as expected \(AttributeError"),
         (
             broken(images=[{}]),
-            r"images is not as expected \(KeyError: 'id'\): images with id, file",
+            r"images\[0\] is not as expected \(KeyError: 'id'\): images with id, file",
         ),
-        (broken(images=[]), r"annotations\[0\] is not as expected \(KeyError: 1\)"),
+        (broken(images=[]), r"annotations\[0\] is not .* no photograph has the id 1\)"),
+        (broken(images=[{"id": 1}]), r"images\[0\] is not as expected \(KeyError: 'file_name'\)"),
+        (
+            broken(images=[image_entry(1), image_entry(2) | {"id": "1"}]),
+            r"images\[1\] is not .* another photograph has the id 1\)",
+        ),
     ],
 )
 def test_another_structure_is_refused(tmp_path, listed, problem):
@@ -210,7 +262,8 @@ def test_another_structure_is_refused(tmp_path, listed, problem):
     [
         ({"keypoints": [1, 2, 2] * 16}, r"annotation 1 has 48 numbers in keypoints, .* 17 j.*, 51"),
         ({"keypoints": [1, 2, 7] * 17}, r"annotations\[0\] is not .* a v that is none of 0, 1 and"),
-        ({"keypoints": [[1, 2, 2]] * 51}, r"annotations\[0\] is not as expected \(ValueError"),
+        ({"keypoints": [[1, 2, 2]] * 51}, r"annotation 1 has 153 numbers in keypoints, .* 51"),
+        ({"keypoints": ["x", 2, 2] * 17}, r"annotations\[0\] is not as expected \(ValueError"),
         ({"bbox": [1, 2]}, r"annotations\[0\] is not as expected \(ValueError: not enough values"),
     ],
 )

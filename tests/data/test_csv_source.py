@@ -55,10 +55,30 @@ def test_rows_are_people(read):
     }
 
 
+def test_columns_may_be_spelled_another_way(read):
+    head = (
+        "Image,Left Wrist_X,left-wrist_y,R_Wrist_x,RightWrist_Y,LEFT_HIP_x,left_hip_y,X0,y0,x1,y1"
+    )
+    (annotation,) = read(head, "a.jpg,1,2,3,4,5,6,0,0,9,9", min_joints=3).annotations
+    assert {k: v[:2] for k, v in found(annotation).items()} == {
+        "left_wrist": (1, 2),
+        "right_wrist": (3, 4),
+        "left_hip": (5, 6),
+    }
+    assert annotation.box_px.tolist() == [0, 0, 9, 9]
+
+
 def test_empty_cells_and_a_visibility_of_0_are_unlabelled(read):
     line = "a.jpg,1,2,,,,2,5,6,0,7,8,1"
     (annotation,) = read(header(*NAMES), line, min_joints=2).annotations
     assert found(annotation) == {"left_wrist": (1, 2, 2), "right_hip": (7, 8, 1)}
+
+
+@pytest.mark.parametrize("cell", ["NA", "n/a", "null", "None", "nan", " "])
+def test_words_for_nothing_are_unlabelled(read, cell):
+    line = f"a.jpg,1,2,,{cell},{cell},2,5,6,{cell},7,8,1"
+    source = read(header(*NAMES), line.replace(f"6,{cell},7", "6,0,7"), min_joints=2)
+    assert "right_wrist" not in found(source.annotations[0])
 
 
 def test_ids_count_the_rows_of_a_photograph(read):

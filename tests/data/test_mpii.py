@@ -157,6 +157,18 @@ def test_the_json_is_read_with_its_two_subsets(tmp_path):
     assert [a.subset for a in source.annotations].count("val") == 9
 
 
+def test_null_is_missing(tmp_path):
+    joints = (POINTS + 1).tolist()
+    joints[3] = [None, None]
+    entry = {"image": "a.jpg", "joints": joints, "joints_vis": [1] * 16}
+    files = {"a.jpg": photo(np.random.default_rng(0))}
+    files["train.json"] = json.dumps([entry | {"center": None, "scale": None}]).encode()
+    folder = write_folder(tmp_path, files)
+    (annotation,) = MpiiJsonSource(str(folder / "train.json"), skeleton="mpii16").annotations
+    assert annotation.box_px is None
+    assert annotation.labelled.tolist() == [i != 3 for i in range(16)]
+
+
 def test_people_of_one_photograph_in_two_files_are_counted_on(tmp_path):
     people = {"train": json_people(1), "valid": json_people(1, seed=3)}
     files = {f"annot/{subset}.json": json.dumps(p).encode() for subset, p in people.items()}

@@ -158,11 +158,19 @@ def test_nobody_at_all(photos):
         source(photos("a.jpg"))
 
 
-def test_joints_of_nothing_human_leave_nobody(photos):
-    with pytest.raises(
-        DataError, match=r"no people left of some for lsp14 \(1 with fewer than 4 l"
-    ):
+def test_joints_of_nothing_human_are_listed_beside_ours(photos):
+    with pytest.raises(DataError) as caught:
         source(photos("a.jpg"), person(), joints=[f"paw_{i}" for i in range(15)])
+    message = str(caught.value)
+    assert "none of the joint names of some is one of lsp14: paw_0, paw_1, " in message
+    assert "; lsp14 has right_ankle, right_knee, " in message
+
+
+def test_joints_that_are_spelled_another_way_are_mapped_and_noted(photos):
+    spelled = ["Nose", *(k.replace("_", " ").title() for k in LSP14.keypoints)]
+    found = source(photos("a.jpg"), person(), joints=spelled)
+    assert found.annotations[0].keypoints_px[:, 0].tolist() == list(range(11, 25))
+    assert found.notes[0].startswith("some: Right Ankle is the right_ankle, Right Knee is the r")
 
 
 def test_an_unknown_skeleton_lists_the_known(photos):

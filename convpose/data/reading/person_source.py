@@ -120,6 +120,12 @@ class PeopleSource:
                 f"data.sources.{name}.images="
             )
         left_out += Counter({"whose photograph is missing": len(missing)})
+        if not kept and people and (index < 0).all():
+            raise DataError(
+                f"{photos.path}: none of the joint names of {name} is one of {target.name}: "
+                f"{', '.join(joints)}; {target.name} has {', '.join(target.keypoints)}; rename "
+                "them in the file, or type data.skeleton= or data= of the file's own joints"
+            )
         if not kept:
             reasons = ", ".join(f"{n:,} {why}" for why, n in left_out.items()) or "there are none"
             raise DataError(
