@@ -30,6 +30,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])  # stable: the order within a file stays
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Put back after every test what a command line sets up for its whole process: logging."""
+    root, capture = logging.getLogger(), item.config.pluginmanager.get_plugin("logging-plugin")
+    handlers, level, disabled = list(root.handlers), root.level, root.manager.disable
+    result = yield
+    for added in set(root.handlers) - set(handlers):
+        added.close()
+    root.handlers[:], root.level = handlers, level
+    logging.disable(disabled)
+    for handler in (capture.caplog_handler, capture.report_handler):  # one pair for all tests
+        handler.setLevel(logging.NOTSET)
+    HydraConfig.instance().cfg = None
+    return result
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Networks this small are slower on several threads, and much slower on a busy machine."""
@@ -80,13 +96,7 @@ def one_graph(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator["Command"]:
-    """`python -m convpose.train` in this process, in an empty folder; Hydra's traces removed."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+) -> Command:
+    """`python -m convpose.train` in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    yield Command(monkeypatch, capsys)
-    for added in set(root.handlers) - set(handlers):
-        added.close()
-    root.handlers[:], root.level = handlers, level
-    HydraConfig.instance().cfg = None
+    return Command(monkeypatch, capsys)

@@ -218,8 +218,7 @@ def _connected() -> Iterator[Any]:
         ) from error
     try:
         data.DataContext.get_current().enable_progress_bars = False
-        for handler in logging.getLogger("ray.data").handlers:
-            handler.setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its handlers may serve others, too
         yield ray
     finally:
         ray.shutdown()

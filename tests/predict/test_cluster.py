@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -201,6 +202,20 @@ def test_no_cluster_at_the_address(predict, monkeypatch):
     with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=10\.0\.0\.1:6379: no cluster answers"):
         predict("engine=ray")
     assert not Path("out").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own keys
+def test_ray_tells_errors_alone_and_handlers_of_others_keep_their_level(monkeypatch, caplog):
+    pytest.importorskip("ray.data")
+    monkeypatch.setattr("ray.init", lambda *address, **options: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    logger = logging.getLogger("ray.data")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    with cluster._connected():
+        logger.warning("slow")
+        logger.error("broken")
+    logging.getLogger("another").warning("still heard")
+    assert caplog.messages == ["broken", "still heard"]
 
 
 class Mortal:

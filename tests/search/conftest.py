@@ -50,7 +50,6 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             return prepare(cfg)
 
         yield call
-    HydraConfig.instance().cfg = None
 
 
 class Trainings:
