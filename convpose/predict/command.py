@@ -67,6 +67,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
         build(cfg.tracker, "tracker")  # better told now than in mid-clip if its package is missing
     if cfg.engine == "ray":
         found: pipeline.Summary = build(cfg.cluster, "cluster").predict(cfg, sources)
+        found.notes[:0] = [source.note for source in sources if source.note]
         return found
     predictor = build_predictor(cfg)
     folder = Path(cfg.output)

@@ -19,12 +19,16 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from convpose.data.reading.pixels import eight_bit, on_white
+from convpose.data.reading.pixels import HEIF_SUFFIXES, READS_HEIF, eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.predict.limits import USUAL, Limits, open_picture
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".avif", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".ppm"),
+    *(HEIF_SUFFIXES if READS_HEIF else ()),
+)
 DECODED_PX = 25_000_000  # a 24-megapixel photograph is decoded as it is
 
 
@@ -38,12 +42,14 @@ class Picture:
             `image` where it is smaller.
         size_px: width and height of the upright original.
         note: message for the user, or None.
+        square: whether the original's pixels are; else `image` has the shape that is shown.
     """
 
     image: Image
     to_px: Affine
     size_px: tuple[int, int]
     note: str | None = None
+    square: bool = True
 
     @classmethod
     def of(cls, image: Image) -> "Picture":
@@ -86,8 +92,10 @@ def decode(source: Path | bytes, name: str = "", limits: Limits = USUAL) -> Pict
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
+        heif = Path(name).suffix.lower() in HEIF_SUFFIXES and not READS_HEIF
         raise DataError(
             f"{name}: not an image that can be read; save it as JPEG, PNG, WebP or 8-bit TIFF"
+            + (", or type pip install pillow-heif" if heif else "")
         ) from error
     except PillowImage.DecompressionBombError as error:
         raise DataError(f"{name}: too many pixels to decode safely; save it smaller") from error

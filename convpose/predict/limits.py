@@ -24,6 +24,9 @@ PICTURES = (
     *("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "PPM"),
     *("JPEG2000", "ICO", "TGA"),
 )
+STREAMS = "rtsp,rtp,sdp,hls,mpjpeg"
+PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,udp,rtp,rtmp,rtmps,srt"
+STREAM_TIMEOUT_S = 20
 CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 
 
@@ -86,8 +89,8 @@ def open_picture(file: Path | IO[bytes], name: str, limits: Limits) -> Iterator[
 
 
 @contextmanager
-def open_clip(file: Path | IO[bytes], name: str, limits: Limits) -> Iterator[tuple[Any, Any]]:
-    """Open a clip: its container of `CONTAINERS`, and its first video stream, not decoded yet.
+def open_clip(file: Path | IO[bytes] | str, name: str, limits: Limits) -> Iterator[tuple[Any, Any]]:
+    """Open a clip or URL: its container of `CONTAINERS`, and its first video, not decoded yet.
 
     Decoding a frame that is larger than the header says raises an error of FFmpeg.
 
@@ -99,9 +102,13 @@ def open_clip(file: Path | IO[bytes], name: str, limits: Limits) -> Iterator[tup
         limits.check_size(name, file.stat().st_size)
     pixels = str(round(limits.megapixels * 1e6))
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": pixels}
+    if isinstance(file, str):  # which may not lead to a file of this machine
+        options |= {"format_whitelist": f"{CONTAINERS},{STREAMS}", "protocol_whitelist": PROTOCOLS}
+        options |= {"rtsp_transport": "tcp"} if file.startswith("rtsp") else {}
     # by its protocol, because a name such as a:b.mp4 would be taken for another one
     target = f"file:{file}" if isinstance(file, Path) else file
-    with av.open(target, "r", options=options) as container:
+    timeout = STREAM_TIMEOUT_S if isinstance(file, str) else None
+    with av.open(target, "r", options=options, timeout=timeout) as container:
         if not container.streams.video:
             raise DataError(f"{name}: holds no video; expected a clip such as .mp4")
         stream = container.streams.video[0]

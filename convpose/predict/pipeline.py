@@ -97,6 +97,7 @@ def run(
         ModelError, OSError: the network answers with NaN, or a disk is full; what is done is kept.
     """
     summary, complete = Summary(len(sources)), False
+    summary.notes += [source.note for source in sources if source.note]
     twice = predictor.looks == 2 and predictor.detector is None and boxes is None
     follower = Follower(predictor) if twice else None
     lengths = [source.length for source in sources]

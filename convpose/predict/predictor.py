@@ -209,7 +209,7 @@ class PosePredictor:
         return [person for batch in batches for person in batch]
 
     def _estimate_batch(self, jobs: Sequence[Job]) -> list[Person]:
-        affines = [self.spec.unit_to_px(picture.size_px, box) for picture, (box, _) in jobs]
+        affines = [self._unit_to_px(picture, box) for picture, (box, _) in jobs]
         crops = [self._crop(p, affine) for (p, _), affine in zip(jobs, affines, strict=True)]
         keypoints, scores = self.runtime(np.stack(crops))
         if not np.isfinite(keypoints).all():
@@ -221,6 +221,14 @@ class PosePredictor:
         return [
             Person(points_px[i], scores[i], box, score) for i, (_, (box, score)) in enumerate(jobs)
         ]
+
+    def _unit_to_px(self, picture: Picture, box_px: NDArray[np.float64] | None) -> Affine:
+        if picture.square:
+            return self.spec.unit_to_px(picture.size_px, box_px)
+        height, width = picture.image.shape[:2]  # a crop is drawn in the shape that is shown
+        if box_px is not None:
+            box_px = transform(invert(picture.to_px), box_px.reshape(2, 2)).ravel()
+        return compose(picture.to_px, self.spec.unit_to_px((width, height), box_px))
 
     def _crop(self, picture: Picture, unit_to_px: Affine) -> NDArray[np.uint8]:
         to_image = compose(invert(picture.to_px), unit_to_px)

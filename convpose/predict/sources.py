@@ -1,32 +1,42 @@
 """Read what ``source=`` names, frame by frame.
 
-A source is a file, folder or glob of pictures and clips, a webcam's number, the URL of an image, or
-``-`` for standard input. A broken file becomes one `Failure` among the frames; the others go on.
+A source is a file, folder or glob of pictures and clips, a webcam's number, the URL of an image, a
+clip or a stream, or ``-`` for standard input. A broken file becomes one `Failure` among the frames;
+the others go on.
 """
 
+import contextlib
 import glob
 import io
 import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import av
 import cv2
 import numpy as np
 import requests
 
+from convpose.data.reading.pixels import HEIF_SUFFIXES, READS_HEIF
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
 from convpose.predict.images import SUFFIXES, Picture, decode
-from convpose.predict.limits import USUAL, Limits, open_clip
+from convpose.predict.limits import USUAL, Limits
+from convpose.predict.videos import count_frames, decode_clip
 
-CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts")
+CLIPS = (
+    *(".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".ogv", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv"),
+)
+STILLS = (b"heic", b"heix", b"mif1", b"avif")  # pictures in a clip's container, often in tiles
 URL_STARTS = ("http://", "https://")
+STREAM_STARTS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "srt://", "udp://")
+STREAM_TYPES = ("video/", "multipart/x-mixed-replace", "application/vnd.apple.mpegurl")
 LARGEST_BYTES = 512 * 2**20  # limit for a URL and for standard input
 TIMEOUT_S = 20
 
@@ -66,7 +76,8 @@ class Source:
         read: opens it and yields its frames; DataError where it is broken.
         length: number of frames, None where that is not known.
         clip: whether it is known to be a video.
-        live: whether it is a camera, which has no end.
+        live: whether it is a camera or a stream, which has no end.
+        note: message for the user about what lies beside it, or None.
     """
 
     name: str
@@ -74,6 +85,7 @@ class Source:
     length: int | None = 1
     clip: bool = False
     live: bool = False
+    note: str | None = None
 
 
 def open_sources(text: str | int, limits: Limits = USUAL) -> list[Source]:
@@ -87,28 +99,57 @@ def open_sources(text: str | int, limits: Limits = USUAL) -> list[Source]:
         return [_webcam(int(text))]
     if text == "-":
         return [Source("stdin", lambda: _standard_input(limits), None)]
+    if text.startswith(STREAM_STARTS):
+        name = re.sub("//[^/]*@", "//", text)  # without a password
+        return [Source(name, lambda: read_clip(text, name, limits), None, clip=True, live=True)]
     if text.startswith(URL_STARTS):
         return [open_again(text, limits)]
     path = Path(text).expanduser()
     if path.is_file():
         return [_file(path, limits)]
+    note = None
     if path.is_dir():
-        files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in SUFFIXES + CLIPS]
-        files = [f for f in files if f.is_file() and f.name[0] != "."]
+        there = [f for f in sorted(path.iterdir()) if f.is_file() and f.name[0] != "."]
+        files = [f for f in there if f.suffix.lower() in SUFFIXES + CLIPS]
+        note = _passed_over(text, [f for f in there if f not in files])
         if not files:
             raise ConfigError(
                 f"source={text}: the folder holds no picture and no clip; type source='{text}/**/*"
-                ".jpg' to look into the folders below it"
+                ".jpg' to look into the folders below it" + (f"\n{note}" if note else "")
             )
     else:
-        files = [Path(f) for f in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207, absolute patterns
-        files = [f for f in files if f.is_file()]
+        files = [f for f in _matching(path) if f.is_file()]
         if not files:
             raise ConfigError(
                 f"source={text}: no such file; type a file, a folder, a pattern in quotes "
-                "('photos/*.jpg'), a webcam's number (0), a URL (https://…) or - for standard input"
+                "('photos/*.jpg'), a webcam's number (0), a URL (https://…, rtsp://…) or - for "
+                "standard input"
             )
-    return [_file(file, limits) for file in files]
+    first, *others = [_file(file, limits) for file in files]
+    return [replace(first, note=note), *others]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """List the files of a pattern, or of one below a folder whose own name has brackets."""
+    found = glob.glob(str(pattern), recursive=True)  # noqa: PTH207, absolute patterns
+    folder = next((above for above in pattern.parents if above.is_dir()), None)
+    if not found and folder is not None:
+        rest = str(pattern.relative_to(folder))
+        below = os.path.join(glob.escape(str(folder)), rest)  # noqa: PTH118, a pattern
+        found = glob.glob(below, recursive=True)  # noqa: PTH207
+    return [Path(file) for file in sorted(found)]
+
+
+def _passed_over(text: str, files: Sequence[Path]) -> str | None:
+    """Count the files of a folder that are not read, by their ending."""
+    if not files:
+        return None
+    endings = Counter(f.suffix.lower() or "without ending" for f in files)
+    counts = ", ".join(f"{n} {ending}" for ending, n in endings.most_common())
+    heif = not READS_HEIF and any(ending in HEIF_SUFFIXES for ending in endings)
+    return f"{text}: {len(files)} file{'s' * (len(files) > 1)} passed over: {counts}" + (
+        "; pip install pillow-heif reads .heic" if heif else ""
+    )
 
 
 def open_again(name: str, limits: Limits = USUAL) -> Source:
@@ -141,34 +182,68 @@ def _path(name: str) -> Path:
 def _file(path: Path, limits: Limits) -> Source:
     name = _name(path)
     if path.suffix.lower() in CLIPS:
-        length = _length(path, limits)
+        length = count_frames(path, limits)
         return Source(name, lambda: read_clip(path, name, limits), length, clip=True)
-    return Source(name, lambda: iter([Frame(name, decode(path, name, limits))]))
+    length = 1 if path.suffix.lower() in SUFFIXES else None
+    return Source(name, lambda: _picture_or_clip(path, name, limits), length)
+
+
+def _picture_or_clip(content: Path | bytes, name: str, limits: Limits) -> Iterator[Frame]:
+    """Read a picture; try what is none as a clip."""
+    try:
+        picture = decode(content, name, limits)
+    except DataError as no_picture:
+        if _start_of(content)[4:8] == b"ftyp" and _start_of(content)[8:] in STILLS:
+            raise
+        clip = io.BytesIO(content) if isinstance(content, bytes) else content
+        frames = read_clip(clip, name, limits)
+        try:
+            first = next(frames)
+        except DataError:
+            raise no_picture from None
+        yield first
+        yield from frames
+        return
+    yield Frame(name, picture)
+
+
+def _start_of(content: Path | bytes) -> bytes:
+    if isinstance(content, bytes):
+        return content[:12]
+    with contextlib.suppress(OSError), content.open("rb") as file:
+        return file.read(12)
+    return b""
 
 
 def _download(url: str, limits: Limits) -> Iterator[Frame]:
     try:
         with requests.get(url, timeout=TIMEOUT_S, stream=True) as answer:
             answer.raise_for_status()
+            kind = answer.headers.get("content-type", "").lower()
+            if kind.startswith(STREAM_TYPES) or base_name(url).lower().endswith(CLIPS):
+                frames = read_clip(url, url, limits)
+                try:
+                    first = next(frames)
+                except DataError:  # such as an MP4 whose table is behind its frames
+                    if "content-length" not in answer.headers:
+                        raise
+                else:
+                    yield first
+                    yield from frames
+                    return
             content = answer.raw.read(LARGEST_BYTES + 1, decode_content=True)
+    except DataError:
+        raise
     except (requests.RequestException, OSError) as error:
         raise DataError(f"{url}: could not be fetched ({error})") from error
     except Exception as error:  # urllib3's, from reading the body
         raise DataError(f"{url}: broke off ({error}); try again") from error
-    yield Frame(url, decode(_at_most(content, url), url, limits))
+    yield from _picture_or_clip(_at_most(content, url), url, limits)
 
 
 def _standard_input(limits: Limits) -> Iterator[Frame]:
     content = _at_most(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin")
-    try:
-        picture = decode(content, "stdin", limits)
-    except DataError as no_picture:
-        try:
-            yield from read_clip(io.BytesIO(content), "stdin", limits)
-        except DataError:
-            raise no_picture from None
-        return
-    yield Frame("stdin", picture)
+    yield from _picture_or_clip(content, "stdin", limits)
 
 
 def _at_most(content: bytes, name: str) -> bytes:
@@ -177,41 +252,10 @@ def _at_most(content: bytes, name: str) -> bytes:
     return content
 
 
-def read_clip(file: Path | io.BytesIO, name: str, limits: Limits = USUAL) -> Iterator[Frame]:
-    """Read the frames of a video, upright, with their times.
-
-    Raises:
-        DataError: not a video, over a limit, or broken; the frames before the break come first.
-    """
-    index = 0
-    try:
-        with open_clip(file, name, limits) as (container, stream):
-            stream.thread_type = "AUTO"
-            start_s: float | None = None
-            for decoded in container.decode(stream):
-                rate = float(stream.average_rate or stream.guessed_rate or 25)
-                time_s = decoded.time if decoded.time is not None else index / rate
-                start_s = time_s if start_s is None else start_s
-                limits.check_seconds(name, time_s - start_s)
-                image = np.rot90(decoded.to_ndarray(format="rgb24"), decoded.rotation // 90)
-                picture = Picture.of(np.ascontiguousarray(image, dtype=np.uint8))
-                yield Frame(name, picture, index, max(0.0, time_s - start_s))
-                index += 1
-    except (av.error.FFmpegError, OSError) as error:
-        where = f"broken after {index} frames" if index else "not a video that can be read"
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{name}: {where} ({reason}); get it again or save it as .mp4") from error
-    if index == 0:
-        raise DataError(f"{name}: a video without a frame; get it again")
-
-
-def _length(path: Path, limits: Limits) -> int | None:
-    """Read the number of frames from the header of a video."""
-    try:
-        with open_clip(path, "", limits) as (_, stream):
-            return int(stream.frames) or None
-    except (av.error.FFmpegError, OSError, DataError):
-        return None  # reading the frames will say what is wrong
+def read_clip(file: Path | io.BytesIO | str, name: str, limits: Limits = USUAL) -> Iterator[Frame]:
+    """Read the frames of a video, see `decode_clip`."""
+    for index, (picture, time_s) in enumerate(decode_clip(file, name, limits)):
+        yield Frame(name, picture, index, time_s)
 
 
 def _webcam(index: int) -> Source:
@@ -239,7 +283,7 @@ def _read_webcam(index: int) -> Iterator[Frame]:
 
 def base_name(name: str) -> str:
     """Return the file name in a frame's name, which is a path, a URL or neither."""
-    if name.startswith(URL_STARTS):
+    if name.startswith(URL_STARTS + STREAM_STARTS):
         parts = urlsplit(name)
         return Path(unquote(parts.path)).name or parts.netloc
     return Path(name).name

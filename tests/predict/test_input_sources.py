@@ -2,6 +2,8 @@
 
 import io
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,14 +13,18 @@ from typing import ClassVar
 import av
 import numpy as np
 import pytest
-from fake_network import dot
+from fake_network import RedDot, dot
 from PIL import Image
 
+from convpose.data.reading.pixels import READS_HEIF
 from convpose.errors import ConfigError, DataError
+from convpose.geometry import transform
 from convpose.predict import sources
-from convpose.predict.drawing import VideoFile
+from convpose.predict.drawing import VideoFile, draw_people
 from convpose.predict.limits import Limits
+from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Failure, Frame, base_name, open_sources, read_clip, read_frames
+from convpose.skeleton import LSP14
 
 
 def png(colour=(9, 8, 7)) -> bytes:
@@ -62,6 +68,72 @@ def test_a_glob(folder):
     assert names(open_sources(f"{folder}/**/*.png")) == ["a.JPG.png", "b.png", "c.png"]
 
 
+@pytest.mark.parametrize("name", ["ph [2024]", "[ab]", "x*y", "what?"])
+def test_a_pattern_below_a_folder_whose_name_looks_like_one(name, tmp_path):
+    (tmp_path / name / "deep [1]").mkdir(parents=True)
+    for file in ("a.png", "b.png", "deep [1]/c.png"):
+        (tmp_path / name / file).write_bytes(png())
+    there = tmp_path / name
+    assert names(open_sources(f"{there}/*.png")) == ["a.png", "b.png"]
+    assert names(open_sources(f"{there}/**/*.png")) == ["a.png", "b.png", "c.png"]
+    assert names(open_sources(f"{there}/[b].png")) == ["b.png"]
+    assert names(open_sources(f"{there}/deep [1]/?.png")) == ["c.png"]
+
+
+def test_what_is_passed_over_in_a_folder_is_counted(tmp_path):
+    for name in ("a.jfif", "b.JPE", "c.3GP", "d.mts", "e.m2ts", "f.ogv", "g.jp2", "h.jpg"):
+        (tmp_path / name).write_bytes(png())
+    found = open_sources(tmp_path)
+    assert len(found) == 8
+    assert [source.note for source in found] == [None] * 8
+    for name in ("i.XYZ", "j.xyz", "README", ".hidden", "k.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.d").mkdir()
+    note = f"{tmp_path}: 4 files passed over: 2 .xyz, 1 without ending, 1 .txt"
+    assert [source.note for source in open_sources(tmp_path)] == [note] + [None] * 7
+    (tmp_path / "heic").mkdir()
+    (tmp_path / "heic" / "a.HEIC").write_bytes(b"")
+    if not READS_HEIF:
+        with pytest.raises(
+            ConfigError, match=r"\n.*1 file passed over: 1 \.heic; pip install pill"
+        ):
+            open_sources(tmp_path / "heic")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.3gp", "3gp"), ("a.mts", "mpegts"), ("a.m2ts", "mpegts"), ("a.ogv", "ogg")],
+)
+def test_clips_of_cameras_are_read(name, kind, tmp_path):
+    with av.open(tmp_path / name, "w", format=kind) as file:
+        codec = {"ogg": "libvpx", "3gp": "mpeg4"}.get(kind, "mpeg2video")
+        stream = file.add_stream(codec, rate=25, width=64, height=48)
+        stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(dot(64, 48, (20, 30)), format="rgb24")
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    (source,) = open_sources(tmp_path)
+    assert source.clip
+    (frame,) = read_frames([source])
+    assert frame.picture.size_px == (64, 48)
+
+
+@pytest.mark.parametrize("name", ["clip", "clip.dat", "clip.jpg", "clip.mp4.bak"])
+def test_what_is_no_picture_is_tried_as_a_clip(name, tmp_path):
+    write_clip(tmp_path / "clip.mp4").rename(tmp_path / name)
+    assert [f.index for f in read_frames(open_sources(tmp_path / name))] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif"])
+def test_a_picture_in_the_container_of_a_clip_is_none(brand, tmp_path, monkeypatch):
+    """Its tiles would be taken for frames."""
+    monkeypatch.setattr(sources, "read_clip", None)
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(99))
+    (failure,) = read_frames(open_sources(path))
+    assert "image" in failure.message
+    assert READS_HEIF or "pip install pillow-heif" in failure.message
+
+
 def test_one_file(folder):
     (source,) = open_sources(str(folder / "b.png"))
     (frame,) = read_frames([source])
@@ -73,6 +145,7 @@ def test_one_file(folder):
     [
         ("none.jpg", r"source=none\.jpg: no such file; type a file, a folder, a pattern"),
         ("*.jpg", r"source=\*\.jpg: no such file"),
+        ("[x]/*.jpg", r"source=\[x\]/\*\.jpg: no such file"),
         (".", r"source=\.: the folder holds no picture and no clip; type source='\./\*\*/\*\.jpg'"),
     ],
 )
@@ -106,18 +179,108 @@ def test_a_clip_keeps_its_times(tmp_path):
         assert abs(x.mean() - (10 + 10 * i)) < 1
 
 
-def test_a_clip_that_was_filmed_upright_comes_upright(tmp_path):
-    path = write_clip(tmp_path / "clip.mp4")
+MATRICES = {  # a, b, c, d: the pixel (x, y) is shown towards (a·x + c·y, b·x + d·y)
+    "as stored": (1, 0, 0, 1),
+    "mirrored": (-1, 0, 0, 1),
+    "upside down and mirrored": (1, 0, 0, -1),
+    "upside down": (-1, 0, 0, -1),
+    "clockwise": (0, 1, -1, 0),
+    "anticlockwise": (0, -1, 1, 0),
+    "transposed": (0, 1, 1, 0),
+    "transposed across": (0, -1, -1, 0),
+    "nearly mirrored": (-0.9, 0.3, -0.3, 0.9),
+}
+
+
+def with_matrix(path: Path, matrix) -> Path:
+    """Write a display matrix into the track header of a clip."""
     content = path.read_bytes()
     straight = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
-    quarter = bytes(4) + b"\0\1\0\0" + bytes(4) + b"\xff\xff\0\0" + bytes(16) + b"\x40\0\0\0"
+    a, b, c, d = (round(65536 * value).to_bytes(4, "big", signed=True) for value in matrix)
     start = content.index(straight, content.index(b"tkhd"))
-    path.write_bytes(content[:start] + quarter + content[start + len(straight) :])
+    shown = a + b + bytes(4) + c + d + bytes(12) + b"\x40\0\0\0"
+    path.write_bytes(content[:start] + shown + content[start + len(straight) :])
+    return path
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_a_clip_is_shown_as_its_display_matrix_says(name, tmp_path):
+    matrix = MATRICES[name]
+    path = with_matrix(write_clip(tmp_path / "clip.mp4"), matrix)
     first = next(read_frames(open_sources(path))).picture
-    assert first.size_px == (48, 64)
+    a, b, c, d = np.rint(matrix)  # the nearest of the eight
+    corners = np.array([(a * x + c * y, b * x + d * y) for x in (0, 63) for y in (0, 47)])
+    expected = np.array([a * 10 + c * 20, b * 10 + d * 20]) - corners.min(axis=0)
+    assert first.size_px == tuple(np.ptp(corners, axis=0) + 1)
     y, x = np.nonzero(first.image[..., 0] > 128)
-    assert abs(x.mean() - (47 - 20)) < 1, "the camera was turned; the picture turns clockwise"
-    assert abs(y.mean() - 10) < 1
+    assert abs(x.mean() - expected[0]) < 1
+    assert abs(y.mean() - expected[1]) < 1
+
+
+def write_wide_clip(path: Path, ratio: Fraction, size=(64, 48)) -> Path:
+    """A clip whose pixels are not square, with a dot at (20, 30)."""
+    with av.open(path, "w") as file:
+        stream = file.add_stream("libx264", rate=25, width=size[0], height=size[1])
+        stream.pix_fmt, stream.codec_context.sample_aspect_ratio = "yuv420p", ratio
+        frame = av.VideoFrame.from_ndarray(dot(*size, (20, 30)), format="rgb24")
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("ratio", "matrix", "shown", "size", "at_shown", "at"),
+    [
+        (Fraction(2), (1, 0, 0, 1), (128, 48), (64, 48), (40.5, 30), (20, 30)),
+        (Fraction(1, 2), (1, 0, 0, 1), (64, 96), (64, 48), (20, 60.5), (20, 30)),
+        (Fraction(4, 3), (1, 0, 0, 1), (85, 48), (64, 48), (26.7, 30), (20, 30)),
+        (Fraction(2), (0, 1, -1, 0), (48, 128), (48, 64), (17, 40.5), (17, 20)),  # turned
+        (Fraction(500), (1, 0, 0, 1), (64, 48), (64, 48), (20, 30), (20, 30)),  # nonsense
+    ],
+)
+def test_pixels_that_are_not_square_are_seen_in_the_shape_that_is_shown(
+    ratio, matrix, shown, size, at_shown, at, tmp_path
+):
+    path = with_matrix(write_wide_clip(tmp_path / "clip.mp4", ratio), matrix)
+    (frame,) = read_frames(open_sources(path))
+    picture = frame.picture
+    assert picture.image.shape == (*shown[::-1], 3)
+    assert picture.size_px == size
+    y, x = np.nonzero(picture.image[..., 0] > 128)
+    centre = np.array([x.mean(), y.mean()])
+    assert np.abs(centre - at_shown).max() < 0.7
+    assert np.abs(transform(picture.to_px, centre) - at).max() < 0.7
+    box = np.array([[at[0] - 9, at[1] - 9, at[0] + 9, at[1] + 9]], float)
+    for given in (None, box):  # a dot that is found in its crop is told in pixels of the file
+        people = PosePredictor(RedDot(), looks=1).predict_pictures([picture], [given])[0]
+        assert np.abs(people[0].keypoints_px - at).max() < 1.5
+    drawn = draw_people(frame, people, LSP14)
+    assert drawn.shape == picture.image.shape
+
+
+@pytest.mark.parametrize("ratio", [Fraction(2), Fraction(1, 2)])
+def test_crops_are_square_in_the_shape_that_is_shown(ratio, tmp_path):
+    """A circle that is stored as an ellipse is a circle to the network."""
+    (frame,) = read_frames(open_sources(write_wide_clip(tmp_path / "clip.mp4", ratio)))
+    picture = frame.picture
+    circle = np.full_like(picture.image, 0)
+    y, x = np.mgrid[: circle.shape[0], : circle.shape[1]]
+    centre = transform(picture.to_px, np.array([circle.shape[1] / 2, circle.shape[0] / 2]))
+    circle[(x - circle.shape[1] / 2) ** 2 + (y - circle.shape[0] / 2) ** 2 < 100, 0] = 255
+    seen = []
+
+    class Watched(RedDot):
+        def __call__(self, crops):
+            seen.extend(crops)
+            return super().__call__(crops)
+
+    box = np.array([*(centre - 8), *(centre + 8)])
+    for given in (None, box[None]):
+        PosePredictor(Watched(), looks=1).predict_pictures(
+            [replace(picture, image=circle)], [given]
+        )
+    for crop in seen:
+        rows, columns = np.nonzero(crop[0] > 128)
+        assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
 
 
 def test_a_clip_that_breaks_off_gives_what_there_is(tmp_path):
@@ -250,7 +413,18 @@ def test_something_else_from_standard_input(monkeypatch):
 
 
 class Web(BaseHTTPRequestHandler):
+    clips: ClassVar = {}  # path: kind, content
+
     def do_GET(self):
+        if self.path in self.clips:
+            kind, content = self.clips[self.path]
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            length = ("Content-Length", str(len(content)))  # which a stream has not
+            self.send_header(*(("Connection", "close") if kind == "video/mp2t" else length))
+            self.end_headers()
+            self.wfile.write(content)
+            return
         content = {"/a%20b.png": png((4, 5, 6)), "/page": b"<html>"}.get(self.path)
         self.send_response(404 if content is None and self.path != "/short.png" else 200)
         content = content or b"\x89PNG"
@@ -271,6 +445,51 @@ def site(monkeypatch):
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/live", "video/mp2t"),
+        ("/clip", "video/mp4"),  # its table is behind its frames: downloaded
+        ("/clip.mp4", "application/octet-stream"),
+        ("/clip", "application/octet-stream"),
+    ],
+)
+def test_a_clip_and_a_stream_from_a_url(path, kind, site, tmp_path, monkeypatch):
+    file = write_clip(tmp_path / "clip.mp4")
+    if kind == "video/mp2t":
+        with av.open(tmp_path / "clip.ts", "w") as out:
+            stream = out.add_stream("mpeg2video", rate=25, width=64, height=48)
+            stream.pix_fmt = "yuv420p"
+            noise = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+            for i, image in enumerate(noise):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts = i
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+        file = tmp_path / "clip.ts"
+    monkeypatch.setattr(Web, "clips", {path: (kind, file.read_bytes())})
+    found = list(read_frames(open_sources(f"{site}{path}")))
+    assert [frame.index for frame in found] == [0, 1, 2]
+    assert found[0].name == f"{site}{path}"
+
+
+@pytest.mark.parametrize("kind", ["rtsp", "rtmp", "srt"])
+def test_the_url_of_a_camera_is_opened_as_a_stream(kind):
+    (source,) = open_sources(f"{kind}://me:secret@127.0.0.1:9/front")
+    assert (source.name, source.clip, source.live) == (f"{kind}://127.0.0.1:9/front", True, True)
+    assert base_name(source.name) == "front"
+    (failure,) = read_frames([source])  # nobody answers
+    assert failure.message.startswith(f"{kind}://127.0.0.1:9/front: not a video that can be read (")
+    assert "secret" not in failure.message
+
+
+def test_a_stream_leads_to_no_file_of_this_machine(site, tmp_path, monkeypatch):
+    playlist = f"#EXTM3U\n#EXTINF:1,\nfile://{write_clip(tmp_path / 'clip.mp4')}\n".encode()
+    monkeypatch.setattr(Web, "clips", {"/a.m3u8": ("application/vnd.apple.mpegurl", playlist)})
+    (failure,) = read_frames(open_sources(f"{site}/a.m3u8"))
+    assert "can be read" in failure.message
 
 
 def test_a_picture_from_a_url(site):

@@ -1,9 +1,16 @@
 """Convert decoded pictures of all modes to RGB, one way for training, evaluation and prediction."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import numpy as np
 from PIL import Image as PillowImage
 
 from convpose.errors import DataError
+
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+if READS_HEIF := find_spec("pillow_heif") is not None:  # a package of its own; not one of ours
+    import_module("pillow_heif").register_heif_opener()
 
 
 def eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:

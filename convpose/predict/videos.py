@@ -1,0 +1,113 @@
+"""Decode clips: frames as players show them, one by one, or one clear error."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type
+from numpy.typing import NDArray
+
+from convpose.errors import DataError
+from convpose.geometry import Image
+from convpose.predict.images import Picture
+from convpose.predict.limits import USUAL, Limits, open_clip
+
+MOST_STRETCH = 10.0  # of pixels that are not square; DV has 1.46, and nonsense nobody stretches
+
+
+def decode_clip(
+    file: Path | io.BytesIO | str, name: str, limits: Limits = USUAL
+) -> Iterator[tuple[Picture, float]]:
+    """Decode the frames of a clip or of a stream's URL with their times since its beginning (s).
+
+    Frames are turned and mirrored as the clip's display matrix says, and stretched to their shown
+    shape where its pixels are not square. Coordinates are pixels of the turned frame, unstretched.
+
+    Raises:
+        DataError: not a video, over a limit, or broken; the frames before the break come first.
+    """
+    count = 0
+    try:
+        with open_clip(file, name, limits) as (container, stream):
+            stream.thread_type = "AUTO"
+            start_s: float | None = None
+            for decoded in container.decode(stream):
+                rate = float(stream.average_rate or stream.guessed_rate or 25)
+                time_s = decoded.time if decoded.time is not None else count / rate
+                start_s = time_s if start_s is None else start_s
+                limits.check_seconds(name, time_s - start_s)
+                width, height = _shown_size(decoded, float(stream.sample_aspect_ratio or 1))
+                limits.check_pixels(name, width, height)
+                yield _as_shown(decoded, width, height), max(0.0, time_s - start_s)
+                count += 1
+    except (av.error.FFmpegError, OSError) as error:
+        where = f"broken after {count} frames" if count else "not a video that can be read"
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name}: {where} ({reason}); get it again or save it as .mp4") from error
+    if count == 0:
+        raise DataError(f"{name}: a video without a frame; get it again")
+
+
+def count_frames(path: Path, limits: Limits = USUAL) -> int | None:
+    """Read the number of frames from the header of a clip."""
+    try:
+        with open_clip(path, "", limits) as (_, stream):
+            return int(stream.frames) or None
+    except (av.error.FFmpegError, OSError, DataError):
+        return None  # reading the frames will say what is wrong
+
+
+def _shown_size(decoded: Any, ratio: float) -> tuple[int, int]:
+    """Return the shape in which a frame is shown, before it is turned; no pixel is lost.
+
+    Args:
+        decoded: the frame.
+        ratio: width of its pixels over their height.
+    """
+    width, height = decoded.width, decoded.height
+    if not 1 / MOST_STRETCH <= ratio <= MOST_STRETCH:
+        return width, height
+    return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
+
+
+def _as_shown(decoded: Any, width: int, height: int) -> Picture:
+    image = decoded.to_ndarray(format="rgb24")
+    square = (width, height) == (decoded.width, decoded.height)
+    if not square:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    matrix = _display_matrix(decoded)
+    shown = turned(image, matrix)
+    if square:
+        return Picture.of(shown)
+    original = turned(np.zeros((decoded.height, decoded.width), np.uint8), matrix).shape
+    y, x = original[0] / shown.shape[0], original[1] / shown.shape[1]
+    to_px = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5]])
+    return Picture(shown, to_px, (original[1], original[0]), square=False)
+
+
+def _display_matrix(decoded: Any) -> NDArray[np.int64]:
+    """Read the 2×2 part of a frame's display matrix; the identity if it has none."""
+    data = decoded.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return np.eye(2, dtype=np.int64)
+    return np.frombuffer(bytes(data), np.int32, 9).reshape(3, 3)[:2, :2].astype(np.int64)
+
+
+def turned(image: NDArray[np.uint8], matrix: NDArray[np.int64]) -> Image:
+    """Turn and mirror a frame by the nearest of the eight ways in which a picture can lie.
+
+    Args:
+        image: (H, W, …).
+        matrix: a, b and c, d: the pixel (x, y) is shown towards (a·x + c·y, b·x + d·y).
+    """
+    (a, b), (c, d) = matrix
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image = image.swapaxes(0, 1)
+        across, down = c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
