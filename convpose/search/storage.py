@@ -4,10 +4,11 @@ A worker records a heartbeat of its running trial. A trial that has been silent 
 failed by the next worker that looks, and put into the queue again with what it had reported.
 """
 
+import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,18 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 from sqlalchemy.event import listen
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from convpose.errors import ConfigError, require_extra
 
+WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6)  # for the tables that another worker makes
+_MADE_TWICE = re.compile("already exists|UNIQUE constraint|unique constraint|is locked")
 BEATS = 3  # that may be missed
 KINDS = "sqlite:///FILE, journal:///FILE or postgresql://USER@HOST/DATABASE"
 
@@ -146,12 +155,14 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
     try:
         if address.get_backend_name() == "sqlite":
             Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
-        storage = RDBStorage(
-            address.render_as_string(hide_password=False),
-            engine_kwargs=options,
-            heartbeat_interval=heartbeat_s,
-            grace_period=BEATS * heartbeat_s,
-            heartbeat_stale_trial_callback=retry_callback(retries),
+        storage = _with_tables(
+            lambda: RDBStorage(
+                address.render_as_string(hide_password=False),
+                engine_kwargs=options,
+                heartbeat_interval=heartbeat_s,
+                grace_period=BEATS * heartbeat_s,
+                heartbeat_stale_trial_callback=retry_callback(retries),
+            )
         )
     except (SQLAlchemyError, OSError, RuntimeError) as error:  # the last: another Optuna's tables
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -160,6 +171,18 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
         # sqlite knows no lock of a row: without this two workers could take the same trial
         listen(storage.engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
+
+
+def _with_tables(open_database: Callable[[], RDBStorage]) -> RDBStorage:
+    """Open a database, again where another worker makes its tables at this moment."""
+    for pause_s in WAITS_S:
+        try:
+            return open_database()
+        except (IntegrityError, OperationalError, ProgrammingError, RuntimeError) as error:
+            if not isinstance(error, RuntimeError) and not _MADE_TWICE.search(str(error)):
+                raise
+            time.sleep(pause_s)
+    return open_database()
 
 
 def close_storage(storage: BaseStorage) -> None:

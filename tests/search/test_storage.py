@@ -1,14 +1,17 @@
 """Storages: opened, refused, and what happens to a trial without a worker."""
 
+import multiprocessing
 import time
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
+from postgresql import server
+from sqlalchemy import create_engine
 
 from convpose.errors import ConfigError
-from convpose.search.storage import Heartbeats, open_storage, requeue
-from convpose.search.trial_queue import repeats
+from convpose.search.storage import Heartbeats, close_storage, open_storage, requeue
+from convpose.search.trial_queue import open_study, repeats
 
 URLS = ["sqlite:///{}/study.db", "journal:///{}/study.journal"]
 
@@ -60,6 +63,57 @@ def test_two_processes_see_the_same_journal(tmp_path):
     study.enqueue_trial({"x": 1})
     again = optuna.load_study(storage=open_storage(url, 1, 1), study_name="s")
     assert again.trials[0].state == TrialState.WAITING
+
+
+def open_together(urls, workers=6):
+    """Open storages in processes that begin at the same moment; what they said of each."""
+    context = multiprocessing.get_context("fork")
+    barrier, said = context.Barrier(workers), context.Queue()
+
+    def worker():
+        for url in urls:
+            barrier.wait(60)
+            try:
+                storage = open_storage(url, heartbeat_s=30, retries=2)
+                study = open_study(storage, "s", "max", {"a": 1})
+                study.add_trial(create_trial(value=1.0))
+                said.put("")
+            except BaseException as error:
+                said.put(repr(error))
+
+    processes = [context.Process(target=worker) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    found = [said.get(timeout=120) for _ in range(workers * len(urls))]
+    for process in processes:
+        process.join(60)
+    return found
+
+
+@pytest.mark.parametrize("url", URLS, ids=["sqlite", "journal"])
+def test_workers_that_begin_a_storage_at_the_same_moment(url, tmp_path):
+    urls = [url.format(tmp_path / str(i)) for i in range(5)]
+    assert set(open_together(urls)) == {""}
+    for one in urls:
+        study = optuna.load_study(storage=open_storage(one, 30, 2), study_name="s")
+        assert [trial.value for trial in study.trials] == [1.0] * 6
+
+
+def test_workers_that_begin_a_database_of_a_server_at_the_same_moment():
+    with server() as url:
+        names = [f"study{i}" for i in range(3)]
+        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+        for name in names:
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        engine.dispose()
+        urls = [url.replace("/postgres", f"/{name}") for name in names]
+        assert set(open_together(urls)) == {""}
+        for one in urls:
+            storage = open_storage(one, 30, 2)
+            study = optuna.load_study(storage=storage, study_name="s")
+            assert [trial.value for trial in study.trials] == [1.0] * 6
+            close_storage(storage)
 
 
 @pytest.mark.parametrize(
