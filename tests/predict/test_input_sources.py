@@ -418,10 +418,14 @@ class Web(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path in self.clips:
             kind, content = self.clips[self.path]
+            self.protocol_version, self.close_connection = "HTTP/1.1", True
             self.send_response(200)
             self.send_header("Content-Type", kind)
-            length = ("Content-Length", str(len(content)))  # which a stream has not
-            self.send_header(*(("Connection", "close") if kind == "video/mp2t" else length))
+            if kind == "video/mp2t":  # a stream comes in pieces and has no length
+                self.send_header("Transfer-Encoding", "chunked")
+                content = b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+            else:
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
             return
