@@ -151,13 +151,14 @@ def seed_table(comparison: Comparison) -> Table | None:
     """Tabulate mean ± sample deviation over the seeds of each setting, best first.
 
     A setting is one combination of all differing keys but ``seed``. Metrics are those of each
-    run's best epoch; a run without one is left out. None if no setting has two runs.
+    run's best epoch; a run without one, or one that did not finish, is left out. None if no setting
+    has two runs.
     """
     keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
     monitor = next(c for c in comparison.columns if c.name == comparison.monitor)
     settings: dict[tuple[str, ...], list[int]] = {}
     for i, value in enumerate(monitor.values):
-        if value is not None:
+        if value is not None and comparison.runs[i].finished:
             settings.setdefault(tuple(key.texts[i] for key in keys), []).append(i)
     if all(len(runs) < 2 for runs in settings.values()):
         return None
@@ -174,7 +175,14 @@ def seed_table(comparison: Comparison) -> Table | None:
     ]
     titles = [*(keys[n].title for n in listed), "seeds", *(metric.title for metric in metrics)]
     caption = "mean ± sample deviation of the best epochs; keys that do not differ are left out"
+    caption += left_out(comparison)
     return Table(f"{comparison.title}, by setting", titles, rows, caption)
+
+
+def left_out(comparison: Comparison) -> str:
+    """Say how many runs a mean leaves out because they did not finish; empty if none."""
+    count = sum(not run.finished for run in comparison.runs)
+    return f"; left out, for they did not finish: {count} of {len(comparison.runs)}" * (count > 0)
 
 
 def _telling_keys(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from convpose.compare.columns import METRICS, Column, plain_text
-from convpose.compare.comparison import Comparison
+from convpose.compare.comparison import Comparison, left_out
 from convpose.errors import ConfigError
 from convpose.plot.curves import INK, new_figure
 
@@ -21,8 +21,9 @@ COLOUR_MAP = "cividis"  # even in lightness, also for the colour-blind
 def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) -> Figure:
     """Draw the metric of each run's best epoch over two keys; bright is good.
 
-    Runs of one cell (seeds, or other keys that differ) are averaged, and the best cell is bold. If
-    a key has more than 12 values, as in a random search, every run is a point.
+    Runs of one cell (seeds, or other keys that differ) are averaged, without those that did not
+    finish, and the best cell is bold. If a key has more than 12 values, as in a random search,
+    every run is a point.
 
     Args:
         comparison: of the study.
@@ -36,7 +37,7 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
     across, down, measured = (
         _column(comparison, name) for name in (x, y, metric or comparison.monitor)
     )
-    values = zip(across.values, down.values, measured.values, strict=True)
+    values = list(zip(across.values, down.values, measured.values, strict=True))
     runs = [run for run in values if None not in run]
     title, show, less = METRICS.get(measured.name, (measured.name, "{:.4g}".format, False))
     colours = f"{COLOUR_MAP}_r" if less else COLOUR_MAP
@@ -54,6 +55,9 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
             if all(isinstance(value, int | float) and value > 0 for value in axis):
                 axes.set(**{f"{name}scale": "log" if axis[-1] > 10 * axis[0] else "linear"})
         return figure
+    axes.set_title(left_out(comparison).removeprefix("; "), fontsize="small")
+    ended = zip(comparison.runs, values, strict=True)
+    runs = [row for run, row in ended if run.finished and None not in row]
     cells = np.full((len(rows), len(columns)), math.nan)
     for i, j in np.ndindex(*cells.shape):
         found = [value for a, b, value in runs if (a, b) == (columns[j], rows[i])]

@@ -58,6 +58,11 @@ class RunResult:
         return self.state.startswith(("finished", "pruned"))
 
     @property
+    def finished(self) -> bool:
+        """Return True if the run trained to its end, so that it may enter a mean."""
+        return self.state.startswith("finished")
+
+    @property
     def seconds(self) -> float:
         """Sum the seconds of all epochs, validation included."""
         return sum(row.get("seconds", 0.0) for row in self.rows)

@@ -1,9 +1,12 @@
 """Mean and deviation over seeds."""
 
+import json
+
 import pytest
 from compare.fake_runs import fake_run
 
 from convpose.compare.comparison import read_comparison, seed_table
+from convpose.compare.heat_map import heat_map
 
 
 def study(folder, *runs):
@@ -20,6 +23,32 @@ def test_a_setting_is_a_row_with_mean_and_deviation(tmp_path):
         ["0.01", "2", "45.0 ± 7.1"],
         ["0.1", "3", "32.0 ± 2.0"],
     ]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"seconds": None},  # killed, or still running
+        {"state": "pruned after 4 epochs"},
+    ],
+)
+def test_a_run_that_did_not_finish_is_left_out_and_said(tmp_path, facts):
+    study(tmp_path, (0.1, 0, 0.30), (0.1, 1, 0.34), (0.01, 0, 0.5), (0.01, 1, 0.4))
+    late = fake_run(tmp_path / "late", "optimizer.lr=0.1", "seed=2", pck=0.9, facts=facts)
+    if "seconds" in facts:
+        content = json.loads((late / "run.json").read_text())
+        (late / "run.json").write_text(json.dumps({k: v for k, v in content.items() if v}))
+    comparison = read_comparison([tmp_path], tmp_path)
+    table = seed_table(comparison)
+    assert [row[:3] for row in table.rows] == [
+        ["0.01", "2", "45.0 ± 7.1"],
+        ["0.1", "2", "32.0 ± 2.8"],
+    ]
+    assert table.caption.endswith("; left out, for they did not finish: 1 of 5")
+    assert "left out, for they did not finish: 1 of 5" in comparison.to_markdown()
+    axes = heat_map(comparison, "optimizer.lr", "seed").axes[0]
+    assert {text.get_text() for text in axes.texts} == {"30.0", "34.0", "50.0", "40.0"}
+    assert axes.get_title() == "left out, for they did not finish: 1 of 5"
 
 
 def test_the_least_loss_comes_first(tmp_path):
