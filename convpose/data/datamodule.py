@@ -19,6 +19,7 @@ from convpose.data.augment import Augment
 from convpose.data.cache import CropCache, write_cache
 from convpose.data.crop import Crop, Mode, Scale
 from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
+from convpose.data.loader import Loader
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image
@@ -245,7 +246,7 @@ class PoseDataModule(LightningDataModule):
         if self.batch_size == 0:
             raise ConfigError("data.batch_size=auto: only a training chooses one; type a number")
         order = order if "batch_sampler" in order else {"batch_size": self.batch_size, **order}
-        return DataLoader(
+        return Loader(
             dataset,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

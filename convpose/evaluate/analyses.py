@@ -18,6 +18,7 @@ from convpose.data.annotation import PoseSample
 from convpose.data.corruption import KINDS, SEVERITIES, Corruption
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import PoseLandmarksDataset
+from convpose.data.loader import Loader
 from convpose.evaluate.scoring import GroundTruth, Network, on_device, predict
 from convpose.models.cascade import Cascade
 from convpose.models.pose_model import PoseModel
@@ -63,7 +64,7 @@ def robustness(
             Corruption(kind, severity, datamodule.skeleton),
             SEED,
         )
-        loader = DataLoader(
+        loader = Loader(
             damaged, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers
         )
         predictions = predict(network, loader, show=False)

@@ -46,6 +46,7 @@ KEYS = {
     "split": Subset,
     "looks": Looks,
     "batch_size": Count | None,
+    "num_workers": Natural | None,
     "gallery": Natural,
 }
 
@@ -156,6 +157,8 @@ def evaluated_config(run: Run, cfg: DictConfig) -> DictConfig:
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:
         trained.data.batch_size = cfg.batch_size
+    if cfg.num_workers is not None:
+        trained.data.num_workers = cfg.num_workers
     drop_weights(trained)
     trained.trainer.accelerator = cfg.accelerator
     crop = trained.data.crop

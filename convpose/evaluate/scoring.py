@@ -14,6 +14,7 @@ from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.crop import Crop, found_box_px
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import PoseLandmarksDataset
+from convpose.data.loader import Loader
 from convpose.evaluate.predictions import Predictions
 from convpose.geometry import Affine, Image, invert, transform
 from convpose.hardware import autocast
@@ -180,9 +181,7 @@ def look_again(
         dataset.input_size_px,
         datamodule.skeleton,
     )
-    loader = DataLoader(
-        closer, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers
-    )
+    loader = Loader(closer, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers)
     second = predict(network, loader, "looking again")
     keypoints_px, scores = first.keypoints_px.copy(), first.scores.copy()
     keypoints_px[rows], scores[rows] = second.keypoints_px, second.scores

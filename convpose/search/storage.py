@@ -5,6 +5,7 @@ failed by the next worker that looks, and put into the queue again with what it 
 """
 
 import re
+import sys
 import threading
 import time
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -22,7 +24,7 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 from sqlalchemy.event import listen
@@ -135,7 +137,7 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
         path = Path(rest[1:])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path)))
+            return JournalStorage(JournalFileBackend(str(path), _lock(path)))
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"storage={url}: cannot be opened: {error}") from error
     try:
@@ -171,6 +173,40 @@ def open_storage(url: str, heartbeat_s: int, retries: int) -> BaseStorage:
         # sqlite knows no lock of a row: without this two workers could take the same trial
         listen(storage.engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
+
+
+class ProcessLock:
+    """Lock of a journal that ends with its process, however that ends.
+
+    Optuna's is a link that stays when its process is killed, and then nobody writes any more.
+
+    Args:
+        path: of the lock's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> bool:
+        """Wait until no other process and no other thread has the lock."""
+        import fcntl  # not on Windows
+
+        file = self._path.open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Leave the lock to others."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+def _lock(path: Path) -> Any:
+    locked = path.with_name(f"{path.name}.locked")
+    return JournalFileOpenLock(str(path)) if sys.platform == "win32" else ProcessLock(locked)
 
 
 def _with_tables(open_database: Callable[[], RDBStorage]) -> RDBStorage:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
-from convpose.hardware import loader_killed, out_of_memory
+from convpose.hardware import out_of_memory
 from convpose.train.distributed import outside
 from convpose.train.module import PoseModule
 
@@ -52,13 +52,6 @@ def fit_or_explain(
                 "trainer.strategy=ddp: the head leaves out features of this network, whose "
                 "gradients the processes wait for; type "
                 "trainer.strategy=ddp_find_unused_parameters_true"
-            ) from error
-        if loader_killed(error):
-            raise ModelError(
-                f"a loading process was killed, mostly because the memory or /dev/shm is full: "
-                f"{size} data.num_workers={datamodule.num_workers}; type fewer data.num_workers "
-                "(0 loads in the training process) or a smaller data.batch_size; ckpt_path=last "
-                "continues"
             ) from error
         raise
 

@@ -3,18 +3,24 @@
 import json
 import logging
 import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Trainer
 from omegaconf import open_dict
-from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
+from tiny import RANDOM, TINY, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
 from convpose.config.application import conf_folder
 from convpose.data.dataset import PoseLandmarksDataset
+from convpose.data.loader import Loader
 from convpose.errors import ConfigError, ModelError
 from convpose.models.build import build_model
 from convpose.train import command as fit
@@ -138,6 +144,75 @@ def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
     gpu = SimpleNamespace(fit=full, strategy=SimpleNamespace(root_device=torch.device("cuda")))
     with pytest.raises(ModelError, match=r"or type data\.batch_size=auto or trainer\.prec"):
         fit_or_explain(gpu, None, SimpleNamespace(batch_size=8, input_size_px=32), None)
+
+
+def batches_of_a_loader_that_says(error):
+    class Broken(PoseLandmarksDataset):
+        input_size_px = 224
+
+        def __init__(self):
+            pass
+
+        def __len__(self):
+            return 64
+
+        def __getitem__(self, position):
+            raise error
+
+    return Loader(Broken(), batch_size=64, num_workers=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: (28)"),
+            r"^/dev/shm is full: data\.batch_size=64 data\.num_workers=0 hand up to 19 MB over.*; "
+            r"type data\.num_workers=0, .* --shm-size=1g$",
+        ),
+        (OSError(24, "Too many open files"), r"^too few files can be open, .*ulimit -n\)$"),
+        (RuntimeError("received 0 items of ancdata"), r"^too few files can be open"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It"),
+            r"^a loading process was killed, .*type data\.num_workers=0, or num_workers=0 to",
+        ),
+    ],
+)
+def test_what_a_machine_refuses_to_a_loader(error, message):
+    with pytest.raises(ModelError, match=message):
+        list(batches_of_a_loader_that_says(error))
+
+
+def test_other_errors_of_a_loader_stay():
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(batches_of_a_loader_that_says(RuntimeError("shapes do not match")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="mounts a /dev/shm")
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("mount -t tmpfs -o size=16k tmpfs /dev/shm", "error: /dev/shm is full: data.batch_size=4"),
+        ("ulimit -n 100", "error: too few files can be open, with data.batch_size=4"),
+    ],
+)
+def test_a_small_machine(limit, message, tmp_path):
+    options = (*TINY, "data.num_workers=2", "logger=none", "callbacks.preview=null")
+    command = " ".join([sys.executable, "-m", "convpose.train", *map(shlex.quote, options)])
+    ended = subprocess.run(
+        ["unshare", "-m", "bash", "-c", f"{limit} && {command}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    if "mount" in ended.stderr and "permission denied" in ended.stderr:
+        pytest.skip("may not mount")
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.strip().splitlines()[-1].startswith(message)
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow
