@@ -66,7 +66,7 @@ class Run:
         """
         if (path / "config.yaml").is_file():
             return cls(path)
-        found = [file.parent for file in path.glob("*/config.yaml")]
+        found = [file.parent for file in path.glob("[!.]*/config.yaml")]
         if not found:
             if path.is_file():
                 raise ConfigError(f"run={path}: a file; type run=FOLDER, or also checkpoint=FILE")

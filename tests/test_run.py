@@ -73,6 +73,8 @@ def test_the_newest_run_of_a_study_began_last(tmp_path, names):
             os.utime(folder / file, (i, i))
         if started:
             (folder / "run.json").write_text(json.dumps({"started": started}))
+    (tmp_path / "study" / ".9999").mkdir()
+    (tmp_path / "study" / ".9999" / "config.yaml").touch()  # a hidden companion is no run
     newest = tmp_path / "study" / names[-1].partition(" ")[0]
     assert Run.find(tmp_path / "study").folder == newest
     offered = Networks(tmp_path, None, None, "cpu").names()

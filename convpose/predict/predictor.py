@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convpose.config.schema import Looks, check_value
 from convpose.data.crop import found_box_px
+from convpose.data.doubts import FARTHEST_PX
 from convpose.errors import DataError, ModelError
 from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.predict.detectors import Detector
@@ -239,7 +240,7 @@ def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:
     """Convert boxes to an array (N, 4).
 
     Raises:
-        DataError: another shape, a number that is not finite, or a box without an area.
+        DataError: another shape, a place where no picture is, or a box without an area.
     """
     try:
         boxes = np.asarray(boxes_px, dtype=np.float64)
@@ -249,7 +250,8 @@ def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:
         return np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise DataError(f"boxes of shape {boxes.shape}: expected (N, 4), x0, y0, x1, y1 in pixels")
-    bad = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    near = (np.abs(boxes) <= FARTHEST_PX).all(axis=1)  # False where NaN
+    bad = ~(near & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if bad.any():
         raise DataError(
             f"box {boxes[bad][0].tolist()}: expected x0, y0, x1, y1 in pixels with x0 < x1, y0 < y1"
