@@ -1,4 +1,4 @@
-"""Write files as a whole or not at all, and explain a disk that refuses."""
+"""Find ``conf/``, write files as a whole or not at all, and explain a disk that refuses."""
 
 import contextlib
 import errno
@@ -12,6 +12,13 @@ from convpose.errors import ConfigError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def conf_folder() -> Path:
+    """Find ``conf/``: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).parent
+    beside = package.parent / "conf"
+    return beside if (beside / "train.yaml").is_file() else package / "conf"
 
 
 def partial(path: Path) -> Path:

@@ -259,7 +259,9 @@ def changed_keys(these: Mapping[str, Any], those: Mapping[str, Any]) -> list[str
 
 def _leaves(node: Mapping[str, Any], parent: str) -> Iterator[tuple[str, Value]]:
     for key, value in node.items():
-        if key == "_target_":
+        if key == "skeleton" and isinstance(value, Mapping):  # one value, however much it holds
+            yield f"{parent}.{key}", value.get("name")
+        elif key == "_target_":
             yield parent, str(value).rpartition(".")[2]
         elif str(key)[:1] == "_" or (not parent and key in NON_RESULT_KEYS):
             continue

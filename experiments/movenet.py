@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.evaluate.scoring import on_device, predict
+from convpose.files import conf_folder
 from convpose.models.backbones.movenet_published import PublishedMoveNet
 
 NETWORKS = {"lightning": (1.0, 192), "thunder": (1.75, 256)}

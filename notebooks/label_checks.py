@@ -109,7 +109,7 @@ def agreement(first_px: Points, second_px: Points, skeleton: Skeleton) -> Agreem
     torsos = [
         size * float(np.linalg.norm(px[skeleton.index(a)] - px[skeleton.index(b)]))
         for px, size in ((second_px, 1.0), (first_px, scale))
-        for a, b in (skeleton.torso, skeleton.torso_fallback)
+        for a, b in skeleton.reference_pairs
     ]
     torso = next((size for size in torsos if size > 0), None)  # NaN is not
     if torso is None or np.isnan(plain).all():

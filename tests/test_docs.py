@@ -10,14 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from own_keypoints import own_folder
 from PIL import Image as PillowImage
 from test_layers import ROOMS
 
 from convpose.__main__ import COMMANDS
-from convpose.config.application import conf_folder
 from convpose.evaluate.__main__ import main as evaluate
+from convpose.files import conf_folder
 from convpose.predict.__main__ import as_overrides
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +92,10 @@ def project(tmp_path_factory):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
     (example,) = [text for kind, path, text in EXTEND if kind == "python" and not path]
+    joints = ("head_top", "neck", "right_hip", "left_wrist", "right_wrist", "left_ankle")
+    dog = next(text for _, path, text in EXTEND if path == "conf/skeleton/dog.yaml")
+    names = yaml.safe_load(dog)["keypoints"]
+    own_folder(folder, names=dict(zip((*joints, "right_ankle"), names, strict=True)))
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -124,7 +130,8 @@ def test_what_one_adds_is_trained(of_mine, arguments, tmp_path, monkeypatch):
     run = tmp_path / "run"
     ended = of_mine(*arguments, *tiny, f"hydra.run.dir={run}")
     assert ended.code == 0, ended.err
-    assert "mine." in (run / "config.yaml").read_text("utf-8")
+    own = "tail_base" if "data=coco" in arguments else "mine."
+    assert own in (run / "config.yaml").read_text("utf-8")
     assert (run / "checkpoints" / "best.ckpt").is_file()
     if "experiment=mine" in arguments:  # evaluated as the page says, without --config-dir
         monkeypatch.setattr(sys, "argv", ["evaluate", f"run={run}", "gallery=0"])

@@ -62,7 +62,7 @@ def test_another_crop_of_the_same_labels_agrees(people: np.ndarray) -> None:
 def test_one_joint_elsewhere_moves_no_other(people: np.ndarray) -> None:
     other = people[0].copy()
     ankle = LSP14.index("left_ankle")
-    shoulder, hip = (other[LSP14.index(name)] for name in LSP14.torso)
+    shoulder, hip = (other[LSP14.index(name)] for name in LSP14.reference_pairs[0])
     torso = np.linalg.norm(shoulder - hip)
     other[ankle] += [3 * torso, 4 * torso]
     found = agreement(people[0], other, LSP14)

@@ -8,7 +8,7 @@ import convpose
 ROOT = Path(convpose.__file__).parent
 # lowest first: a room imports from the rooms before it
 ROOMS = (
-    *("errors", "bounded", "skeleton", "geometry", "progress", "files", "hardware", "config"),
+    *("errors", "bounded", "files", "skeleton", "geometry", "progress", "hardware", "config"),
     *("run", "history", "metrics", "plot", "data", "models", "evaluate", "runtime", "train"),
     *("compare", "search", "export", "predict", "app", "benchmark", "__init__", "__main__"),
 )

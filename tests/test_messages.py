@@ -11,8 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from tiny import TINY
 
-from convpose.config.application import conf_folder
 from convpose.errors import ConvposeError
+from convpose.files import conf_folder
 from convpose.search.setup import check_settings
 
 OF = {"data": "inspect", "app": "build_page"}  # functions that are not named like their command

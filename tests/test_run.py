@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from tiny import TINY, tiny_config
 
 from convpose.app.handlers import Networks
-from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ModelError
+from convpose.files import conf_folder
 from convpose.run import Run, application, choices, describe, flat, hyperparameters, revision
 
 SPLIT = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}

@@ -1,23 +1,24 @@
 """What is derived from keypoint names: mirror, parts, sticks."""
 
+import json
 from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 
+from convpose.config.instantiate import build_skeleton
 from convpose.errors import ConfigError
 from convpose.skeleton import (
     COCO17,
     FLIC11,
     LSP14,
     MPII16,
-    SKELETONS,
     Skeleton,
+    bundled,
     counterparts,
-    skeleton_named,
 )
 
-ALL = pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
+ALL = pytest.mark.parametrize("skeleton", bundled().values(), ids=bundled())
 
 
 def test_lsp_has_the_fourteen_joints_in_the_order_of_its_file():
@@ -50,7 +51,7 @@ def test_mirror_twice_is_the_identity(skeleton):
 
 
 def test_parts_join_left_and_right_in_the_order_of_published_tables():
-    assert LSP14.parts == {
+    assert LSP14.part_indices == {
         "head": (12, 13),
         "shoulder": (8, 9),
         "elbow": (7, 10),
@@ -63,21 +64,21 @@ def test_parts_join_left_and_right_in_the_order_of_published_tables():
 
 @ALL
 def test_every_keypoint_is_in_one_part(skeleton):
-    indices = [i for part in skeleton.parts.values() for i in part]
+    indices = [i for part in skeleton.part_indices.values() for i in part]
     assert sorted(indices) == list(range(skeleton.num_keypoints))
     published = ["head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
-    parts = [part for part in skeleton.parts if part in published]
-    assert parts == [part for part in published if part in skeleton.parts]
-    assert list(skeleton.parts)[: len(parts)] == parts
+    parts = [part for part in skeleton.part_indices if part in published]
+    assert parts == [part for part in published if part in skeleton.part_indices]
+    assert list(skeleton.part_indices)[: len(parts)] == parts
 
 
 def test_faces_are_heads_and_what_tables_lack_comes_last():
-    assert [COCO17.keypoints[i] for i in COCO17.parts["head"]] == [
+    assert [COCO17.keypoints[i] for i in COCO17.part_indices["head"]] == [
         *("nose", "left_eye", "right_eye", "left_ear", "right_ear")
     ]
-    assert [MPII16.keypoints[i] for i in MPII16.parts["head"]] == ["upper_neck", "head_top"]
-    assert list(MPII16.parts)[-2:] == ["pelvis", "thorax"]
-    assert list(FLIC11.parts) == ["head", "shoulder", "elbow", "wrist", "hip"]
+    assert [MPII16.keypoints[i] for i in MPII16.part_indices["head"]] == ["upper_neck", "head_top"]
+    assert list(MPII16.part_indices)[-2:] == ["pelvis", "thorax"]
+    assert list(FLIC11.part_indices) == ["head", "shoulder", "elbow", "wrist", "hip"]
 
 
 @ALL
@@ -85,8 +86,7 @@ def test_every_name_that_it_uses_is_a_keypoint(skeleton):
     known = set(skeleton.keypoints)
     assert len(known) == skeleton.num_keypoints
     ends = [name for stick in skeleton.sticks.values() for end in stick for name in end]
-    pairs = (skeleton.torso, skeleton.torso_fallback)
-    for names in (*skeleton.limbs, *pairs, skeleton.limb_joints, ends):
+    for names in (*skeleton.limbs, *skeleton.reference_pairs, skeleton.limb_joints, ends):
         assert set(names) <= known
 
 
@@ -114,11 +114,12 @@ def test_all_joints_hang_together(skeleton):
 
 @ALL
 def test_torso_pairs_are_the_two_diagonals(skeleton):
-    other = dict(
-        zip(skeleton.keypoints, [skeleton.keypoints[i] for i in skeleton.mirror], strict=True)
-    )
-    assert skeleton.torso == ("left_shoulder", "right_hip")
-    assert skeleton.torso_fallback == tuple(other[name] for name in skeleton.torso)
+    if skeleton.reference == "torso":
+        (a, b), fallback = skeleton.reference_pairs
+        assert (a, b) == ("left_shoulder", "right_hip")
+        assert fallback == tuple(
+            skeleton.keypoints[skeleton.mirror[skeleton.index(n)]] for n in (a, b)
+        )
 
 
 def test_orders_are_those_of_the_files():
@@ -191,31 +192,92 @@ class TestMaps:
         assert counterparts(names, LSP14) == tuple(reversed(range(14)))
 
 
-def test_a_skeleton_is_found_by_name():
-    assert skeleton_named("mpii16") is MPII16
-    with pytest.raises(
-        ConfigError, match=r"data\.skeleton=body: unknown skeleton; type one of lsp"
-    ):
-        skeleton_named("body")
+MINE = {
+    "name": "mine",
+    "keypoints": ["nose", "eye_L", "eye_R", "tail"],
+    "limbs": [["eye_L", "eye_R"], ["nose", "tail"]],
+    "normaliser": {"body": [["nose", "tail"]]},
+    "parts": {"face": ["nose", "eye_L", "eye_R"]},
+    "colours": {"tail": "#ff0080"},
+}
+
+
+@pytest.mark.parametrize("how", ["name", "file", "mapping"])
+def test_a_skeleton_is_a_name_a_file_or_a_mapping(how, tmp_path):
+    (tmp_path / "mine.yaml").write_text(json.dumps({k: v for k, v in MINE.items() if k != "name"}))
+    given = {"name": "mpii16", "file": str(tmp_path / "mine.yaml"), "mapping": MINE}
+    expected = MPII16 if how == "name" else Skeleton(**MINE)
+    assert build_skeleton(given[how]) == expected
+    assert build_skeleton(expected.to_dict()) == expected  # as it travels with a network
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("body", r"data\.skeleton=body: unknown skeleton; type one of aic14, .*FILE\.yaml"),
+        ("none.yaml", r"data\.skeleton=none\.yaml: cannot be read"),
+        ({"keypoints": "nose"}, r"data\.skeleton\.keypoints=nose: expected a list"),
+        ({"keypoints": ["nose", "nose"]}, "keypoints has nose more than once"),
+        (
+            {"limbs": [["nose", "toe"]]},
+            "limbs names toe, which is no keypoint; its keypoints are nose",
+        ),
+        ({"limbs": [["nose"]]}, r"data\.skeleton\.limbs=.*: expected a list"),
+        ({"sigmas": [0.1]}, "1 sigmas for 4 keypoints"),
+        ({"sigmas": [0, 1, 1, 1]}, r"data\.skeleton\.sigmas="),
+        (
+            {"normaliser": "arm"},
+            r"data\.skeleton\.normaliser=arm: expected .*box_side or box_diagonal",
+        ),
+        ({"normaliser": -2}, r"data\.skeleton\.normaliser=-2: expected"),
+        ({"normaliser": {}}, "normaliser"),
+        ({"colours": {"tail": "pink"}}, "colours: pink is no #rrggbb"),
+        ({"bones": []}, r"unknown key data\.skeleton\.bones; keys there: name, keypoints, limbs"),
+    ],
+    ids=str,
+)
+def test_a_skeleton_that_cannot_be_says_why(broken, message):
+    with pytest.raises(ConfigError, match=message):
+        build_skeleton(MINE | broken if isinstance(broken, dict) else broken)
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["Left Eye", "Right Eye", "nose"], (("Left Eye", "Right Eye"),)),
+        (["hand_l", "hand_r"], (("hand_l", "hand_r"),)),
+        (["R-ankle", "L-ankle"], (("L-ankle", "R-ankle"),)),
+        (["LAnkle", "RAnkle"], (("LAnkle", "RAnkle"),)),
+        (["paw_front_left", "paw_front_right"], (("paw_front_left", "paw_front_right"),)),
+        (["left_eye", "nose"], None),
+        (["thumb", "wrist"], None),
+    ],
+    ids=str,
+)
+def test_pairs_are_guessed_from_the_names(names, pairs):
+    skeleton = Skeleton("mine", tuple(names))
+    assert skeleton.pairs == pairs
+    assert skeleton.mirrors is (pairs is not None)
+    for left, right in pairs or ():
+        assert skeleton.mirror[names.index(left)] == names.index(right)
+        assert (skeleton.side(left), skeleton.side(right)) == ("left", "right")
+
+
+def test_what_a_skeleton_leaves_out_is_filled_in():
+    mine = Skeleton("mine", ("nose", "left_ear", "right_ear"), (("nose", "left_ear"),))
+    assert mine.part_indices == {"nose": (0,), "ear": (1, 2)}
+    assert mine.sticks == {"nose–left_ear": (("nose",), ("left_ear",))}
+    assert (mine.normaliser, mine.unit) == ("box_side", "box sides")
+    assert mine.oks_sigmas == (0.026, 0.035, 0.035)  # COCO's nose and ears
+    assert Skeleton("other", ("tail",)).oks_sigmas == (0.079,)
+    assert Skeleton("px", ("tail",), normaliser=50).unit == "× 50 px"
+    assert bundled()["hand21"].mirrors  # without pairs, but its yaml says that the mirror is right
 
 
 def test_pcp_has_ten_sticks_and_the_limbs_twelve_joints():
     assert len(LSP14.sticks) == 10
     assert LSP14.sticks["head"] == (("neck",), ("head_top",))
     assert set(LSP14.keypoints) - set(LSP14.limb_joints) == {"neck", "head_top"}
-
-
-def test_another_skeleton_works_alike():
-    eyes = Skeleton(
-        name="eyes",
-        keypoints=("nose", "left_eye", "right_eye"),
-        limbs=(("left_eye", "right_eye"),),
-        torso=("left_eye", "right_eye"),
-        torso_fallback=("nose", "left_eye"),
-        sticks={},
-        limb_joints=(),
-    )
-    assert eyes.mirror == (0, 2, 1)
 
 
 def test_unknown_names_are_refused_and_nothing_changes_later():

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from convpose.config.application import conf_folder
+from convpose.files import conf_folder
 from convpose.history import read_history
 from convpose.train.__main__ import main
 from convpose.train.command import train

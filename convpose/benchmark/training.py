@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from convpose.benchmark.measure import Speed, measure
-from convpose.data.build import build_datamodule
+from convpose.data.build import build_datamodule, settle_skeleton
 from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.hardware import autocast, multiplies_bf16
@@ -133,6 +133,7 @@ class TrainingWork:
     """
 
     def __init__(self, cfg: DictConfig, batch_size: int, half: bool, device: torch.device) -> None:
+        settle_skeleton(cfg)
         self.module: PoseModule = build_module(cfg, build_model(cfg)).to(device)
         self.optimizer = self.module.make_optimizer()
         self.device = device

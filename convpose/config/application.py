@@ -31,7 +31,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from convpose.config.run_dirs import remove_if_empty
 from convpose.errors import ConfigError, ConvposeError
-from convpose.files import disk_trouble
+from convpose.files import conf_folder, disk_trouble
 from convpose.hardware import share_devices
 
 log = logging.getLogger(__name__)
@@ -40,13 +40,6 @@ USER_ERRORS = (ConvposeError, HydraException, OmegaConfBaseException)
 # launchers that pip installs with an extra: convpose[search], convpose[slurm]
 EXTRA_OF_LAUNCHER = {"hydra/launcher/joblib": "search", "hydra/launcher/submitit_slurm": "slurm"}
 USER_WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-
-
-def conf_folder() -> Path:
-    """Find ``conf/``: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).parents[1]
-    beside = package.parent / "conf"
-    return beside if (beside / "train.yaml").is_file() else package / "conf"
 
 
 def output_folder() -> Path:

@@ -10,22 +10,68 @@ import inspect
 import sys
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from convpose.bounded import MAX_FACTS, parse_yaml, read_file
 from convpose.config.allowlist import current_name, find_target
 from convpose.config.schema import check_value, hints_of
-from convpose.errors import ConfigError, ConvposeError, ModelError
+from convpose.errors import ConfigError, ConvposeError, DataError, ModelError
 from convpose.hardware import out_of_memory
-from convpose.skeleton import LSP14, Skeleton, skeleton_named
+from convpose.skeleton import LSP14, Skeleton, bundled, skeleton_file
 
 
 def skeleton_of(cfg: DictConfig) -> Skeleton:
-    """Look up the skeleton of ``data.skeleton``; LSP's for runs older than the key."""
-    return skeleton_named(cfg.data.get("skeleton", LSP14.name))
+    """Build the skeleton of ``data.skeleton``; LSP's for runs older than the key."""
+    return build_skeleton(cfg.data.get("skeleton", LSP14.name))
+
+
+def build_skeleton(value: Any, key: str = "data.skeleton") -> Skeleton:
+    """Build a skeleton from a mapping, or from the yaml that a name or a path stands for.
+
+    A name is one of convpose's, or of a yaml in the group ``skeleton`` of ``--config-dir``.
+
+    Raises:
+        ConfigError: no such file, or one that is no skeleton.
+    """
+    if isinstance(value, Skeleton):
+        return value
+    content = value if isinstance(value, Mapping) else _read_skeleton(str(value), key)
+    node = OmegaConf.create({**content, "_target_": f"{Skeleton.__module__}.{Skeleton.__name__}"})
+    try:
+        skeleton: Skeleton = build(node, key)
+    except ConfigError as error:
+        where = "" if isinstance(value, Mapping) else f"{key}={value}: "
+        raise ConfigError(f"{where}{error}") from error
+    return skeleton
+
+
+def _read_skeleton(name: str, key: str) -> dict[str, Any]:
+    path = Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        folders = [skeleton_file("").parent]
+        if HydraConfig.initialized():
+            sources = HydraConfig.get().runtime.config_sources
+            folders += [Path(s.path) / "skeleton" for s in sources if s.schema == "file"]
+        files = [folder / f"{name}.yaml" for folder in folders]
+        path = next((file for file in files if file.is_file()), path)
+        if path.suffix != ".yaml":
+            raise ConfigError(
+                f"{key}={name}: unknown skeleton; type one of {', '.join(bundled())}, or the path "
+                f"of a yaml of yours, {key}=FILE.yaml"
+            )
+    try:
+        content = parse_yaml(str(path), read_file(path, MAX_FACTS).decode())
+    except (OSError, UnicodeError, DataError) as error:
+        raise ConfigError(f"{key}={name}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{key}={name}: no skeleton; expected keys such as keypoints: [NAME, …]")
+    return {"name": path.stem, **content}
 
 
 def build(node: DictConfig, key: str, **given: Any) -> Any:

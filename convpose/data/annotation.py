@@ -46,6 +46,15 @@ class Annotation:
     upright: bool | None = None
 
     @property
+    def extent_px(self) -> NDArray[np.float64]:
+        """Edges (4,) of the person's box, else of the labelled keypoints; NaN without any."""
+        if self.box_px is not None:
+            return self.box_px
+        joints = self.keypoints_px[self.labelled].astype(np.float64)
+        joints = joints if len(joints) else np.full((1, 2), np.nan)
+        return np.concatenate([joints.min(axis=0), joints.max(axis=0)])
+
+    @property
     def labelled(self) -> NDArray[np.bool_]:
         """Mask (K,) of the labelled keypoints, visible or not."""
         return self.visibility > 0
@@ -78,6 +87,7 @@ class PoseSample(TypedDict):
         visibility: (K,) int64 of 0, 1, 2.
         keypoints_px: (K, 2) float32 ground truth in pixels of the image file, NaN where unlabelled.
         unit_to_px: (2, 3) float32, crop unit coordinates to pixels of the image file.
+        box_px: (4,) float32 edges of the person's box, else of the labelled keypoints.
         image_id: the annotation's id.
     """
 
@@ -86,4 +96,5 @@ class PoseSample(TypedDict):
     visibility: torch.Tensor
     keypoints_px: torch.Tensor
     unit_to_px: torch.Tensor
+    box_px: torch.Tensor
     image_id: str

@@ -6,6 +6,7 @@ one stays NaN. Random numbers come from the sample's generator, so that a run re
 any number of workers and after any interruption.
 """
 
+import copy
 import os
 import random
 from collections.abc import Mapping
@@ -63,6 +64,12 @@ class Augment:
         self._compose = albumentations.Compose(
             chosen, keypoint_params=keypoints if self._may_move else None
         )
+
+    def without_mirror(self) -> "Augment":
+        """Return the same changes without the mirror, for skeletons without left and right."""
+        other = copy.copy(self)
+        other.mirror_probability = 0.0
+        return other
 
     def shows_frame(self, rng: np.random.Generator) -> bool:
         """Draw whether a sample shows the whole frame; draw nothing where none does."""

@@ -1,26 +1,38 @@
 """Build the data of a configuration."""
 
+import inspect
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
-from convpose.config.instantiate import build, skeleton_of
+from convpose.config.allowlist import current_name, find_target
+from convpose.config.instantiate import build, build_skeleton, skeleton_of
+from convpose.data.cache import cached_skeleton
 from convpose.data.datamodule import PoseDataModule
-from convpose.errors import ConfigError
-from convpose.skeleton import LSP14
+from convpose.errors import ConfigError, DataError
+from convpose.skeleton import LSP14, Skeleton, bundled, counterparts, spelled
 
+log = logging.getLogger(__name__)
 # keys of ``data`` for sources and commands, not for `PoseDataModule`
-READ_BY_OTHERS = ("source", "skeleton", "gallery", "gallery_images")
+READ_BY_OTHERS = ("source", "skeleton", "names", "gallery", "gallery_images")
 
 
 def build_datamodule(cfg: DictConfig) -> PoseDataModule:
     """Build the data of ``cfg.data`` with ``cfg.augment``, seeded by ``cfg.seed``.
 
+    Afterwards ``cfg.data.skeleton`` is a mapping, see `settle_skeleton`.
+
     Raises:
         ConfigError: ``data.source`` for data that are not read from a file, or another skeleton
             than the only one that a source has.
     """
-    skeleton = skeleton_of(cfg)
-    sources = {name: keys for name, keys in (cfg.data.get("sources") or {}).items() if keys}
-    fixed = [name for name, keys in sources.items() if "skeleton" not in keys]
+    skeleton = settle_skeleton(cfg)
+    sources = _sources(cfg)
+    parameters = {n: inspect.signature(_target(n, keys)).parameters for n, keys in sources.items()}
+    fixed = [name for name, accepted in parameters.items() if "skeleton" not in accepted]
     if skeleton != LSP14 and fixed:
         raise ConfigError(
             f"data.skeleton={skeleton.name}: {', '.join(fixed)} has the joints of {LSP14.name} and "
@@ -39,3 +51,79 @@ def build_datamodule(cfg: DictConfig) -> PoseDataModule:
     given = {"augment": augment, "seed": cfg.get("seed", 0), "skeleton": skeleton}
     datamodule: PoseDataModule = build(settings, "data", **given)
     return datamodule
+
+
+def settle_skeleton(cfg: DictConfig) -> Skeleton:
+    """Build the skeleton of ``data.skeleton``, and write it there as a mapping.
+
+    So it travels with the configuration. ``category`` is the skeleton that a data set describes
+    itself. ``auto`` is that one too, if it has joints that no skeleton of convpose has; people of
+    published data sets are mapped to LSP's joints.
+
+    Raises:
+        ConfigError: no such skeleton, or data that describe none.
+    """
+    wanted = cfg.data.get("skeleton", LSP14.name)
+    if wanted not in ("auto", "category"):
+        skeleton = skeleton_of(cfg)
+    else:
+        own = _own_skeleton(cfg, wanted)
+        if wanted == "category" and own is None:
+            raise ConfigError(
+                "data.skeleton=category: only files with a category describe a skeleton; type "
+                f"data=coco, or data.skeleton={LSP14.name} or FILE.yaml"
+            )
+        skeleton = own if own and wanted == "category" else _chosen(own)
+        if skeleton is own:
+            log.info("%s", describe(own, cfg.data.get("source")))
+    OmegaConf.update(cfg, "data.skeleton", skeleton.to_dict(), merge=False, force_add=True)
+    return skeleton
+
+
+def _chosen(own: Skeleton | None) -> Skeleton:
+    """Choose LSP's skeleton for its joints, else a known one for others, else the data's own."""
+    joints = {spelled(name) for name in own.keypoints} if own else set()
+    for known in bundled().values():
+        if joints <= {spelled(name) for name in known.keypoints}:
+            shared = any(i >= 0 for i in counterparts(known.keypoints, LSP14))
+            return LSP14 if shared else known
+    return own or LSP14
+
+
+def describe(skeleton: Skeleton, source: str | None) -> str:
+    """Say which skeleton was taken from a data set, what was guessed, and how to say otherwise."""
+    pairs = ", ".join(f"{a}–{b}" for a, b in skeleton.pairs or ())
+    mirror = f"mirror pairs, guessed from the names: {pairs}"
+    if not pairs:
+        mirror = "no mirror pairs in the names, so no mirror augmentation and no flip test"
+    return (
+        f"data.source={source}: its own skeleton {skeleton.name} with {skeleton.num_keypoints} "
+        f"keypoints: {', '.join(skeleton.keypoints)}\n  {mirror}\n  PCK in {skeleton.unit}\n"
+        "  to say otherwise: data.skeleton=FILE.yaml with keypoints, limbs, pairs, normaliser; "
+        "data.names={JOINT: KEYPOINT} renames"
+    )
+
+
+def _sources(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    plain: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    return {name: keys for name, keys in (plain.get("sources") or {}).items() if keys}
+
+
+def _target(name: str, keys: Mapping[str, Any]) -> Any:
+    return find_target(current_name(str(keys.get("_target_"))), f"data.sources.{name}")
+
+
+def _own_skeleton(cfg: DictConfig, wanted: str) -> Skeleton | None:
+    """Ask the sources for their skeleton; where the files are gone, the crop cache."""
+    try:
+        for name, keys in _sources(cfg).items():
+            ask = getattr(_target(name, keys), "own_skeleton", None)
+            own: Skeleton | None = ask(keys) if ask else None
+            if own:
+                return own
+    except DataError:
+        cached = cached_skeleton(Path(cfg.data.cache)) if cfg.data.get("cache") else None
+        if cached or wanted == "auto":  # whoever opens the source says what is missing
+            return build_skeleton(cached) if cached else None
+        raise
+    return None

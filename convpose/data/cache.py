@@ -115,6 +115,16 @@ class CropCache:
         return np.asarray(image, dtype=np.uint8), self._regions[index]
 
 
+def cached_skeleton(path: Path) -> dict[str, Any] | None:
+    """Read the skeleton of a cache file; None if there is none, or no cache."""
+    try:
+        with safe_open(path, framework="np") as file:
+            skeleton = json.loads(file.metadata()["convpose"]).get("skeleton")
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return skeleton if isinstance(skeleton, dict) else None
+
+
 def write_cache(
     source: PoseSource,
     path: Path,
@@ -124,6 +134,7 @@ def write_cache(
     quality: int = 90,
     image_format: str = "jpeg",
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    skeleton: dict[str, Any] | None = None,
 ) -> None:
     """Write all crops of a source into one file, whole or not at all.
 
@@ -136,6 +147,7 @@ def write_cache(
         quality: of the image format, 1 to 100.
         image_format: ``jpeg``, or ``webp`` (smaller, slower to decode).
         progress: wraps the indices, for a progress bar.
+        skeleton: of the keypoints; who has the cache alone can ask `cached_skeleton`.
     """
     suffix, flag = FORMATS[image_format]
     encoded: list[NDArray[np.uint8]] = []
@@ -164,6 +176,7 @@ def write_cache(
         "contents": contents,
         "size_px": size_px,
         "quality": quality,
+        "skeleton": skeleton,
         "image_ids": [a.image_id for a in annotations],
         "datasets": [a.dataset for a in annotations],
         "boxes_px": [None if a.box_px is None else a.box_px.tolist() for a in annotations],

@@ -8,6 +8,8 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
 - **Orientation.** See `convpose.data.reading.frames`.
 - **Visibility** is ours: 0 unlabelled (then x = y = 0), 1 occluded, 2 visible.
 - **Joints** are named by the file's category, so that any names are read; left is the person's own.
+  With ``data.skeleton=category`` they are the skeleton, which ``auto`` chooses for names that no
+  skeleton of convpose has.
   COCO has neither neck nor head top: both stay masked (`convpose.skeleton` says why).
 - **Box**: the person's ``bbox``.
 - **Left out** and counted: crowds (``iscrowd``, many people in one box), what is marked ``ignore``,
@@ -18,19 +20,27 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
   ``data.split=official`` val2017 is the test, as in publications.
 """
 
+import contextlib
+import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convpose.bounded import parse_json
-from convpose.data.reading import stem_of, subset_of
+from convpose.config.instantiate import build_skeleton
+from convpose.data.reading import find_files, stem_of, subset_of
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
+from convpose.skeleton import Skeleton
 
 _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with data.source="
+
+MAX_CATEGORIES = 2**22  # bytes of the table of categories
 
 
 class CocoSource(PeopleSource):
@@ -40,15 +50,43 @@ class CocoSource(PeopleSource):
     STEMS = ("coco",)
     PATTERNS = ("person_keypoints_*2017.json",)
 
+    @classmethod
+    def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton:
+        """Build the skeleton of the category: its ``keypoints``, and its ``skeleton`` as limbs."""
+        patterns = keys.get("annotations") or cls.PATTERNS
+        where = keys.get("source"), keys.get("folder") or "", cls.STEMS
+        files, _ = find_files(cls.NAME, *where, patterns, keys.get("images"))
+        file, content = next(iter(files.items()))
+        category = _find_categories(file, content)
+        names = keys.get("names") or {}
+        joints = [str(names.get(joint, joint)) for joint in category["keypoints"]]
+        try:
+            bones = [(joints[a - 1], joints[b - 1]) for a, b in category.get("skeleton") or ()]
+        except (TypeError, ValueError, IndexError):
+            bones = []  # only drawn
+        label = str(category.get("name") or Path(file).stem)
+        return build_skeleton({"name": label, "keypoints": joints, "limbs": bones}, file)
+
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a JSON file."""
-        tables = parse_json(file, content, _REMEDY)
-        category_id, joints = _category(file, tables)
-        return joints, _people(file, tables, category_id, len(joints), left_out)
+        tables = _tables(file, parse_json(file, content, _REMEDY))
+        category = _only_category(file, tables["categories"])
+        joints = tuple(map(str, category["keypoints"]))
+        return joints, _people(file, tables, category["id"], len(joints), left_out)
 
 
-def _category(file: str, content: Any) -> tuple[Any, tuple[str, ...]]:
-    """Find the one category that has keypoints; return its id and its joint names."""
+def _find_categories(file: str, content: bytes) -> dict[str, Any]:
+    """Find the category with keypoints without parsing all of a file, which may be COCO's own."""
+    for key in re.finditer(rb'"categories"\s*:\s*(?=\[)', content):
+        text = content[key.end() : key.end() + MAX_CATEGORIES].decode("utf-8", "replace")
+        with contextlib.suppress(ValueError, RecursionError):
+            categories, _ = json.JSONDecoder().raw_decode(text)
+            return _only_category(file, categories)
+    return _only_category(file, _tables(file, parse_json(file, content, _REMEDY))["categories"])
+
+
+def _tables(file: str, content: Any) -> dict[str, Any]:
+    """Check that a file has the three tables."""
     expected = f"{file}: expected an object with lists of images, annotations and categories"
     if not isinstance(content, dict):
         raise DataError(f"{expected}, found a {type(content).__name__}; {_REMEDY}")
@@ -56,14 +94,18 @@ def _category(file: str, content: Any) -> tuple[Any, tuple[str, ...]]:
         if not isinstance(content.get(key), list):
             found = ", ".join(sorted(content)[:8]) or "nothing"
             raise DataError(f"{expected}, but {key} is not there (it has {found}); {_REMEDY}")
-    with_joints = [c for c in content["categories"] if isinstance(c, dict) and c.get("keypoints")]
+    return content
+
+
+def _only_category(file: str, categories: list[Any]) -> dict[str, Any]:
+    """Find the one category that has keypoints."""
+    with_joints = [c for c in categories if isinstance(c, dict) and c.get("keypoints")]
     if len(with_joints) != 1 or "id" not in with_joints[0]:
         raise DataError(
             f"{file}: expected one category with keypoints, found {len(with_joints)} of "
-            f"{len(content['categories'])}; instances_*.json and captions_*.json have none; "
-            f"{_REMEDY}"
+            f"{len(categories)}; instances_*.json and captions_*.json have none; {_REMEDY}"
         )
-    return with_joints[0]["id"], tuple(map(str, with_joints[0]["keypoints"]))
+    return with_joints[0]
 
 
 def _people(

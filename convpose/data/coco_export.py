@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convpose import files
 from convpose.data.annotation import Annotation
@@ -44,7 +43,7 @@ def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any
             {"id": len(images) + 1, "file_name": file, "width": a.width_px, "height": a.height_px}
             | ({} if a.upright is None else {"convpose_upright": a.upright}),
         )
-        left, top, right, bottom = _box_px(a).tolist()
+        left, top, right, bottom = np.nan_to_num(a.extent_px).tolist()
         people.append(
             {
                 "id": number,
@@ -73,14 +72,6 @@ def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any
         "annotations": people,
         "categories": [person],
     }
-
-
-def _box_px(annotation: Annotation) -> NDArray[np.float64]:
-    if annotation.box_px is not None:
-        return annotation.box_px
-    joints = annotation.keypoints_px[annotation.labelled].astype(np.float64)
-    joints = joints if len(joints) else np.zeros((1, 2))
-    return np.concatenate([joints.min(axis=0), joints.max(axis=0)])
 
 
 def _flat(annotation: Annotation) -> list[float]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.geometry import Affine, Image, compose, similarity, transform
-from convpose.skeleton import Skeleton
+from convpose.skeleton import TORSO, Skeleton
 
 Points = NDArray[np.float64]
 Rng = np.random.Generator
@@ -170,9 +170,7 @@ def body_mask(joints: Points, side: int, skeleton: Skeleton) -> NDArray[np.bool_
     for a, b in skeleton.limbs:
         if a in known and b in known:
             cv2.line(mask, known[a].tolist(), known[b].tolist(), 1, thick)
-    torso = [
-        known[n] for n in ("left_shoulder", "right_shoulder", "right_hip", "left_hip") if n in known
-    ]
+    torso = [known[name] for pair in TORSO for name in pair if name in known]
     if len(torso) > 2:
         cv2.fillConvexPoly(mask, cv2.convexHull(np.array(torso)), 1)
     return mask.astype(bool)

@@ -20,7 +20,7 @@ The first row names the columns, separated by commas:
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -29,11 +29,10 @@ from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.data.splits import SUBSETS
 from convpose.errors import DataError
-from convpose.skeleton import SKELETONS, spelled
+from convpose.skeleton import Skeleton, bundled, spelled
 
 BOX = ("x0", "y0", "x1", "y1")
 PASSED_OVER = ("frame", "time_s", "score")
-JOINTS = tuple(dict.fromkeys(name for s in SKELETONS.values() for name in s.keypoints))
 _EMPTY = ("", "na", "n/a", "none", "null")  # R, pandas, databases
 _REMEDY = (
     "expected the columns image, NAME_x, NAME_y, and perhaps NAME_v, id, part and x0, y0, x1, y1"
@@ -49,11 +48,13 @@ class CsvSource(PeopleSource):
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a CSV file."""
-        joints, rows = _rows(file, content)
+        joints, rows = _rows(file, content, self.target, list(self.other_names))
         return joints, _people(file, joints, rows)
 
 
-def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]]]:
+def _rows(
+    file: str, content: bytes, target: Skeleton, names: Sequence[str]
+) -> tuple[Sequence[str], list[dict[str, str]]]:
     """Parse a CSV file; return its joints in the order of the columns, and its rows."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
@@ -63,13 +64,15 @@ def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]
     if len(header) == 1 and ";" in header[0]:
         raise DataError(f"{file}: separated by ';'; save it with commas; {_REMEDY}")
     columns = {"image", "id", "part", *BOX, *PASSED_OVER}
-    columns |= {f"{name}_{what}" for name in JOINTS for what in ("x", "y", "v", "score")}
-    header = [column if column in columns else _spelled(column) for column in header]
+    all_names = [n for s in (*bundled().values(), target) for n in s.keypoints]
+    known = {spelled(name): name for name in (*all_names, *names)}
+    columns |= {f"{n}_{what}" for n in known.values() for what in ("x", "y", "v", "score")}
+    header = [column if column in columns else _spelled(column, known) for column in header]
     unknown = [column for column in header if column not in columns]
     if unknown:
         raise DataError(
             f"{file}: unknown column {', '.join(map(repr, unknown))}; {_REMEDY}; joints known: "
-            f"{', '.join(JOINTS)}"
+            f"{', '.join(target.keypoints)}, and those of {', '.join(bundled())}"
         )
     twice = [column for column, n in Counter(header).items() if n > 1]
     joints = tuple(dict.fromkeys(c[:-2] for c in header if c.endswith(("_x", "_y", "_v"))))
@@ -86,10 +89,11 @@ def _rows(file: str, content: bytes) -> tuple[Sequence[str], list[dict[str, str]
     return joints, [dict(zip(header, row.values(), strict=True)) for row in rows]
 
 
-def _spelled(column: str) -> str:
+def _spelled(column: str, known: Mapping[str, str]) -> str:
     """Spell a column as here: ``Image``, ``Left Wrist_X``."""
     joint, _, what = column.rpartition("_")
-    return f"{spelled(joint)}_{what.lower()}" if joint else column.lower()
+    name = known.get(spelled(joint), joint)
+    return f"{name}_{what.lower()}" if joint else column.lower()
 
 
 def _people(

@@ -1,5 +1,6 @@
 """Data module of Lightning: sources, crop cache, split, augmentation and loaders."""
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,10 +26,11 @@ from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image
 from convpose.hardware import available_cores
 from convpose.progress import progress
-from convpose.skeleton import LSP14, Skeleton
+from convpose.skeleton import LSP14, Skeleton, bundled
 
 log = logging.getLogger(__name__)
-LOCATION_KEYS = ("source", "folder", "mirrors", "sha256")  # of a source: where its data lie
+# keys of a source that are no settings of its data: where they lie, and what `contents` has itself
+LOCATION_KEYS = ("source", "folder", "mirrors", "sha256", "skeleton")
 
 
 class JoinedSource:
@@ -53,7 +55,8 @@ class PoseDataModule(LightningDataModule):
     """Pose data for training, validation and test.
 
     Args:
-        sources: functions by name that open the data sets; called only when needed.
+        sources: functions by name that open the data sets; called only when needed, with the
+            skeleton if they take one.
         split: name or file of the split, see `convpose.data.splits`.
         crop: crop mode, or one for each data set, see `convpose.data.crop`.
         box_scale: side of the ``box`` crop over the longer side of the joints' box.
@@ -75,7 +78,7 @@ class PoseDataModule(LightningDataModule):
 
     def __init__(
         self,
-        sources: Mapping[str, Callable[[], PoseSource]],
+        sources: Mapping[str, Callable[..., PoseSource]],
         split: str,
         crop: Mode | Mapping[str, Mode] = "box",
         box_scale: Scale = 1.25,
@@ -121,20 +124,29 @@ class PoseDataModule(LightningDataModule):
         """Open the sources, or the crop cache; write the cache first if its file is missing."""
         if self.cache is not None and self.cache.exists():
             return CropCache(self.cache, self.crop, self.contents)
-        opened = [open_source() for open_source in self.sources.values()]
+        opened = [
+            partial(opener, skeleton=self.skeleton)() if _takes_skeleton(opener) else opener()
+            for opener in self.sources.values()
+        ]
         source: PoseSource = opened[0] if len(opened) == 1 else JoinedSource(opened)
         if self.cache is None:
             return source
         bar = partial(progress, what=f"writing {self.cache}")
-        self.write_cache(source, self.cache, self.crop, self.contents, progress=bar)
+        held = self.cache, self.crop, self.contents
+        self.write_cache(source, *held, progress=bar, skeleton=self.skeleton.to_dict())
         return CropCache(self.cache, self.crop, self.contents)
 
     @property
     def contents(self) -> str:
         """Describe a cache: data sets with their settings (but no paths), and its format."""
+        own = self.skeleton.name
+        own += "" if bundled().get(own) == self.skeleton else str(list(self.skeleton.keypoints))
         sets = [
-            " ".join([name, *_data_keys(getattr(open_source, "keywords", {}))])
-            for name, open_source in self.sources.items()
+            " ".join(
+                [name, *_data_keys(getattr(opener, "keywords", {}))]
+                + [f"skeleton={own}"] * _takes_skeleton(opener)
+            )
+            for name, opener in self.sources.items()
         ]
         stored = self.write_cache.keywords
         return "; ".join([*sets, "{size_px} px {image_format} {quality}".format(**stored)])
@@ -253,6 +265,10 @@ class PoseDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **order,
         )
+
+
+def _takes_skeleton(opener: Callable[..., PoseSource]) -> bool:
+    return "skeleton" in inspect.signature(opener).parameters
 
 
 def _data_keys(keys: Mapping[str, Any]) -> list[str]:

@@ -45,6 +45,8 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         self.crop = crop
         self.input_size_px = input_size_px
         self.mirror = np.array(skeleton.mirror)
+        if isinstance(augment, Augment) and not skeleton.mirrors:
+            augment = augment.without_mirror()
         self.augment = augment
         self.seed = seed
 
@@ -94,6 +96,7 @@ def _sample(image: Image, annotation: Annotation, unit_to_px: Affine) -> PoseSam
         visibility=torch.from_numpy(annotation.visibility.astype(np.int64)),
         keypoints_px=torch.from_numpy(annotation.keypoints_px.astype(np.float32)),
         unit_to_px=torch.from_numpy(unit_to_px).float(),
+        box_px=torch.from_numpy(annotation.extent_px.astype(np.float32)),
         image_id=annotation.image_id,
     )
 

@@ -25,7 +25,7 @@ Sources: B. Sapp and B. Taskar, CVPR 2013 (MODEC); ``demo_FLIC.m`` in the archiv
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from convpose.data.reading.frames import Upright
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
-from convpose.skeleton import FLIC11
+from convpose.skeleton import FLIC11, LSP14, Skeleton
 
 ORIGIN_PX = 1.0
 COLUMNS = (0, 1, 2, 3, 4, 5, 6, 9, 12, 13, 16)  # of the 11 joints, in FLIC11's order
@@ -65,13 +65,15 @@ class FlicSource(PeopleSource):
         observer_centric: bool = False,
         annotations: Sequence[str] | None = None,
         images: str | None = None,
-        skeleton: str = "lsp14",
+        skeleton: Skeleton | Mapping[str, Any] | str = LSP14,
         min_joints: int = 4,
         name: str | None = None,
         upright: Upright | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self._observer_centric, self._num_backs = observer_centric, 0
-        super().__init__(source, folder, annotations, images, skeleton, min_joints, name, upright)
+        where = source, folder, annotations, images
+        super().__init__(*where, skeleton, min_joints, name, upright, names)
         self.notes.append(
             f"{self.name}: {self._num_backs:,} people turn their back; left and right are "
             + ("exchanged for them: observer-centric" if observer_centric else "their own")

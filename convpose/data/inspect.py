@@ -17,7 +17,7 @@ from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.doubts import listed
 from convpose.errors import DataError
 from convpose.geometry import Image
-from convpose.metrics.functional import Torso, torso_diameter
+from convpose.metrics.functional import Reference, reference_size
 from convpose.metrics.pose_metrics import DEGENERATE_TORSO_PX
 from convpose.plot.skeletons import draw_pose, draw_truth_and_prediction, enlarge, grid
 from convpose.skeleton import Skeleton
@@ -57,6 +57,7 @@ class Inspection:
         undecodable: one message for each image that cannot be decoded; None if none was tried.
         notes: sentences of the reader about what it mapped, masked and left out.
         doubts: its sentences about labels that are hardly meant (`convpose.data.doubts`).
+        reference: what PCK divides by, in a word; ``torso_px`` and the like are of it.
     """
 
     people: dict[str, int]
@@ -78,6 +79,7 @@ class Inspection:
     undecodable: tuple[str, ...] | None
     notes: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    reference: str = "torso"
 
     @property
     def problems(self) -> list[str]:
@@ -86,7 +88,7 @@ class Inspection:
             ("images that cannot be decoded", self.undecodable or ()),
             ("image ids that occur more than once", self.repeated),
             ("labelled keypoints outside their image", self.outside),
-            (f"torsos shorter than {DEGENERATE_TORSO_PX:g} px", self.degenerate),
+            (f"{self.reference}s shorter than {DEGENERATE_TORSO_PX:g} px", self.degenerate),
         )
         return [listed(kind, found) for kind, found in kinds if found] + list(self.doubts)
 
@@ -112,8 +114,10 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
     points_px = np.stack([a.keypoints_px for a in annotations]).astype(np.float64)
     size_px = np.array([(a.width_px, a.height_px) for a in annotations])
     labelled = visibility > 0
-    sizes, kinds = torso_diameter(torch.tensor(points_px), torch.tensor(visibility), skeleton)
-    torso_px = np.where(kinds == Torso.MAIN, sizes, np.nan)
+    boxes = torch.tensor(np.stack([a.extent_px for a in annotations]))
+    truth = torch.tensor(points_px), torch.tensor(visibility)
+    sizes, kinds = reference_size(*truth, skeleton, boxes)
+    torso_px = np.where(kinds == Reference.MAIN, sizes, np.nan)
     beyond = (points_px < -0.5) | (points_px > size_px[:, None] - 0.5)  # False where NaN
     posed_px = points_px[labelled.any(axis=1)]
     sides_px = np.nanmax(posed_px, axis=1) - np.nanmin(posed_px, axis=1)
@@ -132,7 +136,8 @@ def inspect_source(source: PoseSource, skeleton: Skeleton, decode: bool = False)
         height_px=_pixel_range(size_px[:, 1]),
         box_px=_pixel_range(sides_px.max(axis=1)),
         torso_px=None if np.isnan(torso_px).all() else _pixel_range(torso_px),
-        without_torso=int((kinds == Torso.NONE).sum()),
+        without_torso=int((kinds == Reference.NONE).sum()),
+        reference=skeleton.reference.replace("_", " "),
         outside=tuple(
             f"{ids[i]} {skeleton.keypoints[k]}" for i, k in np.argwhere(beyond.any(axis=-1))
         ),
@@ -158,8 +163,8 @@ def render(inspection: Inspection) -> RenderableType:
     whole.add_row("image width, px (min / median / max)", str(i.width_px))
     whole.add_row("image height, px", str(i.height_px))
     whole.add_row("longest side of the box, px", str(i.box_px))
-    whole.add_row("torso, px", str(i.torso_px or "none labelled"))
-    whole.add_row("images without a torso", f"{i.without_torso:,}")
+    whole.add_row(f"{i.reference}, px", str(i.torso_px or "none labelled"))
+    whole.add_row(f"images without a {i.reference}", f"{i.without_torso:,}")
     decoded = (
         "not looked at" if i.undecodable is None else f"{total - len(i.undecodable):,} of {total:,}"
     )

@@ -11,7 +11,8 @@
   network of the one may be tested on the other.
 - ``official``: the subsets that the makers of a data set name. If they name two (COCO, FLIC, MPII's
   JSON files), the second is the test, and a tenth of the training photographs, drawn by
-  ``default_rng(0)``, validates. A data set that names only a training subset just trains.
+  ``default_rng(0)``, validates. A data set that names only a training subset just trains, data
+  that name none are split as by ``seeded``.
 - ``whole``: everybody is in every subset, to score a network on data that it has never seen.
 - a path: a JSON file ``{"train": [ids], "val": [ids], "test": [ids]}`` such as a run's
   ``splits.json``.
@@ -97,6 +98,8 @@ def _seeded(annotations: Sequence[Annotation]) -> Split:
 
 
 def _official(annotations: Sequence[Annotation]) -> Split:
+    if not any(a.subset for a in annotations):
+        return _seeded(annotations)
     split: Split = {subset: [] for subset in SUBSETS}
     held_out = {(a.dataset, a.subset) for a in annotations if a.subset in ("val", "test")}
     for a in annotations:

@@ -26,6 +26,7 @@ from convpose.files import check_output
 from convpose.geometry import transform
 from convpose.hardware import resolve_precision, want_gpu
 from convpose.metrics.functional import HIT, calibration_error
+from convpose.metrics.torso_angle import has_torso
 from convpose.models.build import build_model, drop_weights
 from convpose.models.tta import TestTimeAugmentation
 from convpose.models.weights import load_checkpoint, no_larger_than
@@ -203,10 +204,10 @@ def write_report(
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
     mean_pose_px = transform(truth.unit_to_px, mean_pose)
-    measures, baseline = (
-        {**truth.score(px), "per_trunk_angle": truth.score_by_torso_angle(px)}
-        for px in (predicted_px, mean_pose_px)
-    )
+    measures, baseline = (truth.score(px) for px in (predicted_px, mean_pose_px))
+    if upright := has_torso(truth.skeleton):
+        measures["per_trunk_angle"] = truth.score_by_torso_angle(predicted_px)
+        baseline["per_trunk_angle"] = truth.score_by_torso_angle(mean_pose_px)
     protocol = (
         f"{'+'.join(datamodule.sources)}, split {split_name}, {cfg.split}, crop {datamodule.crop}"
     )
@@ -217,27 +218,31 @@ def write_report(
         known = np.isfinite(errors)
         scores, hits = predictions.scores[known], errors[known] <= HIT
         content["score_ece"] = calibration_error(scores, hits)
-        save_figure(reliability(scores, hits, protocol), folder / "reliability.png")
+        save_figure(
+            reliability(scores, hits, protocol, truth.skeleton.unit), folder / "reliability.png"
+        )
     if stages:
         content["stages"] = [dict(stage) for stage in stages]
     text = json.dumps(_nan_to_null(content), indent=1, allow_nan=False)
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
     report = tables.report(measures, baseline, protocol)
-    leaning = tables.per_torso_angle(measures["per_trunk_angle"], baseline["per_trunk_angle"])
-    report.insert(2, leaning)
+    angles = [part["per_trunk_angle"] for part in (measures, baseline) if upright]
+    report[2:2] = leaning = [tables.per_torso_angle(*angles)] if upright else []
     if stages:
         report.insert(1, tables.per_stage(stages))
     markdown = "\n".join(table.to_markdown() for table in report)
     (folder / "report.md").write_text(markdown, encoding="utf-8")
-    save_figure(pck_curve(measures, baseline, protocol), folder / "pck_curve.png")
     save_figure(
-        error_histogram(errors, errors_of_mean, "torso diameters", 2.0, protocol),
+        pck_curve(measures, baseline, protocol, truth.skeleton.unit), folder / "pck_curve.png"
+    )
+    save_figure(
+        error_histogram(errors, errors_of_mean, truth.skeleton.unit, 2.0, protocol),
         folder / "error_histogram.png",
     )
     drawn = write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
     console = Console()
-    for table in (*report[:2], leaning):
+    for table in (*report[:2], *leaning):
         console.print(table.to_rich())
     pictures = "; look at sample.png" if drawn else ""
     console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)
@@ -265,7 +270,7 @@ def write_galleries(
     sample = np.random.default_rng(0).permutation(counted)
     for name, ranked in (("sample", sample), ("worst", order), ("best", order[::-1])):
         chosen = ranked[: cfg.gallery]
-        notes = [f"{np.nanmean(errors[i]):.2f} torso" for i in chosen]
+        notes = [f"{np.nanmean(errors[i]):.2f} {truth.skeleton.reference}" for i in chosen]
         dataset = datamodule.datasets[cfg.split]
         positions = [int(i) for i in chosen]
         poses = [predicted[i].float() for i in positions]

@@ -18,7 +18,7 @@ from convpose.data.loader import Loader
 from convpose.evaluate.predictions import Predictions
 from convpose.geometry import Affine, Image, invert, transform
 from convpose.hardware import autocast
-from convpose.metrics.functional import keypoint_distance, torso_diameter
+from convpose.metrics.functional import keypoint_distance, reference_size
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.metrics.torso_angle import per_torso_angle
 from convpose.progress import progress
@@ -38,6 +38,7 @@ class GroundTruth:
         visibility: (N, K) of 0, 1, 2.
         unit_to_px: (N, 2, 3) of the crops; MSE is defined in their unit coordinates.
         skeleton: of the keypoints.
+        box_px: (N, 4) edges of the people's boxes in pixels.
     """
 
     image_ids: list[str]
@@ -45,6 +46,7 @@ class GroundTruth:
     visibility: torch.Tensor
     unit_to_px: torch.Tensor
     skeleton: Skeleton
+    box_px: torch.Tensor | None = None
 
     @classmethod
     def of(cls, dataset: PoseLandmarksDataset, skeleton: Skeleton) -> "GroundTruth":
@@ -56,6 +58,7 @@ class GroundTruth:
             torch.stack([s["visibility"] for s in samples]),
             torch.stack([s["unit_to_px"] for s in samples]),
             skeleton,
+            torch.stack([s["box_px"] for s in samples]),
         )
 
     def to_unit(self, keypoints_px: torch.Tensor) -> torch.Tensor:
@@ -72,16 +75,19 @@ class GroundTruth:
             self.visibility,
             self.to_unit(predicted_px),
             self.to_unit(self.keypoints_px),
+            self.box_px,
         )
         return metrics.compute()
 
     def score_by_torso_angle(self, predicted_px: torch.Tensor) -> dict[str, dict[str, Any]]:
         """Compute PCK, AUC and EPE by the angle of the torso; see `per_torso_angle`."""
-        return per_torso_angle(predicted_px, self.keypoints_px, self.visibility, self.skeleton)
+        truth = self.keypoints_px, self.visibility, self.skeleton, self.box_px
+        return per_torso_angle(predicted_px, *truth)
 
     def errors(self, predicted_px: torch.Tensor) -> NDArray[np.float64]:
-        """Measure errors (N, K) in torso diameters; NaN where unlabelled or without a torso."""
-        size, _ = torso_diameter(self.keypoints_px, self.visibility, self.skeleton)
+        """Measure errors (N, K) in torso diameters, or see `reference_size`; NaN without one."""
+        truth = self.keypoints_px, self.visibility, self.skeleton, self.box_px
+        size, _ = reference_size(*truth)
         distance = keypoint_distance(predicted_px, self.keypoints_px) / size[:, None]
         errors: NDArray[np.float64] = distance.double().numpy()
         return errors

@@ -97,7 +97,7 @@ def open_data(cfg: DictConfig, network: Network, spec: CropSpec) -> PoseDataModu
     if other is not None:
         own = OmegaConf.create({"data": OmegaConf.to_container(other, resolve=True)})
         own.data.input_size_px, own.data.box_scale = spec.input_size_px, spec.box_scale
-        own.data.skeleton = spec.skeleton.name
+        own.data.skeleton = spec.skeleton.to_dict()
     elif network.run is not None:
         own = network.run.config_to_score(cfg.paths.data)
     else:

@@ -24,18 +24,18 @@ from convpose.skeleton import Skeleton
 
 THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
 AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
-HIT = 0.2  # torso diameters within which a keypoint counts as found
+HIT = 0.2  # torso diameters, or other sizes, within which a keypoint counts as found
 SCORE_BINS = 10  # of the calibration error
 
 # A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
 MSE_SCALES = {"mse_unit": 1.0, "mse_pm1": 4.0, "mse_sq": 2.0}
 
 
-class Torso(IntEnum):
-    """Pair of keypoints that gave an image's torso diameter."""
+class Reference(IntEnum):
+    """Origin of the size by which an image's distances are divided."""
 
-    MAIN = 0
-    FALLBACK = 1
+    MAIN = 0  # what the skeleton names first
+    FALLBACK = 1  # another pair of keypoints, such as the other diagonal of the torso
     NONE = 2
 
 
@@ -50,35 +50,48 @@ def keypoint_distance(predicted: Tensor, keypoints: Tensor) -> Tensor:
     return difference.square().sum(dim=-1).sqrt()
 
 
-def torso_diameter(
-    keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton
+def reference_size(
+    keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton, box_px: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Measure each ground-truth torso, by which PCK normalises.
+    """Measure the size of each person by which PCK and NME divide distances.
 
-    The distance of ``skeleton.torso`` (LSP: left shoulder – right hip); where an end of it is
-    unlabelled, that of ``skeleton.torso_fallback``. However small a torso is, it is kept, as
-    published protocols do (LSP has one of 2.6 px).
+    What it is, ``skeleton.normaliser`` says: the distance of the first pair of keypoints that is
+    labelled (LSP: left shoulder – right hip, else the other diagonal), the box's longer side or
+    diagonal, or a number of pixels. However small a torso is, it is kept, as published protocols do
+    (LSP has one of 2.6 px). A box without extent is none.
 
     Args:
         keypoints_px: (N, K, 2) ground truth in pixels.
         visibility: (N, K) of 0, 1, 2.
-        skeleton: names the two pairs.
+        skeleton: names the normaliser.
+        box_px: (N, 4) edges of the people's boxes; None: around the labelled keypoints.
 
     Returns:
-        (N,) float64 pixels, NaN where there is no torso, and (N,) int64 of `Torso`.
+        (N,) float64 pixels, NaN where there is none, and (N,) int64 of `Reference`.
     """
     labelled = visibility > 0
-
-    def diagonal(pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
+    size = keypoints_px.new_full(visibility.shape[:1], torch.nan, dtype=torch.float64)
+    kind = torch.full_like(size, int(Reference.NONE), dtype=torch.int64)
+    if isinstance(skeleton.normaliser, float | int):
+        return torch.full_like(size, skeleton.normaliser), torch.zeros_like(kind)
+    for number, pair in reversed(list(enumerate(skeleton.reference_pairs))):
         a, b = (skeleton.index(name) for name in pair)
-        size = keypoint_distance(keypoints_px[:, a], keypoints_px[:, b])
-        return size, labelled[:, a] & labelled[:, b]
-
-    main, has_main = diagonal(skeleton.torso)
-    fallback, has_fallback = diagonal(skeleton.torso_fallback)
-    size = torch.where(has_main, main, torch.where(has_fallback, fallback, torch.nan))
-    other = torch.where(has_fallback, int(Torso.FALLBACK), int(Torso.NONE))
-    return size, torch.where(has_main, int(Torso.MAIN), other)
+        has = labelled[:, a] & labelled[:, b]
+        size = torch.where(has, keypoint_distance(keypoints_px[:, a], keypoints_px[:, b]), size)
+        kind = torch.where(has, min(number, int(Reference.FALLBACK)), kind)
+    if not skeleton.reference_pairs:
+        if box_px is None:
+            points = keypoints_px.double()
+            low = points.masked_fill(~labelled[..., None], torch.inf).amin(dim=1)
+            high = points.masked_fill(~labelled[..., None], -torch.inf).amax(dim=1)
+            sides = high - low
+        else:
+            sides = box_px[:, 2:].double() - box_px[:, :2].double()
+        longest, diagonal = sides.amax(dim=-1), sides.norm(dim=-1)
+        extent = longest if skeleton.normaliser == "box_side" else diagonal
+        known = (longest > 0) & longest.isfinite()
+        size, kind = torch.where(known, extent, torch.nan), torch.where(known, 0, kind)
+    return size, kind
 
 
 def pck_counts(
@@ -87,19 +100,21 @@ def pck_counts(
     visibility: Tensor,
     skeleton: Skeleton,
     thresholds: Sequence[float] = THRESHOLDS,
+    box_px: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Count keypoints right at each threshold: ‖predicted − truth‖ ≤ threshold · torso diameter.
+    """Count keypoints right at each threshold: ‖predicted − truth‖ ≤ threshold · size.
 
-    Counted are the labelled keypoints, visible or occluded, of images that have a torso.
+    The size is the torso diameter, or see `reference_size`. Counted are the labelled keypoints,
+    visible or occluded, of images that have one.
 
     Returns:
         Hits (K, T) and counted keypoints (K,), int64.
     """
-    torso, kind = torso_diameter(keypoints_px, visibility, skeleton)
-    counted = (visibility > 0) & (kind != Torso.NONE)[:, None]
+    size, kind = reference_size(keypoints_px, visibility, skeleton, box_px)
+    counted = (visibility > 0) & (kind != Reference.NONE)[:, None]
     distance = keypoint_distance(predicted_px, keypoints_px)
     # One comparison per threshold keeps the thresholds on the host: no copy to the device.
-    hits = [((distance <= t * torso[:, None]) & counted).sum(dim=0) for t in thresholds]
+    hits = [((distance <= t * size[:, None]) & counted).sum(dim=0) for t in thresholds]
     return torch.stack(hits, dim=-1), counted.sum(dim=0)
 
 
@@ -152,8 +167,9 @@ def stick_ends(keypoints_px: Tensor, skeleton: Skeleton) -> Tensor:
         points = [keypoints_px[:, skeleton.index(name)].double() for name in names]
         return torch.stack(points).mean(dim=0)
 
-    sticks = [torch.stack([end(a), end(b)], dim=1) for a, b in skeleton.sticks.values()]
-    return torch.stack(sticks, dim=1)
+    sticks = [torch.stack([end(a), end(b)], dim=1) for a, b in (skeleton.sticks or {}).values()]
+    nothing = keypoints_px.new_zeros((len(keypoints_px), 0, 2, 2), dtype=torch.float64)
+    return torch.stack(sticks, dim=1) if sticks else nothing
 
 
 def pcp_counts(
@@ -204,6 +220,23 @@ def epe(predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor) -> Tenso
     """Compute the end-point error: mean distance in pixels over all labelled keypoints."""
     total, counted = epe_sums(predicted_px, keypoints_px, visibility)
     return total.sum() / counted.sum()
+
+
+def nme_sums(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    box_px: Tensor | None = None,
+) -> Tensor:
+    """Add up distances over the person's size, (K,) float64; `pck_counts` counts the keypoints.
+
+    Their mean is the normalised mean error, NME; see `reference_size` for the size.
+    """
+    size, kind = reference_size(keypoints_px, visibility, skeleton, box_px)
+    counted = (visibility > 0) & (kind != Reference.NONE)[:, None]
+    distance = keypoint_distance(predicted_px, keypoints_px) / size[:, None]
+    return torch.where(counted, distance, 0.0).sum(dim=0)
 
 
 def squared_sums(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:

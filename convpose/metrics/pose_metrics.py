@@ -13,21 +13,24 @@ from torchmetrics import Metric
 from convpose.metrics.functional import (
     MSE_SCALES,
     THRESHOLDS,
-    Torso,
+    Reference,
     epe_sums,
+    nme_sums,
     pck_counts,
     pck_values,
     pcp_counts,
+    reference_size,
     squared_sums,
-    torso_diameter,
 )
 from convpose.skeleton import Skeleton
 
-DEGENERATE_TORSO_PX = 5.0  # below it PCK asks for less than a pixel at 0.2; counted, not left out
+DEGENERATE_TORSO_PX = (
+    5.0  # a size below which PCK asks for less than a pixel at 0.2; counted, not left out
+)
 
 
 class PoseMetrics(Metric):
-    """PCK, AUC, PCP, EPE and MSE of one subset, total, per joint, per part and per stick.
+    """PCK, AUC, PCP, EPE, NME and MSE of one subset, total, per joint, per part and per stick.
 
     Args:
         skeleton: names the keypoints, the torso, the parts and the sticks.
@@ -42,13 +45,14 @@ class PoseMetrics(Metric):
     distance_sum_px: Tensor
     squared_sum: Tensor
     labelled: Tensor
+    normalised_sum: Tensor
     torsos: Tensor
     degenerate: Tensor
 
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__()
         self.skeleton = skeleton
-        joints, sticks = skeleton.num_keypoints, len(skeleton.sticks)
+        joints, sticks = skeleton.num_keypoints, len(skeleton.sticks or {})
         for name, shape, dtype in (
             ("pck_hits", (joints, len(THRESHOLDS)), torch.int64),
             ("pck_counted", (joints,), torch.int64),
@@ -57,7 +61,8 @@ class PoseMetrics(Metric):
             ("distance_sum_px", (joints,), torch.float64),
             ("squared_sum", (joints,), torch.float64),
             ("labelled", (joints,), torch.int64),
-            ("torsos", (len(Torso),), torch.int64),
+            ("normalised_sum", (joints,), torch.float64),
+            ("torsos", (len(Reference),), torch.int64),
             ("degenerate", (), torch.int64),
         ):
             self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
@@ -69,6 +74,7 @@ class PoseMetrics(Metric):
         visibility: Tensor,
         predicted: Tensor,
         keypoints: Tensor,
+        box_px: Tensor | None = None,
     ) -> None:
         """Add a batch; arguments are left as they are and nothing waits for the device.
 
@@ -78,6 +84,7 @@ class PoseMetrics(Metric):
             visibility: (N, K) of 0, 1, 2.
             predicted: (N, K, 2) in unit coordinates of the crop; MSE is defined there.
             keypoints: (N, K, 2) ground truth in unit coordinates.
+            box_px: (N, 4) edges of the people's boxes, for skeletons whose normaliser is the box.
 
         Raises:
             ValueError: shapes that do not belong together or to the skeleton.
@@ -88,10 +95,12 @@ class PoseMetrics(Metric):
                 f"{self.skeleton.name} wants keypoints {(*expected, 2)} and visibility {expected}, "
                 f"got {tuple(keypoints_px.shape)} and {tuple(visibility.shape)}"
             )
-        size, kind = torso_diameter(keypoints_px, visibility, self.skeleton)
-        kinds = torch.stack([(kind == which).sum() for which in Torso])
-        hits, counted = pck_counts(predicted_px, keypoints_px, visibility, self.skeleton)
-        sticks, counted_sticks = pcp_counts(predicted_px, keypoints_px, visibility, self.skeleton)
+        truth = keypoints_px, visibility, self.skeleton
+        size, kind = reference_size(*truth, box_px)
+        kinds = torch.stack([(kind == which).sum() for which in Reference])
+        hits, counted = pck_counts(predicted_px, *truth, box_px=box_px)
+        normalised = nme_sums(predicted_px, *truth, box_px)
+        sticks, counted_sticks = pcp_counts(predicted_px, *truth)
         distance, labelled = epe_sums(predicted_px, keypoints_px, visibility)
         squared, _ = squared_sums(predicted, keypoints, visibility)
         # Not in place: a state that a half-precision run has narrowed becomes float64 again.
@@ -102,6 +111,7 @@ class PoseMetrics(Metric):
         self.pcp_hits = self.pcp_hits + sticks
         self.pcp_counted = self.pcp_counted + counted_sticks
         self.distance_sum_px = self.distance_sum_px + distance
+        self.normalised_sum = self.normalised_sum + normalised
         self.squared_sum = self.squared_sum + squared
         self.labelled = self.labelled + labelled
 
@@ -113,13 +123,14 @@ class PoseMetrics(Metric):
 
             - ``num_images``: all images; ``num_keypoints``: all labelled keypoints, over which EPE
               and MSE average; ``num_keypoints_pck``: those of images that have a torso.
-            - ``torso_fallbacks``: images normalised by the other diagonal; ``torso_missing``:
-              images left out of PCK; ``torso_degenerate``: torsos below `DEGENERATE_TORSO_PX`.
+            - ``normaliser``: what PCK and NME divide by, such as ``torso`` or ``box_side``;
+              ``torso_fallbacks``: images normalised by the other diagonal; ``torso_missing``:
+              images left out of PCK; ``torso_degenerate``: sizes below `DEGENERATE_TORSO_PX`.
             - ``limbs`` pools the keypoints of ``skeleton.limb_joints``, as the total pools all;
               ``per_part`` averages the values of its keypoints (left and right), as published.
             - ``pck_curve``: ``thresholds``, ``total`` and one curve per part.
         """
-        names, parts = self.skeleton.keypoints, self.skeleton.parts
+        names, parts = self.skeleton.keypoints, self.skeleton.part_indices
         hits, counted = self.pck_hits.cpu().double(), self.pck_counted.cpu()
         sticks, counted_sticks = self.pcp_hits.cpu().double(), self.pcp_counted.cpu()
         distance, labelled = self.distance_sum_px.cpu().double(), self.labelled.cpu()
@@ -142,10 +153,12 @@ class PoseMetrics(Metric):
             **pck_values(total),
             "pcp@0.5": float(sticks.sum() / counted_sticks.sum()),
             "epe_px": float(distance.sum() / labelled.sum()),
+            "nme": float(self.normalised_sum.cpu().double().sum() / counted.sum()),
             **{convention: scale * mse for convention, scale in MSE_SCALES.items()},
             "num_images": main + fallbacks + missing,
             "num_keypoints": int(labelled.sum()),
             "num_keypoints_pck": int(counted.sum()),
+            "normaliser": self.skeleton.reference,
             "torso_fallbacks": fallbacks,
             "torso_missing": missing,
             "torso_degenerate": int(self.degenerate),
@@ -154,7 +167,7 @@ class PoseMetrics(Metric):
             "per_part": {p: group(list(ids), part_curves[p]) for p, ids in parts.items()},
             "per_stick": {
                 name: {"pcp@0.5": float(pcp[i]), "num_sticks": int(counted_sticks[i])}
-                for i, name in enumerate(self.skeleton.sticks)
+                for i, name in enumerate(self.skeleton.sticks or {})
             },
             "pck_curve": {
                 "thresholds": list(THRESHOLDS),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convpose.metrics.functional import epe_sums, pck_counts, pck_values
-from convpose.skeleton import SIDES, Skeleton
+from convpose.skeleton import SIDES, TORSO, Skeleton
 
 EDGES_DEG = (0, 30, 60, 120, 180)  # upright, leaning, lying, upside down
 BINS = tuple(f"{low}-{high}" for low, high in pairwise(EDGES_DEG))
@@ -31,9 +31,12 @@ def torso_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) ->
         skeleton: names the joints.
 
     Returns:
-        (N,) float64 degrees in [0, 180]; NaN where a joint is missing or the torso has no length.
+        (N,) float64 degrees in [0, 180]; NaN without a torso, or where a joint is
+        missing or the torso has no length.
     """
     points = keypoints_px.double().masked_fill((visibility == 0)[..., None], torch.nan)
+    if not has_torso(skeleton):
+        return points.new_full(points.shape[:1], torch.nan)
 
     def middle(joint: str) -> Tensor:
         left, right = (points[:, skeleton.index(f"{side}_{joint}")] for side in SIDES)
@@ -47,8 +50,17 @@ def torso_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) ->
     return torch.where(x.hypot(y) > 0, angle, torch.nan)
 
 
+def has_torso(skeleton: Skeleton) -> bool:
+    """Tell if a skeleton has the shoulders and hips that a torso lies between."""
+    return {name for pair in TORSO for name in pair} <= set(skeleton.keypoints)
+
+
 def per_torso_angle(
-    predicted_px: Tensor, keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    box_px: Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compute PCK, AUC and EPE of every range of the true torso angle; see `pck_counts`.
 
@@ -63,7 +75,8 @@ def per_torso_angle(
     for number, name in enumerate((*BINS, UNKNOWN)):
         own = which == number
         truth = keypoints_px[own], visibility[own]
-        hits, counted = pck_counts(predicted_px[own], *truth, skeleton)
+        boxes = None if box_px is None else box_px[own]
+        hits, counted = pck_counts(predicted_px[own], *truth, skeleton, box_px=boxes)
         distance, labelled = epe_sums(predicted_px[own], *truth)
         groups[name] = {
             **pck_values(hits.sum(dim=0).double() / counted.sum()),

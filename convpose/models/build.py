@@ -22,7 +22,7 @@ NETWORK = {
     "head": dict[str, Any],
     "data": dict[str, Any],
     "data.input_size_px": Side,
-    "data.skeleton": str | None,
+    "data.skeleton": str | dict[str, Any] | None,
     "channels_last": bool,
 }
 

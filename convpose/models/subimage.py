@@ -76,14 +76,14 @@ class SubImages:
 
 
 def pose_diameter(keypoints: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
-    """Measure the size (B,) of poses (B, K, 2): the longer torso diagonal.
+    """Measure the size (B,) of poses (B, K, 2): the longer torso diagonal, if there is a torso.
 
     It is at least a quarter of the pose's extent: a torso seen from above, or an estimate that has
     folded up, has hardly a diagonal.
     """
     diagonals = [
         (keypoints[:, skeleton.index(a)] - keypoints[:, skeleton.index(b)]).norm(dim=-1)
-        for a, b in (skeleton.torso, skeleton.torso_fallback)
+        for a, b in skeleton.reference_pairs
     ]
     extent = (keypoints.amax(dim=1) - keypoints.amin(dim=1)).amax(dim=-1)
     return torch.stack([*diagonals, TORSO_SHARE * extent]).amax(dim=0)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from convpose.errors import ConfigError
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
 
@@ -23,6 +24,9 @@ class TestTimeAugmentation(nn.Module):
         skeleton: its keypoints, for the exchange of left and right.
         mirror: average with the mirror image.
         quarter_turns: try all four turns.
+
+    Raises:
+        ConfigError: a mirror where the skeleton has no pairs.
     """
 
     __test__ = False  # no test case, whatever pytest reads into the name
@@ -31,6 +35,12 @@ class TestTimeAugmentation(nn.Module):
         self, model: PoseModel, skeleton: Skeleton, mirror: bool, quarter_turns: bool
     ) -> None:
         super().__init__()
+        if mirror and not skeleton.mirrors:
+            raise ConfigError(
+                f"mirror_test=true: nobody knows left and right of the skeleton {skeleton.name}, "
+                f"{', '.join(skeleton.keypoints)}; type mirror_test=false, or train with a "
+                "data.skeleton=FILE.yaml that has pairs: [[LEFT, RIGHT], …]"
+            )
         self.model = model
         self.swap = list(skeleton.mirror)
         self.mirror = mirror

@@ -33,13 +33,19 @@ PART_COLOURS = {
 }
 
 
-def pck_curve(measures: Mapping[str, Any], baseline: Mapping[str, Any], title: str) -> Figure:
+def pck_curve(
+    measures: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    title: str,
+    unit: str = "torso diameters",
+) -> Figure:
     """Draw PCK over the threshold 0 … 0.2, in total and per body part, the mean pose dashed.
 
     Args:
         measures: with ``pck_curve`` as `PoseMetrics.compute` returns it.
         baseline: the same of the mean pose.
         title: names the split and protocol.
+        unit: of the thresholds.
     """
     figure, (axes,) = new_figure(title, columns=1, width=7.2)
     curves = dict(measures["pck_curve"])
@@ -52,7 +58,7 @@ def pck_curve(measures: Mapping[str, Any], baseline: Mapping[str, Any], title: s
     for name, curve in sorted(curves.items(), key=lambda item: -np.nan_to_num(item[1][-1])):
         look = looks.get(name, {"color": PART_COLOURS.get(name, MUTED), "linewidth": 1.5})
         axes.plot(at, 100 * np.array(curve), label=f"{name}  {100 * curve[-1]:.1f}", **look)
-    axes.set(xlim=(0, at[-1]), ylim=(0, 100), xlabel="threshold (torso diameters)", ylabel="PCK %")
+    axes.set(xlim=(0, at[-1]), ylim=(0, 100), xlabel=f"threshold ({unit})", ylabel="PCK %")
     axes.xaxis.set_major_locator(MultipleLocator(0.05))
     legend = axes.legend(title=f"PCK@{at[-1]:g}", loc="center left", bbox_to_anchor=(1.01, 0.5))
     _plain(legend)
@@ -94,13 +100,19 @@ def error_histogram(
     return figure
 
 
-def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: str) -> Figure:
+def reliability(
+    scores: NDArray[np.floating],
+    hits: NDArray[np.bool_],
+    title: str,
+    unit: str = "torso diameters",
+) -> Figure:
     """Draw the share of keypoints within 0.2 torso diameters over the score, and their number.
 
     Args:
         scores: (M,) in [0, 1].
         hits: (M,) whether the keypoint was found.
         title: names the split and protocol.
+        unit: instead of torso diameters.
     """
     # loads torch, which `convpose.compare` does without
     from convpose.metrics.functional import calibration_error
@@ -115,7 +127,7 @@ def reliability(scores: NDArray[np.floating], hits: NDArray[np.bool_], title: st
     rates.plot([0, 1], [0, 100], color=MUTED, linestyle="--", linewidth=1.4, label="calibrated")
     label = f"found; calibration error {calibration_error(scores, hits):.3f}"
     rates.plot(mean_score, 100 * rate, color=BLUE, marker="o", linewidth=1.9, label=label)
-    rates.set(xlim=(0, 1), ylim=(0, 100), xlabel="score", ylabel="found within 0.2 torso %")
+    rates.set(xlim=(0, 1), ylim=(0, 100), xlabel="score", ylabel=f"found within 0.2 {unit} %")
     counts.bar((bins + 0.5) / 10, 100 * count / count.sum(), width=0.09, color=BLUE, alpha=0.85)
     counts.set(xlim=(0, 1), xlabel="score", ylabel="keypoints %")
     _plain(rates.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2))

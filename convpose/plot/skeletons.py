@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from convpose.geometry import Image
-from convpose.skeleton import Skeleton
+from convpose.skeleton import TORSO, Skeleton
 
 Colour = tuple[int, int, int]
 Points = NDArray[np.floating]
@@ -53,12 +53,19 @@ class Style:
         return max(1.5, self.width * math.sqrt(image.shape[0] * image.shape[1]))
 
     def colour(self, skeleton: Skeleton, *names: str) -> Colour:
-        """Return the colour of the side that all names share; neutral for none and the torso."""
-        if len(names) > 1 and set(names) <= {*skeleton.torso, *skeleton.torso_fallback}:
+        """Return the colour of the side that all names share; neutral for none and the torso.
+
+        Keypoints may have colours of their own, limbs have that of the second keypoint; not where a
+        style has one colour for everything.
+        """
+        if self.left != self.right and names[-1] in skeleton.colours:
+            red, green, blue = bytes.fromhex(skeleton.colours[names[-1]].removeprefix("#"))
+            return red, green, blue
+        torso = {name for pair in TORSO for name in pair}
+        sides = {skeleton.side(name) for name in names}
+        if len(sides) > 1 or (len(names) > 1 and set(names) <= torso):
             return self.neutral
-        if all(name.startswith("left_") for name in names):
-            return self.left
-        return self.right if all(name.startswith("right_") for name in names) else self.neutral
+        return {"left": self.left, "right": self.right}.get(str(sides.pop()), self.neutral)
 
 
 COLOURED = Style()

@@ -91,6 +91,7 @@ def headline(measures: Measures, baseline: Measures, title: str = "Result") -> T
         ("AUC 0–0.2 %", "auc", percent),
         ("PCP@0.5 strict %", "pcp@0.5", percent),
         ("EPE px", "epe_px", pixels),
+        ("NME %", "nme", percent),
         ("MSE [0, 1]", "mse_unit", five_digits),
         ("MSE [−1, 1]", "mse_pm1", five_digits),
         ("MSE squared distance", "mse_sq", five_digits),
@@ -98,16 +99,22 @@ def headline(measures: Measures, baseline: Measures, title: str = "Result") -> T
     return Table(
         title,
         ("measure", "value", "mean pose"),
-        [(name, show(measures[key]), show(baseline[key])) for name, key, show in rows],
+        [
+            (name, show(measures[key]), show(baseline[key]))
+            for name, key, show in rows
+            if key in measures and (key != "pcp@0.5" or measures["per_stick"])
+        ],
         counts(measures),
     )
 
 
 def counts(measures: Measures) -> str:
-    """Write the counts in one line: images, keypoints, and images by how their torso was found."""
+    """Write the counts in one line: images, keypoints, and how the sizes were found."""
+    size = measures.get("normaliser", "torso").replace("_", " ")
+    fallbacks = f"{measures['torso_fallbacks']} by the other diagonal, " if size == "torso" else ""
     return (
         f"{measures['num_images']:,} images, {measures['num_keypoints']:,} labelled keypoints; "
-        f"torso: {measures['torso_fallbacks']} by the other diagonal, "
+        f"{size}: {fallbacks}"
         f"{measures['torso_missing']} without (left out of PCK), "
         f"{measures['torso_degenerate']} under 5 px (kept)"
     )
@@ -162,11 +169,12 @@ def per_torso_angle(measures: Measures, baseline: Measures) -> Table:
 
 def report(measures: Measures, baseline: Measures, title: str = "Result") -> list[Table]:
     """Make the tables of a report: headline, body parts, joints, sticks."""
+    sticks = [per_stick(measures, baseline)] if measures["per_stick"] else []
     return [
         headline(measures, baseline, title),
         per_part(measures, baseline),
         per_joint(measures, baseline),
-        per_stick(measures, baseline),
+        *sticks,
     ]
 
 

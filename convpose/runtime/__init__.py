@@ -5,6 +5,7 @@ A predictor knows no network. It cuts the crops that a `CropSpec` describes and 
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
+from convpose.config.instantiate import build_skeleton
 from convpose.config.schema import Side, check_value
 from convpose.data.crop import Scale, around_box, whole_frame
 from convpose.errors import ConfigError, ModelError
 from convpose.geometry import Affine
 from convpose.hardware import autocast
 from convpose.models.tta import TestTimeAugmentation
-from convpose.skeleton import LSP14, SKELETONS, Skeleton, skeleton_named
+from convpose.skeleton import LSP14, Skeleton, bundled
 
 FACTS = {"input_size_px": Side, "box_scale": Scale, "frame": Literal["image", "letterbox"]}
 
@@ -51,7 +53,7 @@ class CropSpec:
         modes = [crop] if isinstance(crop, str) else list(crop.values())
         whole = [mode for mode in modes if mode != "box"]
         frame = whole[0] if whole else "letterbox"
-        skeleton = skeleton_named(data.get("skeleton", LSP14.name))
+        skeleton = build_skeleton(data.get("skeleton", LSP14.name))
         return cls(int(data.input_size_px), frame, float(data.box_scale), skeleton)
 
     @classmethod
@@ -59,15 +61,10 @@ class CropSpec:
         """Read what `to_dict` wrote into the metadata of a file.
 
         Raises:
-            ModelError: a missing fact, or keypoints of an unknown skeleton.
+            ModelError: a missing fact, or one that cannot be.
         """
         try:
-            skeleton = SKELETONS.get(facts["skeleton"])
-            if skeleton is None or list(skeleton.keypoints) != list(facts["keypoints"]):
-                raise ModelError(
-                    f"skeleton {facts['skeleton']} with {len(facts['keypoints'])} keypoints is not "
-                    f"known here, only {', '.join(SKELETONS)}; update convpose"
-                )
+            skeleton = _skeleton_of_facts(facts["skeleton"], facts["keypoints"])
             for key, hint in FACTS.items():
                 check_value(key, facts[key], hint)
             size, scale = int(facts["input_size_px"]), float(facts["box_scale"])
@@ -81,7 +78,7 @@ class CropSpec:
             "input_size_px": self.input_size_px,
             "frame": self.frame,
             "box_scale": self.box_scale,
-            "skeleton": self.skeleton.name,
+            "skeleton": self.skeleton.to_dict(),
             "keypoints": list(self.skeleton.keypoints),
         }
 
@@ -90,6 +87,18 @@ class CropSpec:
         if box_px is None:
             return whole_frame(self.frame, *size_px)
         return around_box(box_px[:2], box_px[2:], self.box_scale)
+
+
+def _skeleton_of_facts(given: Any, keypoints: Any) -> Skeleton:
+    """Build the skeleton in a file's metadata; files of version 0.1 have its name alone."""
+    mapping = isinstance(given, Mapping)
+    known = build_skeleton(given, "skeleton") if mapping else bundled().get(given)
+    if known is None or list(known.keypoints) != list(keypoints):
+        raise ModelError(
+            f"skeleton {known.name if known else given} with {len(keypoints)} keypoints is not "
+            f"known here, only {', '.join(bundled())}; update convpose"
+        )
+    return known
 
 
 class Runtime(Protocol):

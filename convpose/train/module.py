@@ -104,6 +104,7 @@ class PoseModule(LightningModule):
             batch["visibility"],
             output["keypoints"],
             batch["keypoints"],
+            batch["box_px"],
         )
         self.metrics.update(*measured)
         for name, metrics in self.metrics_of.items():

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.evaluate.scoring import GroundTruth
+from convpose.files import conf_folder
 from convpose.geometry import transform
 from convpose.metrics.functional import HIT
 from convpose.models.keypoints.heatmap import decode

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from convpose.config.application import conf_folder
 from convpose.data import crop
 from convpose.data.build import build_datamodule
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth, look_again, predict
+from convpose.files import conf_folder
 from convpose.plot.curves import BLUE, INK, MUTED, new_figure, save_figure
 from convpose.runtime.packaged import load_packaged
 

@@ -15,9 +15,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from tiny import tiny_run
 
-from convpose.config.application import conf_folder
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
+from convpose.files import conf_folder
 from convpose.predict.drawing import VideoFile
 from convpose.predict.limits import Limits
 from convpose.skeleton import LSP14

@@ -11,8 +11,8 @@ from convpose.benchmark import measure, prediction
 from convpose.benchmark.command import benchmark, table
 from convpose.benchmark.measure import Speed
 from convpose.benchmark.training import TrainingWork
-from convpose.config.application import conf_folder
 from convpose.errors import ConfigError, ConvposeError
+from convpose.files import conf_folder
 from convpose.models.pose_model import PoseModel
 
 

@@ -14,10 +14,10 @@ from tiny import tiny_run
 
 from convpose.config import allowlist as trust
 from convpose.config.allowlist import find_target, read_config
-from convpose.config.application import conf_folder
 from convpose.config.instantiate import build, check
 from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.command import evaluate
+from convpose.files import conf_folder
 from convpose.predict.predictor import PosePredictor
 from convpose.run import Run
 

@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from convpose.config.application import conf_folder
 from convpose.config.instantiate import build, check
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError
+from convpose.files import conf_folder
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_head, build_model
 from convpose.train.build import (

@@ -13,11 +13,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config, tiny_run
 
-from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.data.coco import CocoSource
 from convpose.errors import ConfigError
 from convpose.evaluate.command import evaluate
+from convpose.files import conf_folder
 from convpose.history import read_history
 from convpose.train.command import train
 
@@ -154,7 +154,7 @@ def test_it_trains_on_its_own_skeleton(name, skeleton, count, folder, tmp_path, 
         monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     overrides = [*SMALL, *place(name, folder), f"data.skeleton={skeleton}"]
     train(config("train", *overrides), tmp_path / "run")
-    assert OmegaConf.load(tmp_path / "run" / "config.yaml").data.skeleton == skeleton
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").data.skeleton.name == skeleton
     evaluate(config("evaluate", f"run={tmp_path / 'run'}", f"paths.data={folder}", "gallery=1"))
     measures = json.loads((tmp_path / "run" / "evaluate_test" / "metrics.json").read_text())
     assert len(measures["per_joint"]) == count

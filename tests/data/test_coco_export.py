@@ -18,7 +18,7 @@ from convpose.data.flic import FlicSource
 from convpose.data.lsp import LspSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource
 from convpose.data.reading.archive import Archive
-from convpose.skeleton import COCO17, LSP14, SKELETONS
+from convpose.skeleton import COCO17, LSP14, bundled
 
 PEOPLE = {
     "coco": ("coco", CocoSource),
@@ -60,10 +60,10 @@ def test_the_round_trip_gives_the_same_annotations(fakes, tmp_path, name):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["all.json"]
 
 
-@pytest.mark.parametrize("skeleton", SKELETONS)
+@pytest.mark.parametrize("skeleton", set(bundled()) - {"hand21"})
 def test_the_round_trip_keeps_every_skeleton(fakes, tmp_path, skeleton):
     source, path = open_fake("coco", fakes, tmp_path, skeleton)
-    write_coco(source.annotations, SKELETONS[skeleton], tmp_path / "all.json")
+    write_coco(source.annotations, bundled()[skeleton], tmp_path / "all.json")
     back = CocoSource(str(tmp_path / "all.json"), "", images=str(path), skeleton=skeleton)
     assert_same_people(back.annotations, source.annotations)
 

@@ -66,6 +66,7 @@ class TestLoaders:
                 "visibility": ((count, K), torch.int64),
                 "keypoints_px": ((count, K, 2), torch.float32),
                 "unit_to_px": ((count, 2, 3), torch.float32),
+                "box_px": ((count, 4), torch.float32),
             }
 
     def test_subsets_are_those_of_the_split(self, data):

@@ -176,7 +176,7 @@ def test_joints_that_are_spelled_another_way_are_mapped_and_noted(photos):
 def test_an_unknown_skeleton_lists_the_known(photos):
     with pytest.raises(
         ConfigError,
-        match=r"data\.skeleton=lsp: unknown skeleton; type one of lsp14, coco17, mpii16, flic11$",
+        match=r"data\.skeleton=lsp: unknown skeleton; type one of aic14, coco17, crowdpose14",
     ):
         source(photos("a.jpg"), person(), skeleton="lsp")
 

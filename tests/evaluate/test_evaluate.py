@@ -12,13 +12,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError, ModelError
 from convpose.evaluate import command as module
 from convpose.evaluate.command import evaluate, evaluated_config, seen_in_training
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth
+from convpose.files import conf_folder
 from convpose.history import best_row, read_history
 from convpose.run import Run
 from convpose.skeleton import SIDES

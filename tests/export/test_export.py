@@ -57,7 +57,7 @@ def test_a_report_is_written_where_asked_for(onnx_file, trained):
     report = json.loads((trained / "made" / "report.json").read_text())
     assert 0 <= report["parity"]["usual_px"] <= report["parity"]["largest_px"] < 0.02
     assert report["parity"]["crops"] == 48
-    assert report["spec"]["skeleton"] == "lsp14"
+    assert report["spec"]["skeleton"]["name"] == "lsp14"
 
 
 def test_half_precision_is_half_the_size_and_near(onnx_file, trained):

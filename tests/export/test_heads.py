@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from convpose.config.application import conf_folder
 from convpose.export.checks import Difference, synthetic_crops
 from convpose.export.writers import Deployed, write_onnx
+from convpose.files import conf_folder
 from convpose.models.build import build_model
 from convpose.runtime import CropSpec, TorchRuntime
 from convpose.runtime.exported import VERSION, OnnxRuntime

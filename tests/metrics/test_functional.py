@@ -96,16 +96,16 @@ def loop_pcp(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> float:
 def test_torso_is_left_shoulder_to_right_hip_then_the_other_diagonal_then_none() -> None:
     keypoints_px, visibility = a_person()
     visibility[0, JOINT["right_hip"]] = 1  # an occluded end is a labelled end
-    size, kind = F.torso_diameter(keypoints_px, visibility, LSP14)
-    assert (size.tolist(), kind.tolist()) == ([50.0], [F.Torso.MAIN])
+    size, kind = F.reference_size(keypoints_px, visibility, LSP14)
+    assert (size.tolist(), kind.tolist()) == ([50.0], [F.Reference.MAIN])
     keypoints_px[0, JOINT["left_hip"]] = torch.tensor([60.0, 80.0])  # other diagonal: 100 px
     unlabel(keypoints_px, visibility, "right_hip")
-    size, kind = F.torso_diameter(keypoints_px, visibility, LSP14)
-    assert (size.tolist(), kind.tolist()) == ([100.0], [F.Torso.FALLBACK])
+    size, kind = F.reference_size(keypoints_px, visibility, LSP14)
+    assert (size.tolist(), kind.tolist()) == ([100.0], [F.Reference.FALLBACK])
     unlabel(keypoints_px, visibility, "right_shoulder")
-    size, kind = F.torso_diameter(keypoints_px, visibility, LSP14)
+    size, kind = F.reference_size(keypoints_px, visibility, LSP14)
     assert size.isnan().all()
-    assert kind.tolist() == [F.Torso.NONE]
+    assert kind.tolist() == [F.Reference.NONE]
 
 
 def test_pck_includes_the_border() -> None:

@@ -16,9 +16,9 @@ from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints
 HEADLINE = [
-    *("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit", "mse_pm1", "mse_sq"),
+    *("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "nme", "mse_unit", "mse_pm1", "mse_sq"),
     *("num_images", "num_keypoints", "num_keypoints_pck"),
-    *("torso_fallbacks", "torso_missing", "torso_degenerate"),
+    *("normaliser", "torso_fallbacks", "torso_missing", "torso_degenerate"),
 ]
 Batch = dict[str, Tensor]
 
@@ -74,6 +74,7 @@ def test_headline_equals_the_functions() -> None:
         "auc": F.auc(F.pck_curve(*px, LSP14)).item(),
         "pcp@0.5": F.pcp(*px, LSP14).item(),
         "epe_px": F.epe(*px).item(),
+        "nme": (F.nme_sums(*px, LSP14).sum() / F.pck_counts(*px, LSP14)[1].sum()).item(),
         "mse_unit": mse,
         "mse_pm1": 4 * mse,
         "mse_sq": 2 * mse,
@@ -151,7 +152,7 @@ def test_nothing_labelled_gives_nan_not_zero() -> None:
     result = measure(a_split(images=2, labelled=-1.0))
     assert result["num_images"] == result["torso_missing"] == 2
     assert result["num_keypoints"] == 0
-    for name in ("pck@0.2", "auc", "pcp@0.5", "epe_px", "mse_unit"):
+    for name in ("pck@0.2", "auc", "pcp@0.5", "epe_px", "nme", "mse_unit"):
         assert math.isnan(result[name]), name
     assert math.isnan(result["per_part"]["head"]["pck@0.2"])
 

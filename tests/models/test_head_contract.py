@@ -6,9 +6,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
+from convpose.files import conf_folder
 from convpose.models.keypoints import inside_crop
 from convpose.models.pose_model import PoseModel
 from convpose.train.build import check_pair

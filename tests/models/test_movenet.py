@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from fake_movenet import WIDTH, folded_arrays, movenet_crops, movenet_model, write_arrays
 from hydra import compose, initialize_config_dir
 
-from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
+from convpose.files import conf_folder
 from convpose.models.backbones.movenet import MoveNet, pad_same
 from convpose.models.build import build_head, build_model
 from convpose.models.keypoints.movenet import LSP_FROM_COCO, MoveNetHead

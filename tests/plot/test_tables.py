@@ -49,7 +49,7 @@ def test_headline_shows_all_totals_beside_the_mean_pose() -> None:
     )
     assert rows["EPE px"] == (f"{GOOD['epe_px']:.2f}", f"{MEAN_POSE['epe_px']:.2f}")
     assert rows["MSE [−1, 1]"][0] == f"{GOOD['mse_pm1']:.5f}"
-    assert len(rows) == 8
+    assert len(rows) == 9
 
 
 def test_caption_counts() -> None:

@@ -11,10 +11,10 @@ from tiny import composed
 from torch import nn
 from torchvision import models
 
-from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.data.lsp import LspSource
 from convpose.errors import ConfigError, ModelError
+from convpose.files import conf_folder
 from convpose.predict.detectors import TorchvisionDetector, YoloxDetector
 
 SIDE = 64  # 64 + 16 + 4 cells

@@ -218,13 +218,13 @@ def test_the_crop_of_a_whole_frame_follows_the_training(crop, frame):
     )
     assert CropSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     data.skeleton = "coco17"
-    assert CropSpec.from_config(data).skeleton is COCO17
+    assert CropSpec.from_config(data).skeleton == COCO17
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"skeleton": "robot9"}, "skeleton robot9 with 14 keypoints is not known here, only lsp14"),
+        ({"skeleton": "robot9"}, "skeleton robot9 with 14 keypoints is not known here, only aic14"),
         ({"keypoints": ["nose"]}, "skeleton lsp14 with 1 keypoints is not known here"),
         ({"box_scale": None}, "the description of the network is incomplete"),
     ],

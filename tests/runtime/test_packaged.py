@@ -161,7 +161,7 @@ def test_a_description_opens_no_file_of_this_machine(copy, tmp_path):
         ("data", "input_size_px", 10**9, r"data\.input_size_px=.* from 32 to 4096"),
         ("data", "box_scale", 1e400, r"data\.box_scale=inf: expected a number from 1 up"),
         ("data", "crop", [], r"data\.crop=\[\]: expected one of image, letterbox, box"),
-        ("data", "skeleton", {}, r"data\.skeleton={}: expected a text or null"),
+        ("data", "skeleton", {}, r"data\.skeleton\.name is missing"),
         (
             "head",
             "hidden",

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tiny import TINY, Command, Ended
 
-from convpose.config.application import conf_folder
+from convpose.files import conf_folder
 from convpose.search.__main__ import main
 from convpose.search.setup import SearchSetup, prepare
 

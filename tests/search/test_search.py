@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from tiny import history
 
-from convpose.config.application import USER_ERRORS, conf_folder, explain
+from convpose.config.application import USER_ERRORS, explain
 from convpose.errors import ConfigError, ModelError
+from convpose.files import conf_folder
 from convpose.search.storage import open_storage
 
 JOURNAL = "storage=journal:///runs/s/study.journal"  # opens faster than sqlite

@@ -6,9 +6,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from convpose.config.application import conf_folder
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
+from convpose.files import conf_folder
 from convpose.search.samplers import is_grid, sampler
 from convpose.search.setup import check_space, common_settings, number_of_trials
 from convpose.search.space import overrides, read_space, suggest

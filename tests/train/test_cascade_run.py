@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from tiny import TINY, assert_same, assert_same_run, saved
 from torch import nn
 
-from convpose.config.application import conf_folder
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.command import evaluate
 from convpose.evaluate.scoring import Network, on_device
+from convpose.files import conf_folder
 from convpose.models.build import build_model
 from convpose.models.cascade import Cascade
 from convpose.models.weights import load_checkpoint

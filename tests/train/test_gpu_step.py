@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torchmetrics import Metric
 
-from convpose.config.application import conf_folder
+from convpose.files import conf_folder
 from convpose.models.build import build_head
 from convpose.models.cascade import Cascade, Resized
 from convpose.models.pose_model import PoseModel

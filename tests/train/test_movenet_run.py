@@ -10,7 +10,6 @@ import torch
 from fake_movenet import WIDTH, write_arrays
 from hydra import compose, initialize_config_dir
 
-from convpose.config.application import conf_folder
 from convpose.data.augment import Augment
 from convpose.data.build import build_datamodule
 from convpose.data.crop import Crop, whole_frame
@@ -18,6 +17,7 @@ from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
 from convpose.evaluate.__main__ import main as evaluate
+from convpose.files import conf_folder
 from convpose.geometry import invert, transform
 from convpose.history import read_history
 from convpose.models.build import build_model

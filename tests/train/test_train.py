@@ -18,10 +18,10 @@ from lightning import Trainer
 from omegaconf import open_dict
 from tiny import RANDOM, TINY, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 
-from convpose.config.application import conf_folder
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.loader import Loader
 from convpose.errors import ConfigError, ModelError
+from convpose.files import conf_folder
 from convpose.models.build import build_model
 from convpose.train import command as fit
 from convpose.train.callbacks.alarms import NanGuard

@@ -6,22 +6,25 @@ people with too few joints, and counts. Each person of a photograph is an annota
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import Annotation
 from convpose.data.doubts import check_reach, find_doubts, listed
 from convpose.data.reading import find_files
 from convpose.data.reading.frames import Upright, place_in_frames
 from convpose.data.reading.images import read_photo
+from convpose.data.reading.joints import joint_notes, renamed
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
-from convpose.skeleton import Skeleton, counterparts, skeleton_named
+from convpose.skeleton import LSP14, Skeleton, counterparts
 
 People = tuple[Sequence[str], Iterable[AnnotatedPerson]]  # names of the J joints, and the people
 # what a reader raises on values of another kind than it expects, anywhere in a file
@@ -41,11 +44,13 @@ class PeopleSource:
         folder: the data folder (``CONVPOSE_DATA``).
         annotations: patterns of the annotation files in a folder or zip; None: `PATTERNS`.
         images: folder or zip of the photographs; None: where the annotation files are.
-        skeleton: name of the skeleton that the joints are mapped to.
+        skeleton: that the joints are mapped to; or its name, file or mapping.
         min_joints: people with fewer labelled joints of that skeleton are left out.
         name: of the data set; None: `NAME`.
         upright: ``exif`` turns photographs as EXIF says, ``stored`` does not, ``auto`` decides by
             the sizes in the file, else turns them; None: `UPRIGHT`.
+        names: keypoints of the skeleton by the names that the files have for them, where these
+            differ by more than spelling.
 
     Attributes:
         annotations: all people who were kept, in the order of the files.
@@ -72,36 +77,38 @@ class PeopleSource:
         folder: str = "",
         annotations: Sequence[str] | None = None,
         images: str | None = None,
-        skeleton: str = "lsp14",
+        skeleton: Skeleton | Mapping[str, Any] | str = LSP14,
         min_joints: int = 4,
         name: str | None = None,
         upright: Upright | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name = name or self.NAME
         patterns = self.PATTERNS if annotations is None else annotations
         files, photos = find_files(name, source, folder, self.STEMS, patterns, images)
         self.photos = photos
+        self.target, self.other_names = build_skeleton(skeleton), dict(names or {})
+        target = self.target
         left_out: Counter[str] = Counter()
         self.numbers: Counter[str] = Counter()
         joints: Sequence[str] = ()
         people: list[AnnotatedPerson] = []
         for file, content in files.items():
             try:
-                names, found = self.read_people(file, content, left_out)
+                own, found = self.read_people(file, content, left_out)
                 found = list(found)
             except UNEXPECTED as error:
                 reason = f"{type(error).__name__}: {error}"
                 raise DataError(f"{file}: not as {self.NAME} has it ({reason})") from error
-            if joints and names != joints:
+            if joints and own != joints:
                 raise DataError(
-                    f"{file}: its joints ({', '.join(names)}) are not those of the other files "
+                    f"{file}: its joints ({', '.join(own)}) are not those of the other files "
                     f"({', '.join(joints)}); type data.source= with the path of one file"
                 )
-            joints = names
+            joints = own
             _check_reach(file, joints, found)
             people += found
-        target = skeleton_named(skeleton)
-        index = np.array(counterparts(joints, target))
+        index = np.array(counterparts(renamed(joints, self.other_names, target), target))
         kept = _mapped(people, index, max(1, min_joints))
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
@@ -123,15 +130,16 @@ class PeopleSource:
         if not kept and people and (index < 0).all():
             raise DataError(
                 f"{photos.path}: none of the joint names of {name} is one of {target.name}: "
-                f"{', '.join(joints)}; {target.name} has {', '.join(target.keypoints)}; rename "
-                "them in the file, or type data.skeleton= or data= of the file's own joints"
+                f"{', '.join(joints)}; {target.name} has {', '.join(target.keypoints)}; type "
+                "data.names={JOINT: KEYPOINT}, or data.skeleton=category for the file's own joints"
             )
         if not kept:
             reasons = ", ".join(f"{n:,} {why}" for why, n in left_out.items()) or "there are none"
             raise DataError(
                 f"{photos.path}: no people left of {name} for {target.name} ({reasons}); its "
-                f"joints are {', '.join(joints)}; choose another data set with data=, or "
-                f"data.skeleton= or a lower data.sources.{name}.min_joints="
+                f"joints are {', '.join(joints)}; type data.skeleton=category for its own, "
+                "data.names={JOINT: KEYPOINT} for other names, or a lower "
+                f"data.sources.{name}.min_joints="
             )
         twice = [image_id for image_id, n in Counter(p.image_id for p in kept).items() if n > 1]
         if twice:
@@ -146,7 +154,7 @@ class PeopleSource:
         if turned := [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]:
             kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
             self.doubts.append(f"{name}: {listed(kind, turned)}")
-        self.notes = _notes(name, joints, target, index, left_out)
+        self.notes = joint_notes(name, joints, target, index, left_out)
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Turn an annotation file into people; each reader has its own.
@@ -160,6 +168,18 @@ class PeopleSource:
             DataError: the file has another structure.
         """
         raise NotImplementedError
+
+    @classmethod
+    def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton | None:
+        """Build the skeleton that the files themselves describe; None if they describe none.
+
+        Args:
+            keys: arguments of the class by name.
+
+        Raises:
+            DataError: see the class.
+        """
+        return None
 
     def _annotation(self, person: AnnotatedPerson) -> Annotation:
         width, height = person.size_px or (0, 0)  # `place_in_frames` has found it
@@ -245,25 +265,3 @@ def _mapped(
         mapped = np.where(there, visibility[i, index], 0)
         kept.append(replace(person, points_px=mapped_px, visibility=mapped, box_px=own))
     return kept
-
-
-def _notes(
-    name: str,
-    joints: Sequence[str],
-    target: Skeleton,
-    index: NDArray[np.int64],
-    left_out: Counter[str],
-) -> list[str]:
-    """Say in sentences what was left out, renamed, masked and not used."""
-    masked = [keypoint for keypoint, i in zip(target.keypoints, index, strict=True) if i < 0]
-    unused = [joint for i, joint in enumerate(joints) if i not in index]
-    called = zip(target.keypoints, index, strict=True)
-    same = [f"{joints[i]} is the {k}" for k, i in called if i >= 0 and joints[i] != k]
-    notes = [f"{name}: {n:,} people left out {why}" for why, n in left_out.items() if n]
-    if same:
-        notes.append(f"{name}: {', '.join(same)} of {target.name}")
-    if masked:
-        notes.append(f"{name}: no counterpart, so masked: {', '.join(masked)}")
-    if unused:
-        notes.append(f"{name}: not in {target.name}, so not used: {', '.join(unused)}")
-    return notes
