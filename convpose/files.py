@@ -36,8 +36,12 @@ def finish(path: Path, complete: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, synced: bool = False) -> Iterator[BinaryIO]:
     """Open a new file for writing that takes the place of `path` when all has gone well.
+
+    Args:
+        path: of the file.
+        synced: wait until it is on the disk, so that it survives a power cut.
 
     Raises:
         OSError: the disk is full or not writable; what was there stays, the attempt is removed.
@@ -45,7 +49,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with partial(path).open("wb") as file:
             yield file
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         finish(path)
+        if synced:
+            sync_names(path.parent)
     except BaseException:
         finish(path, complete=False)
         raise
@@ -57,15 +66,31 @@ def write(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def sync_names(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk."""
+    if os.name == "nt":
+        return
+    names = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(names)
+    finally:
+        os.close(names)
+
+
 def duplicate(source: Path, path: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links."""
+    """Copy a file; a second name for it would be lost with the first where the disk fails."""
+    with source.open("rb") as old, replacing(path, synced=True) as new:
+        shutil.copyfileobj(old, new, 2**20)
+
+
+def keep(source: Path, path: Path) -> None:
+    """Keep a file that is replaced next under another name; copy it where links are unknown."""
     finish(path, complete=False)  # a process that was killed may have left one
     try:
         os.link(source, partial(path))
         finish(path)
     except OSError:
-        with source.open("rb") as old, replacing(path) as new:
-            shutil.copyfileobj(old, new)
+        duplicate(source, path)
 
 
 def check_output(path: Path, key: str = "output", file: bool = False) -> None:

@@ -8,14 +8,12 @@ Nothing here imports torch before a training does: `convpose.compare` reads many
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -115,31 +113,38 @@ class Run:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep the folder to one process of this machine: two would mix their files.
+        """Keep the folder to one process, of all machines that share its disk.
 
-        The lock ends with the process, however that ends. It lies among the temporary files: the
-        folder of a run that is refused stays empty, and one may become read-only.
+        Two would mix their files. The lock lies in the folder and ends with the process, however
+        that ends.
 
         Raises:
             ConfigError: another process trains in it.
         """
         with contextlib.ExitStack() as stack:
             if sys.platform != "win32":
-                import fcntl
-
-                digest = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
-                path = Path(tempfile.gettempdir()) / f"convpose-{os.getuid()}-{digest}.lock"
-                with contextlib.suppress(OSError):  # no place for it, or no locks there
-                    file = stack.enter_context(path.open("w"))
-                    try:
-                        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except (BlockingIOError, PermissionError):
-                        raise ConfigError(
-                            f"{self.folder}: another process trains in it; wait for its end, or "
-                            "type hydra.run.dir=ANOTHER_FOLDER"
-                        ) from None
-                    stack.callback(path.unlink, missing_ok=True)
+                with contextlib.suppress(OSError):  # a disk without locks
+                    self._lock(stack)
             yield
+
+    def _lock(self, stack: contextlib.ExitStack) -> None:
+        import fcntl  # not on Windows
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / ".lock"
+        while True:
+            file = stack.enter_context(path.open("w"))
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise ConfigError(
+                    f"{self.folder}: another process trains in it; wait for its end, or type "
+                    "hydra.run.dir=ANOTHER_FOLDER"
+                ) from None
+            # another process may have ended, and removed the file, since it was opened
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                stack.callback(path.unlink, missing_ok=True)
+                return
 
     def write_start(self, cfg: DictConfig, split: Mapping[str, Sequence[str]]) -> None:
         """Write what is known before the first step."""

@@ -47,7 +47,7 @@ def test_a_second_name_outlives_the_first(links, tmp_path, monkeypatch):
             raise PermissionError("this file system has no hard links")
 
         monkeypatch.setattr(os, "link", refuse)
-    files.duplicate(source, path)
+    files.keep(source, path)
     assert path.samefile(source) is links
     files.write(source, "b")
     assert (source.read_text(), path.read_text()) == ("b", "a")

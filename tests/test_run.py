@@ -104,9 +104,14 @@ def test_one_process_trains_in_a_folder(tmp_path):
             pass
         with Run(tmp_path / "another").claimed():
             pass
+        # the lock is the folder's: another TMPDIR, container or machine meets it as well
+        elsewhere = {**os.environ, "TMPDIR": str(tmp_path / "another")}
+        second = subprocess.run(command, env=elsewhere, capture_output=True, text=True)
+        assert "another process trains in it" in second.stderr
         other.kill()
     with Run(tmp_path).claimed():  # the lock has ended with the process
-        assert not list(tmp_path.iterdir()), "a run that is refused later leaves nothing"
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["another"], "nothing else is left"
 
 
 def test_config_that_is_none(tmp_path):

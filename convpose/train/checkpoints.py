@@ -1,6 +1,8 @@
 """Keep the checkpoints of a run, and write them to the disk."""
 
+import logging
 import math
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from convpose import files
+from convpose.errors import ModelError
+from convpose.models.weights import read_weights
 
+log = logging.getLogger(__name__)
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
@@ -21,8 +26,8 @@ class BestAndLast(Checkpoint):
     exactly; an interruption costs one epoch at most. There is a ``last`` from before the first step
     on, and ``previous``, the one before it, serves where a failing disk has damaged it.
 
-    An epoch is written once. Best and previous are further names of what was written, and each
-    name changes in one step: whenever the process is killed, every name is a complete checkpoint.
+    Each name is a file of its own, which is on the disk before it takes its place in one step:
+    whenever the process is killed or the power cut, every name is a complete checkpoint.
     Lightning's ModelCheckpoint writes an epoch once for each name, and its ``save_last`` follows
     the best epoch only, so that a resumed run would forget all epochs since.
 
@@ -49,7 +54,15 @@ class BestAndLast(Checkpoint):
         """Save the untrained network: an interruption in the first epoch leaves something too."""
         # a run that goes on from the previous one must not overwrite it with the damaged last one
         self._last_is_damaged = Path(str(trainer.ckpt_path)).name == PREVIOUS
-        if not (Path(trainer.default_root_dir) / "checkpoints" / BEST).is_file():
+        best = Path(trainer.default_root_dir) / "checkpoints" / BEST
+        if best.is_file() and trainer.ckpt_path and (problem := damage(best)):
+            log.warning(
+                "%s is damaged (%s); the best of the epochs to come takes its place", best, problem
+            )
+            if trainer.is_global_zero:
+                best.replace(best.with_name("damaged.ckpt"))
+            self.best = None
+        elif not best.is_file():
             self.best = None  # of another folder, whose best this one must not be left without
         if trainer.current_epoch == 0:
             self._save(trainer, best=False)
@@ -71,9 +84,29 @@ class BestAndLast(Checkpoint):
         if best:
             files.duplicate(new, folder / BEST)
         if last.exists() and not self._last_is_damaged:
-            files.duplicate(last, folder / PREVIOUS)
+            files.keep(last, folder / PREVIOUS)
         new.replace(last)
+        files.sync_names(folder)
         self._last_is_damaged = False
+
+
+def damage(path: Path) -> str | None:
+    """Describe the damage of a checkpoint that a run has written; None if there is none.
+
+    Every byte is checked by the file's checksums, which `torch.load` does not do, and nothing but
+    tensors and plain containers is unpickled.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            wrong = file.testzip()
+        if wrong is not None:
+            return f"the checksum of {wrong} does not match"
+        read_weights(path)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        return str(error) or type(error).__name__
+    except ModelError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 class DirectFiles(TorchCheckpointIO):
@@ -88,7 +121,7 @@ class DirectFiles(TorchCheckpointIO):
     ) -> None:
         """Save tensors and plain containers."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(Path(path)) as file:
+        with files.replacing(Path(path), synced=True) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:

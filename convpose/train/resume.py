@@ -2,7 +2,6 @@
 
 import json
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from convpose.data.splits import Split
 from convpose.errors import ConfigError, ModelError
 from convpose.models.weights import read_weights
 from convpose.run import Run, changed_keys, flat
-from convpose.train.checkpoints import LAST, PREVIOUS
+from convpose.train.checkpoints import LAST, PREVIOUS, damage
 from convpose.train.module import PoseModule
 
 log = logging.getLogger(__name__)
@@ -63,25 +62,6 @@ def checkpoint_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
             "again, or ckpt_path=FILE for another checkpoint, such as best.ckpt"
         )
     log.info("ckpt_path=last: nothing to continue in %s, starting", folder)
-    return None
-
-
-def damage(path: Path) -> str | None:
-    """Describe the damage of a checkpoint that a run has written; None if there is none.
-
-    Every byte is checked by the file's checksums, which `torch.load` does not do, and nothing but
-    tensors and plain containers is unpickled.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            wrong = file.testzip()
-        if wrong is not None:
-            return f"the checksum of {wrong} does not match"
-        read_weights(path)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        return str(error) or type(error).__name__
-    except ModelError as error:
-        return str(error).removeprefix(f"{path}: ")
     return None
 
 

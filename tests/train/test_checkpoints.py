@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ class Training:
     def save_checkpoint(self, path):
         self.saved += 1
         if self.is_global_zero:
-            DirectFiles().save_checkpoint({"epoch": self.current_epoch}, path)
+            content = {"epoch": self.current_epoch, "state_dict": {"a": torch.zeros(9)}}
+            DirectFiles().save_checkpoint(content, path)
 
     def run(self, checkpoint, *values):
         """Epochs with these values of the monitor; None for one that is not validated."""
@@ -96,6 +98,42 @@ def test_a_damaged_last_one_does_not_become_the_previous_one(tmp_path):
     assert kept(tmp_path) == {"best.ckpt": 1, "last.ckpt": 1, "previous.ckpt": 0}
     checkpoint.on_train_epoch_end(goes_on, None)
     assert kept(tmp_path) == {"best.ckpt": 1, "last.ckpt": 2, "previous.ckpt": 1}
+
+
+def test_a_damaged_best_one_is_noticed_before_a_run_goes_on(tmp_path, caplog):
+    first, second = BestAndLast("val/loss", "min"), BestAndLast("val/loss", "min")
+    Training(tmp_path).run(first, 0.1, 0.3)
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    content = bytearray(best.read_bytes())
+    content[len(content) // 2] ^= 1
+    best.write_bytes(content)
+    second.load_state_dict(first.state_dict())
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    Training(tmp_path, epoch=2, ckpt_path=last).run(second, 0.2, 0.4)
+    assert "best.ckpt is damaged (the checksum of" in caplog.text
+    damaged = best.parent / "damaged.ckpt"
+    assert damaged.read_bytes() == content
+    damaged.unlink()
+    assert kept(tmp_path)["best.ckpt"] == 2, "the best of those that are left"
+
+
+def test_every_name_is_a_file_of_its_own(tmp_path):
+    """Else damage to one would be damage to both."""
+    Training(tmp_path).run(BestAndLast("val/loss", "min"), 0.3, 0.2, 0.1)
+    files = list((tmp_path / "checkpoints").iterdir())
+    assert len(files) == 3
+    assert [path.stat().st_nlink for path in files] == [1, 1, 1]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append("synced"))
+    monkeypatch.setattr(
+        Path, "replace", lambda old, new: done.append(Path(new).name) or replace(old, new)
+    )
+    DirectFiles().save_checkpoint({"epoch": 1}, tmp_path / "best.ckpt")
+    assert done == ["synced", "best.ckpt", "synced"], "the content, the name, the folder"
 
 
 def test_one_of_several_processes_writes(tmp_path):
