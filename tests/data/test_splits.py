@@ -205,6 +205,10 @@ class TestOfficial:
         assert {a.image_id for a in mpii} <= {*split["train"], *split["val"]}
 
 
+def test_official_is_seeded_where_no_maker_has_named_a_subset():
+    assert make_split("official", crowd(20)) == make_split("seeded", crowd(20))
+
+
 def test_the_whole_is_in_every_subset():
     ids = [a.image_id for a in crowd(2)]
     assert make_split("whole", crowd(2)) == dict.fromkeys(SUBSETS, ids)
@@ -224,9 +228,9 @@ EMPTY = r": the {} subset is empty for {} images of {}; .*"
         ("official", crowd(20, subset="train"), EMPTY.format("test", 60, "coco") + "makers name"),
         ("official", crowd(20, subset="val"), EMPTY.format("train and val", 60, "coco")),
         (
-            "official",
+            "lsp",
             crowd(20),
-            EMPTY.format("train and val and test", 60, "coco")
+            EMPTY.format("val and test", 60, "coco")
             + r"type data\.split=seeded, or data\.split=whole to evaluate on everybody",
         ),
     ],
