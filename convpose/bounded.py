@@ -20,6 +20,8 @@ MAX_FACTS = 2**24  # bytes of what convpose writes: configurations, splits, card
 MAX_DEPTH = 64  # brackets in brackets; COCO's files and run folders have fewer than 10
 MAX_CELL = 2**17  # characters of a cell of CSV
 MAX_DIGITS = 300  # of a number, so that it can be a float
+# what a reader raises on values of another kind than it expects, anywhere in a file
+UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 _TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _DIGITS = re.compile(rb"\d{%d}" % MAX_DIGITS)
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
@@ -64,6 +66,11 @@ def parse_json(name: str, content: bytes | str, remedy: str = "", most: int = MA
     raise DataError(f"{name}: not a JSON file ({reason}){remedy and f'; {remedy}'}")
 
 
+def load_json(path: Path, remedy: str = "", most: int = MAX_FACTS) -> Any:
+    """Read and parse a JSON file, see `read_file` and `parse_json`."""
+    return parse_json(str(path), read_file(path, most), remedy, most)
+
+
 def parse_yaml(name: str, text: str) -> Any:
     """Parse a YAML text without tags and aliases, of which a few make a text that never ends.
 
@@ -84,6 +91,14 @@ def parse_yaml(name: str, text: str) -> Any:
         return yaml.load(text, yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, LookupError) as error:
         raise DataError(f"{name}: not a YAML file ({' '.join(str(error).split())})") from error
+
+
+def load_yaml(path: Path) -> Any:
+    """Read and parse a YAML file, see `read_file` and `parse_yaml`."""
+    try:
+        return parse_yaml(str(path), read_file(path, MAX_FACTS).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error})") from error
 
 
 def parse_csv(name: str, content: bytes, remedy: str = "") -> tuple[list[str], list[Any]]:

@@ -24,9 +24,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from convpose import files
+from convpose.bounded import load_json
 from convpose.config.allowlist import read_config
 from convpose.config.schema import check_table
-from convpose.errors import ConfigError, ModelError
+from convpose.errors import ConfigError, DataError, ModelError
 from convpose.hardware import available_cores, describe_hardware
 
 Value = bool | int | float | str | None
@@ -160,8 +161,8 @@ class Run:
 
     def note(self, **facts: Any) -> None:
         """Add facts to ``run.json``."""
-        known = json.loads((self.folder / "run.json").read_text("utf-8"))
-        self._write_json("run.json", known | facts)
+        known = load_json(self.folder / "run.json")
+        self._write_json("run.json", {**known, **facts} if isinstance(known, dict) else facts)
 
     def _write_json(self, name: str, content: Any) -> None:
         files.write(self.folder / name, json.dumps(content, indent=1))
@@ -176,8 +177,8 @@ def begun(folder: Path) -> tuple[str, int, str]:
     if named := _START.match(folder.name):
         return named[1], int(named[2] or 0), folder.name
     try:
-        started = str(json.loads((folder / "run.json").read_text("utf-8"))["started"])
-    except (OSError, ValueError, LookupError, TypeError):
+        started = str(load_json(folder / "run.json")["started"])
+    except (OSError, DataError, LookupError, TypeError):
         started = ""
     return started.replace(" ", "_").replace(":", "-"), 0, folder.name
 

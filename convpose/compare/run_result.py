@@ -1,6 +1,5 @@
 """Read the result of a run from its folder, whatever state the folder is in."""
 
-import json
 import re
 import statistics
 from collections.abc import Mapping
@@ -8,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from convpose.bounded import load_json, load_yaml
 from convpose.errors import DataError
 from convpose.history import Row, best_row, read_history
 from convpose.run import Value, flat
@@ -197,11 +195,9 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
         DataError: broken, or not a mapping.
     """
     try:
-        text = path.read_text("utf-8")
-        # OmegaConf's loader is written in Python: 8 ms a file, where libyaml takes half of one
-        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, yaml.CSafeLoader)
-    except (ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        content = load_json(path) if path.suffix == ".json" else load_yaml(path)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ").splitlines()[0]
         raise DataError(f"{path.name} is broken: {reason}") from error
     if not isinstance(content, Mapping):
         raise DataError(f"{path.name} is broken: it holds no keys")

@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from convpose.bounded import MAX_FACTS, parse_yaml, read_file
-from convpose.config.allowlist import current_name, find_target
+from convpose.config.allowlist import as_data, current_name, find_target
 from convpose.config.schema import check_value, hints_of
 from convpose.errors import ConfigError, ConvposeError, DataError, ModelError
 from convpose.hardware import out_of_memory
@@ -42,7 +42,11 @@ def build_skeleton(value: Any, key: str = "data.skeleton") -> Skeleton:
     if isinstance(value, Skeleton):
         return value
     content = value if isinstance(value, Mapping) else _read_skeleton(str(value), key)
-    node = OmegaConf.create({**content, "_target_": f"{Skeleton.__module__}.{Skeleton.__name__}"})
+    plain: Any = content
+    if isinstance(content, DictConfig):
+        plain = OmegaConf.to_container(content, resolve=True)
+    target = f"{Skeleton.__module__}.{Skeleton.__name__}"
+    node = as_data({**plain, "_target_": target}, key)  # perhaps a stranger's
     try:
         skeleton: Skeleton = build(node, key)
     except ConfigError as error:

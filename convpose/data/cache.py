@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from convpose.bounded import UNEXPECTED, parse_json
 from convpose.data.annotation import Annotation, PoseSource
 from convpose.data.crop import Crop
 from convpose.errors import DataError
@@ -88,10 +89,10 @@ class CropCache:
     def _read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Read everything but the pixels, and compare the checksum."""
         try:
-            meta = json.loads(self._file.metadata()["convpose"])
+            meta = parse_json(str(self.path), self._file.metadata()["convpose"])
             arrays = {key: self._file.get_tensor(key) for key in NAMES}
             intact = meta.pop("sha256") == _checksum(meta, self._pixels, arrays)
-        except (SafetensorError, ValueError, LookupError, AttributeError):
+        except (SafetensorError, DataError, *UNEXPECTED):
             intact = False
         if not intact:
             raise DataError(
@@ -119,8 +120,8 @@ def cached_skeleton(path: Path) -> dict[str, Any] | None:
     """Read the skeleton of a cache file; None if there is none, or no cache."""
     try:
         with safe_open(path, framework="np") as file:
-            skeleton = json.loads(file.metadata()["convpose"]).get("skeleton")
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError):
+            skeleton = parse_json("", file.metadata()["convpose"]).get("skeleton")
+    except (SafetensorError, DataError, OSError, *UNEXPECTED):
         return None
     return skeleton if isinstance(skeleton, dict) else None
 

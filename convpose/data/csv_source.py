@@ -17,13 +17,12 @@ The first row names the columns, separated by commas:
   ``convpose.predict`` wrote and somebody corrected by hand can be read.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from convpose.bounded import parse_csv
 from convpose.data.reading import stem_of
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
@@ -56,11 +55,8 @@ def _rows(
     file: str, content: bytes, target: Skeleton, names: Sequence[str]
 ) -> tuple[Sequence[str], list[dict[str, str]]]:
     """Parse a CSV file; return its joints in the order of the columns, and its rows."""
-    try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header, rows = [column.strip() for column in reader.fieldnames or ()], list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: not a CSV file in UTF-8 ({error}); {_REMEDY}") from error
+    header, rows = parse_csv(file, content, _REMEDY)
+    header = [column.strip() for column in header]
     if len(header) == 1 and ";" in header[0]:
         raise DataError(f"{file}: separated by ';'; save it with commas; {_REMEDY}")
     columns = {"image", "id", "part", *BOX, *PASSED_OVER}

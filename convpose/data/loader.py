@@ -56,7 +56,9 @@ class Loader(DataLoader[PoseSample]):
     def _trouble(self, error: BaseException) -> str | None:
         text = str(error)
         size = f"data.batch_size={self.batch_size} data.num_workers={self.num_workers}"
-        if "shared memory" in text or "/dev/shm" in text or "torch_shm_manager" in text:
+        # a semaphore of a queue has no file name
+        full = isinstance(error, OSError) and (error.errno, error.filename) == (errno.ENOSPC, None)
+        if full or any(place in text for place in ("shared memory", "/dev/shm", "torch_shm")):
             side = getattr(self.dataset, "input_size_px", 0)
             batch = 3 * side**2 * (self.batch_size or 0)
             mb = PREFETCHED * max(1, self.num_workers) * batch / 1e6

@@ -20,13 +20,13 @@
 A training image that is a near-duplicate of a validation or test image leaves the training subset.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from convpose.bounded import MAX_BYTES, load_json
 from convpose.data.annotation import Annotation
 from convpose.errors import ConfigError, DataError
 
@@ -152,11 +152,9 @@ def _lsp_paper(annotations: Sequence[Annotation]) -> Split:
 def _from_file(path: Path, known: set[str]) -> Split:
     remedy = 'expected {"train": [ids], "val": [ids], "test": [ids]}'
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = load_json(path, remedy, MAX_BYTES)
     except OSError as error:
         raise ConfigError(f"data.split={path}: {error.strerror}; {remedy}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not a JSON file ({error}); {remedy}") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(subset), list) for subset in SUBSETS
     ):

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image as PillowImage
 from rich.console import Console
 
+from convpose.bounded import MAX_BYTES, load_json
 from convpose.config.schema import Count, Looks, Natural, Subset, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
@@ -185,7 +186,11 @@ def seen_in_training(run: Run, data: DictConfig, image_ids: Sequence[str]) -> in
     splits = run.folder / "splits.json"
     if (all(seeds) and seeds[0] != seeds[1]) or not splits.is_file():
         return 0
-    return len({*json.loads(splits.read_text("utf-8"))["train"]} & {*image_ids})
+    split = load_json(splits, most=MAX_BYTES)
+    trained_on = split.get("train") if isinstance(split, dict) else None
+    if not isinstance(trained_on, list):
+        raise DataError(f"{splits}: no list of train")
+    return len({*map(str, trained_on)} & {*image_ids})
 
 
 def write_report(

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.bounded import MAX_BYTES, UNEXPECTED
 from convpose.errors import DataError
 from convpose.files import replacing
 from convpose.skeleton import Skeleton
 
+DAMAGED = (zipfile.BadZipFile, zlib.error, SyntaxError)
 FORMAT = "image_id (N,) str, keypoints_px (N, K, 2) and, if you like, scores (N, K)"
 
 
@@ -139,11 +141,14 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise DataError(f"{path}: no such file. Give the .npz that holds {FORMAT}.")
     try:
         with path.open("rb") as file:  # ours to close: np.load leaves a broken one open
+            if zipfile.is_zipfile(file):
+                _check_sizes(path, zipfile.ZipFile(file))
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.lib.npyio.NpzFile):
                 return {name: loaded[name] for name in loaded.files}
         raise DataError(f"{path} is a single array, not an .npz. Use np.savez with {FORMAT}.")
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNEXPECTED, OSError, EOFError, MemoryError, NotImplementedError, *DAMAGED) as error:
         if "allow_pickle" in str(error) and zipfile.is_zipfile(path):
             raise DataError(
                 f"{path} holds pickled objects, which are never loaded (they can run code). "
@@ -152,6 +157,13 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise DataError(
             f"{path} is not a readable .npz file ({error}). Use np.savez with {FORMAT}."
         ) from error
+
+
+def _check_sizes(path: Path, file: zipfile.ZipFile) -> None:
+    """Refuse arrays that unpack to more than anybody's predictions are."""
+    size = sum(member.file_size for member in file.infolist())
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: unpacks to {size:,} bytes, no predictions are so large")
 
 
 def _float32(path: Path, arrays: dict[str, NDArray[np.generic]], name: str) -> NDArray[np.float32]:

@@ -8,8 +8,6 @@ counts a clip's frames from 0. Coordinates are pixels of the upright picture, wi
 integers.
 """
 
-import csv
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.bounded import UNEXPECTED, parse_csv, parse_json, read_file
 from convpose.data.reading.photo_names import folded
 from convpose.errors import DataError
 from convpose.predict.predictor import as_boxes
@@ -74,8 +73,8 @@ class BoxFile:
         except FileNotFoundError as error:
             raise DataError(f"boxes={path}: no such file; expected {BOX_FORMATS}") from error
         except DataError as error:
-            raise DataError(f"boxes={path}: {error}") from error
-        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            raise DataError(f"boxes={path}: {str(error).removeprefix(': ')}") from error
+        except (*UNEXPECTED, OSError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise DataError(f"boxes={path}: {reason}; expected {BOX_FORMATS}") from error
         self._given = {
@@ -135,9 +134,8 @@ class BoxFile:
 
     def _records(self) -> Iterable[Mapping[str, Any]]:
         if self.path.suffix.lower() == ".csv":
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                return list(csv.DictReader(file))
-        content = json.loads(self.path.read_text("utf-8"))
+            return parse_csv("", read_file(self.path), f"expected {BOX_FORMATS}")[1]
+        content = parse_json("", read_file(self.path), f"expected {BOX_FORMATS}")
         if isinstance(content, list):
             return content
         if "annotations" in content:  # COCO's ground truth, whose images have names

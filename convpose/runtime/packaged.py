@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from convpose.bounded import MAX_FACTS, parse_json, read_file
+from convpose.bounded import MAX_FACTS, load_json, parse_json
 from convpose.config.allowlist import as_data
 from convpose.errors import DataError, ModelError
 from convpose.files import replacing, write
@@ -126,7 +126,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
                 "its .json card"
             )
     try:
-        card = parse_json(str(card_path), read_file(card_path, MAX_FACTS))
+        card = load_json(card_path)
         expected = str(card["sha256"])
     except (DataError, LookupError, TypeError) as error:
         raise ModelError(f"{card_path}: not the card of packaged weights; get it again") from error
@@ -163,9 +163,9 @@ def _metrics(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     best = folder / "metrics.json"
     if best.is_file():
-        found["best_epoch"] = json.loads(best.read_text("utf-8"))
+        found["best_epoch"] = load_json(best)
     for path in sorted(folder.glob("evaluate_*/metrics.json")):
-        measures = json.loads(path.read_text("utf-8"))
+        measures = load_json(path)
         plain = {k: v for k, v in measures.items() if isinstance(v, float | int | str)}
         found[path.parent.name] = plain
     return found

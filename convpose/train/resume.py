@@ -1,6 +1,5 @@
 """Continue a training from a checkpoint: find it, and check that it fits."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from convpose.bounded import MAX_BYTES, load_json
 from convpose.data.splits import Split
-from convpose.errors import ConfigError, ModelError
+from convpose.errors import ConfigError, DataError, ModelError
 from convpose.models.weights import read_weights
 from convpose.run import Run, changed_keys, flat
 from convpose.train.checkpoints import LAST, PREVIOUS, damage
@@ -102,8 +102,8 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
     """
     try:
         before = run.config
-        split_before = json.loads((run.folder / "splits.json").read_text("utf-8"))
-    except (OSError, ValueError, ConfigError):
+        split_before = load_json(run.folder / "splits.json", most=MAX_BYTES)
+    except (OSError, DataError, ConfigError):
         return  # lost or damaged, and written anew
     if split_before != split:
         raise ConfigError(

@@ -148,6 +148,14 @@ def test_a_description_is_not_evaluated(value, copy):
     assert not called
 
 
+def test_a_skeleton_of_a_file_is_not_evaluated(copy):
+    facts = facts_of(copy)
+    facts["spec"]["skeleton"] = {"name": "x", "keypoints": ["${oc.env:HOME}", "b"]}
+    rewrite(copy, {"convpose": json.dumps(facts)})
+    with pytest.raises((ModelError, ConfigError), match=r"keypoints\.0=\$\{oc\.env:HOME\}: a run"):
+        load_packaged(copy)
+
+
 def test_a_description_opens_no_file_of_this_machine(copy, tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     facts = facts_of(copy)

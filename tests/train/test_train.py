@@ -170,6 +170,7 @@ def batches_of_a_loader_that_says(error):
             r"^/dev/shm is full: data\.batch_size=64 data\.num_workers=0 hand up to 19 MB over.*; "
             r"type data\.num_workers=0, .* --shm-size=1g$",
         ),
+        (OSError(28, "No space left on device"), r"^/dev/shm is full: "),
         (OSError(24, "Too many open files"), r"^too few files can be open, .*ulimit -n\)$"),
         (RuntimeError("received 0 items of ancdata"), r"^too few files can be open"),
         (
@@ -205,7 +206,7 @@ def test_a_small_machine(limit, message, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     if "mount" in ended.stderr and "permission denied" in ended.stderr:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import Annotation
 from convpose.data.doubts import check_reach, find_doubts, listed
@@ -27,8 +28,6 @@ from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14, Skeleton, counterparts
 
 People = tuple[Sequence[str], Iterable[AnnotatedPerson]]  # names of the J joints, and the people
-# what a reader raises on values of another kind than it expects, anywhere in a file
-UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 class PeopleSource:

@@ -1,6 +1,5 @@
 """MoveNet's published arrays: which file has them, and where they go."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from convpose.errors import ModelError
+from convpose.bounded import UNEXPECTED, load_json
+from convpose.errors import DataError, ModelError
 from convpose.models.weights import load_backbone, read_weights
 
 ARRAY = "stem.weight"  # what every file of folded arrays has
@@ -198,7 +198,7 @@ def read_graph_model(path: Path) -> dict[str, torch.Tensor]:
 
 def _manifest(path: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = load_json(path)
         groups: list[dict[str, Any]] = content["weightsManifest"]
         if not groups or not all(g["paths"] and "weights" in g for g in groups):
             raise KeyError
@@ -206,7 +206,7 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
         raise ModelError(
             f"{path}: no such file; expected a TF.js graph model (.json, its .bin beside it)"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, DataError, *UNEXPECTED) as error:
         raise ModelError(
             f"{path}: not a TF.js graph model, it lists no weightsManifest; expected the .json "
             "that comes with .bin files"
