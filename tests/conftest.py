@@ -1,5 +1,11 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share.
 
+PyTorch is imported where it is needed: the process that shares out the tests needs none of it, and
+no test begins before it is ready.
+"""
+
+import copy
+import functools
 import json
 import logging
 import shutil
@@ -7,21 +13,31 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from absl import logging as absl_logging  # comes with TensorBoard
+from forked import Forker
 from hydra.core.hydra_config import HydraConfig
-from hypothesis import settings
-from tiny import RANDOM, Command, composed, tiny_run
+from omegaconf import OmegaConf
 
-# A busy machine is no failure, and the same examples every time make a failure repeatable.
-settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
-settings.load_profile("convpose")
+from convpose.files import conf_folder
+
+if TYPE_CHECKING:
+    from tiny import Command
 
 # Hydra sets logging up, which closes every handler there is. Absl's closes its stream with it, and
 # that would be pytest's own: no test after that could be captured.
 absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Set Hypothesis up: a busy machine is no failure; the same examples make one repeatable."""
+    if isinstance(collector, pytest.Session):
+        from hypothesis import settings
+
+        settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
+        settings.load_profile("convpose")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,12 +65,55 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Networks this small are slower on several threads, and much slower on a busy machine."""
+    import torch
+
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _conf_is_parsed_once() -> Iterator[None]:
+    """Keep what the files of conf/ say: to parse them is a third of every composition."""
+    load, folder, known = OmegaConf.load, str(conf_folder()), {}
+
+    def kept(file: Any) -> Any:
+        name = getattr(file, "name", "")
+        if not name.startswith(folder):
+            return load(file)
+        if name not in known:
+            known[name] = load(file)
+        return copy.deepcopy(known[name])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", kept)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _people_are_painted_once() -> Iterator[None]:
+    """Keep small synthetic pictures: painting takes a third of a tiny training, epoch by epoch."""
+    from convpose.data.synthetic import SyntheticSource
+
+    paint, known = SyntheticSource.read_image, {}
+
+    @functools.wraps(paint)
+    def kept(source: SyntheticSource, index: int) -> Any:
+        key = source._size_px, source._seed, index  # on which alone a picture depends
+        if source._size_px > 64:
+            return paint(source, index)
+        if key not in known:
+            known[key] = paint(source, index)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SyntheticSource, "read_image", kept)
+        yield
 
 
 @pytest.fixture(scope="session")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of four epochs with all that is random."""
+    from tiny import RANDOM, tiny_run
+
     folder = tmp_path_factory.mktemp("unbroken")
     tiny_run(folder, *RANDOM)
     return folder
@@ -71,6 +130,8 @@ def onnx_file(trained: Path) -> Path:
     """Its ONNX file, where `convpose.export` puts it, with a report in ``made``."""
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"ONNX needs {package}")
+    from tiny import composed
+
     from convpose.export.command import export
 
     report = f"report={trained / 'made' / 'report.json'}"
@@ -93,10 +154,27 @@ def one_graph(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "write_onnx", copy)
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
+    """A process that has imported a training."""
+    forker = Forker(tmp_path_factory.mktemp("forker"))
+    yield forker
+    forker.close()
+
+
+@pytest.fixture
+def forker(warm: Forker, tmp_path: Path) -> Iterator[Forker]:
+    """That process in an empty folder: `python -m convpose.train` without the imports."""
+    yield warm.within(tmp_path)
+    warm.settle()
+
+
 @pytest.fixture
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+) -> "Command":
     """`python -m convpose.train` in this process, in an empty folder."""
+    from tiny import Command
+
     monkeypatch.chdir(tmp_path)
     return Command(monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""Trainings as real processes that start in a moment: a warm process has imported all and forks."""
+"""Commands as real processes that start in a moment: a warm process has imported all and forks."""
 
 import json
 import os
@@ -11,8 +11,9 @@ from pathlib import Path
 
 _SERVER = """
 import json, os, sys, traceback
-import convpose.train.command
-from convpose.train.__main__ import main
+from importlib import import_module
+import_module(sys.argv[1] + ".command")
+main = import_module(sys.argv[1] + ".__main__").main
 import torch
 torch.set_num_threads(1)
 print("ready", flush=True)
@@ -23,7 +24,8 @@ for line in sys.stdin:
         code = 1
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
-        sys.argv = ["train", *arguments]
+        os.chdir(os.path.dirname(log))
+        sys.argv = [sys.argv[1].rpartition(".")[2], *arguments]
         try:
             main()
             code = 0
@@ -40,19 +42,21 @@ for line in sys.stdin:
 
 @dataclass
 class Life:
-    """A training process.
+    """A process of the command.
 
     Attributes:
         server: that has forked it, and tells how it ended.
         pid: of the process.
         log: file of what it says.
         start_s: when it began.
+        code: with which it ended, as soon as that was asked for.
     """
 
     server: "Forker"
     pid: int
     log: Path
     start_s: float
+    code: int | None = None
 
     def wait_for(self, text: str) -> float:
         """Wait until it has said something; seconds since its beginning."""
@@ -75,19 +79,19 @@ class Life:
 
     def ended(self) -> int:
         """Its exit code, negative after a signal."""
-        return int(self.server.answer())
+        self.code = int(self.server.answer())
+        return self.code
 
 
 class Forker:
-    """The warm process, in a folder."""
+    """The warm process of a command, whose commands run in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.count = 0
+    def __init__(self, folder: Path, module: str = "convpose.train") -> None:
+        self.within(folder)
         self.life: Life | None = None
         checkout = str(Path(__file__).parent.parent)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER],
+            [sys.executable, "-c", _SERVER, module],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             stdin=subprocess.PIPE,
@@ -96,11 +100,16 @@ class Forker:
         )
         assert self.answer() == "ready"
 
+    def within(self, folder: Path) -> "Forker":
+        """Go into another folder."""
+        self.folder, self.count = folder, 0
+        return self
+
     def answer(self) -> str:
         return self.process.stdout.readline().strip()
 
     def train(self, *arguments: str) -> Life:
-        """Fork a training with a command line."""
+        """Fork the command with a command line."""
         self.count += 1
         log = self.folder / f"{self.count:02d}.log"
         start_s = time.monotonic()
@@ -109,10 +118,16 @@ class Forker:
         self.life = Life(self, int(self.answer()), log, start_s)
         return self.life
 
+    def settle(self) -> None:
+        """End the process that a failed test may have left."""
+        if self.life is not None and self.life.code is None:
+            if self.life.alive():
+                self.life.kill()
+            self.life.ended()
+
     def close(self) -> None:
-        """End it, also after a failed test, when a training may be left."""
-        if self.life is not None and self.life.alive():
-            self.life.kill()
+        """End it."""
+        self.settle()
         self.process.stdin.close()
         self.process.wait(timeout=60)
         self.process.stdout.close()

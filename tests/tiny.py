@@ -1,5 +1,7 @@
 """What the tests of training share: a network and data so small that a run takes seconds."""
 
+import copy
+import functools
 import os
 import signal
 import subprocess
@@ -25,13 +27,19 @@ TINY = (
     *("callbacks.preview.images=1", "callbacks.preview.worst=1"),  # pictures take longer than steps
 )
 RANDOM = ("augment=default", "model.dropout=0.5", "trainer.max_epochs=4")  # all that is random
+QUIET = ("logger=none", "callbacks.preview=null")  # nothing to look at: a third faster
 CLOCKS = ("seconds", "images_per_s")
 
 
-def composed(name: str, *overrides: str) -> DictConfig:
-    """The configuration of an application, as its command line makes it."""
+@functools.cache
+def _composed(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return compose(name, list(overrides))
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The configuration of an application, as its command line makes it; the caller's own."""
+    return copy.deepcopy(_composed(name, *overrides))
 
 
 def tiny_config(*overrides: str, name: str = "train") -> DictConfig:

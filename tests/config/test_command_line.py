@@ -1,6 +1,7 @@
 """`python -m convpose.train` as a user has it: real processes, real signals."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,17 +14,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
-from tiny import TINY, assert_same_run, history, start, tiny_run
+from tiny import TINY, assert_same_run, history, tiny_run
 
 from convpose.history import read_history
 from convpose.train.callbacks.alarms import NanGuard
 
-LONG = ("data.sources.synthetic.num_images=600", "augment=default", "model.dropout=0.5")
-
-
-def ended(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=timeout_s)
-    return process.returncode, out, err
+LONG = ("data.sources.synthetic.num_images=200", "augment=default", "model.dropout=0.5")
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -52,20 +48,6 @@ def test_answers_without_importing_torch(arguments, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_defect_ends_with_its_traceback(tmp_path):
-    code = (
-        "import sys, convpose.train.__main__ as application, convpose.train.command as fit\n"
-        "def train(cfg, folder): raise RuntimeError('shapes do not match')\n"
-        "fit.train = train\n"
-        f"sys.argv = ['train', *{TINY!r}]\n"
-        "application.main()\n"
-    )
-    result = python(code, tmp_path)
-    assert result.returncode == 1
-    assert "Traceback (most recent call last)" in result.stderr
-    assert result.stderr.endswith("RuntimeError: shapes do not match\n")
-
-
 def test_a_folder_that_cannot_be_made(tmp_path, command):
     (tmp_path / "file").touch()
     refused = command(*TINY, "paths.runs=file/runs")
@@ -74,25 +56,25 @@ def test_a_folder_that_cannot_be_made(tmp_path, command):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A multirun of two jobs, the second of which cannot be."""
+def study(warm, tmp_path_factory):
+    """A multirun of two jobs, the second of which cannot be, and what it said."""
     folder = tmp_path_factory.mktemp("study")
-    process = start(folder, "-m", *TINY, "study=rates", "optimizer.lr=0.1,-1")
-    code, out, err = ended(process)
-    assert code == 1, err
+    life = warm.within(folder).train("-m", *TINY, "study=rates", "optimizer.lr=0.1,-1")
+    code, said = life.ended(), life.log.read_text()
+    assert code == 1, said
     good, bad = sorted(path for path in (folder / "runs/rates").iterdir() if path.is_dir())
-    return good, bad, out, err
+    return good, bad, said
 
 
 def test_the_failed_job_is_named_at_the_end(study):
-    good, bad, out, err = study
-    assert err.splitlines()[-2] == "1 jobs failed:"
-    assert err.splitlines()[-1].startswith(f"  runs/rates/{bad.name}: optimizer: Invalid learning")
+    good, bad, said = study
+    assert said.splitlines()[-2] == "1 jobs failed:"
+    assert said.splitlines()[-1].startswith(f"  runs/rates/{bad.name}: optimizer: Invalid learning")
     assert {path.name for path in bad.iterdir()} == {"error.txt", "train.log"}
     assert "Traceback" in (bad / "error.txt").read_text()
-    assert "Traceback" not in err
-    assert "Warning" not in err
-    assert re.search(rf"^run folder .*runs/rates/{re.escape(good.name)}$", out, re.M)
+    assert "Traceback" not in said
+    assert "Warning" not in said
+    assert re.search(rf"^run folder .*runs/rates/{re.escape(good.name)}$", said, re.M)
 
 
 def test_the_folder_of_a_finished_job_is_complete(study):
@@ -157,28 +139,24 @@ def _hparams(events: EventAccumulator):
     return {k: v.string_value or v.number_value for k, v in session.items()}
 
 
-def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, path: str) -> Path:
-    """Read the console until a line shows, then wait for a file in the run folder."""
-    for line in process.stdout:
-        if re.match(pattern, line):
-            break
-    else:
-        pytest.fail(f"ended before {pattern}: {process.stderr.read()}")
+def last_checkpoint(folder: Path, epoch: int) -> Path:
+    """Wait for the checkpoint of an epoch in the only run folder."""
     deadline = time.monotonic() + 60
-    while not (found := list(folder.glob(f"runs/single/*/{path}"))):
-        assert time.monotonic() < deadline, f"no {path}"
-        time.sleep(0.05)
+    while not (found := list(folder.glob("runs/single/*/checkpoints/last.ckpt"))) or (
+        torch.load(found[0], weights_only=True)["epoch"] < epoch
+    ):
+        assert time.monotonic() < deadline, f"no checkpoint of epoch {epoch}"
+        time.sleep(0.01)
     return found[0]
 
 
-def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(tmp_path, command):
-    arguments = (*TINY, *LONG, "data.batch_size=16", "trainer.max_epochs=3")
-    process = start(tmp_path, *arguments)
-    last = wait_for(process, tmp_path, "epoch 2/3", "checkpoints/last.ckpt")
-    time.sleep(0.5)  # into the third epoch
-    process.kill()
-    assert ended(process)[0] == -signal.SIGKILL
-    run = last.parent.parent
+def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(forker, tmp_path, command):
+    arguments = (*TINY, *LONG, "data.batch_size=16", "trainer.max_epochs=3", "logger=none")
+    life = forker.train(*arguments)
+    life.wait_for("epoch 2/3")
+    run = last_checkpoint(tmp_path, 1).parent.parent  # so it is in the third epoch
+    life.kill()
+    assert life.ended() == -signal.SIGKILL
     assert [row["epoch"] for row in history(run)] == [0, 1]
 
     again = command(*arguments, "ckpt_path=last")
@@ -191,13 +169,13 @@ def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(tmp_path, c
     assert_same_run(run, tmp_path / "unbroken")
 
 
-def test_sigterm_in_the_first_epoch_leaves_a_loadable_checkpoint(tmp_path):
-    process = start(tmp_path, *TINY, *LONG, "data.batch_size=2")
-    last = wait_for(process, tmp_path, "run folder", "checkpoints/last.ckpt")
-    time.sleep(1.0)
-    process.send_signal(signal.SIGTERM)
-    code, _, err = ended(process)
-    check_stopped(code, err, signal.SIGTERM, last)
+def test_sigterm_in_the_first_epoch_leaves_a_loadable_checkpoint(forker, tmp_path):
+    life = forker.train(*TINY, *LONG, "data.batch_size=2")
+    last = last_checkpoint(tmp_path, 0)
+    os.kill(life.pid, signal.SIGTERM)
+    code = life.ended()
+    said = life.log.read_text().partition(f"run folder {last.parent.parent}\n")[2]
+    check_stopped(code, said, signal.SIGTERM, last)
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_a_loadable_checkpoint(tmp_path, command, monkeypatch):
@@ -225,12 +203,3 @@ def check_stopped(code, err: str, number: signal.Signals, last: Path) -> None:
     content = torch.load(last, weights_only=True)
     assert content["epoch"] == content["global_step"] == 0
     assert content["state_dict"]
-
-
-@pytest.mark.slow
-def test_two_processes_write_one_folder(tmp_path):
-    code, out, err = ended(start(tmp_path, *TINY, "trainer.strategy=ddp", "trainer.devices=2"))
-    assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == [
-        *("run", "epoch", "epoch", "best", "python", "tensorboard")
-    ]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from data.fake_lsp import fake_files, write_folder
-from forked import Forker
 from lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY, assert_same_run, history, saved, tiny_config
@@ -23,19 +22,12 @@ from convpose.train.command import train
 from convpose.train.resume import damage
 
 pytestmark = pytest.mark.slow
-KILLS, EPOCHS = 20, 60
+KILLS, EPOCHS = 12, 40
 ARGUMENTS = (
     *TINY,
     *("augment=default", "model.dropout=0.5", f"trainer.max_epochs={EPOCHS}"),
     *("callbacks.early_stopping=null", "callbacks.preview=null", "optimizer.lr=0.05"),
 )
-
-
-@pytest.fixture
-def forker(tmp_path):
-    forker = Forker(tmp_path)
-    yield forker
-    forker.close()
 
 
 def check_folder(run: Path) -> int:
@@ -65,7 +57,7 @@ def check_folder(run: Path) -> int:
     return epochs
 
 
-def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(forker):
+def test_a_run_that_is_killed_a_dozen_times_ends_as_an_undisturbed_one(forker):
     whole = forker.train(*ARGUMENTS, "hydra.run.dir=whole")
     start_s = whole.wait_for("run folder")
     assert whole.ended() == 0, whole.log.read_text()
@@ -150,26 +142,38 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-def test_a_disk_that_fills_up_in_mid_training(forker, disk):
+FAILURES = {
+    fill: r"no space left; free some, or type paths\.runs=FOLDER on another disk\. The",
+    make_read_only: r"read-only file system; type paths\.runs=FOLDER, one that you can write to\. "
+    "The",
+}
+
+
+@pytest.mark.parametrize("spoil", FAILURES, ids=lambda spoil: spoil.__name__)
+def test_a_disk_that_fails_in_mid_training(spoil, forker, disk):
     run = disk("40m") / "run"
-    command = (*ARGUMENTS, f"hydra.run.dir={run}", "ckpt_path=last")
+    command = (*ARGUMENTS, f"hydra.run.dir={run}")
+    # a log is open from the first line on; for the second no file may be open
+    command += ("ckpt_path=last",) if spoil is fill else ("logger=none",)
     life = forker.train(*command)
-    life.wait_for("epoch 2/60")
-    filler = fill(run.parent)
+    life.wait_for("epoch 2/")
+    filler = spoil(run.parent)
     assert life.ended() == 2, life.log.read_text()
     said = life.log.read_text()
     assert "Traceback" not in said
     assert re.search(
-        r"^error: .*: no space left; free some, or type paths\.runs=FOLDER on another disk\. The "
-        rf"same command with ckpt_path=last continues {run} from its last epoch$",
+        rf"^error: .*: {FAILURES[spoil]} same command with ckpt_path=last continues {run} from its "
+        r"last epoch$",
         said,
         re.M,
     )
     assert check_folder(run) >= 1
+    if filler is None:
+        return
     assert not list(run.rglob("*.part"))
     filler.unlink()
-    again = forker.train(*command, "trainer.max_epochs=60")
-    again.wait_for(f"epoch {check_folder(run) + 1}/60")
+    again = forker.train(*command)
+    again.wait_for(f"epoch {check_folder(run) + 1}/")
     again.kill()
     again.ended()
 
@@ -182,21 +186,6 @@ def test_a_disk_without_room_for_one_checkpoint(forker, disk):
     assert "Traceback" not in life.log.read_text()
     assert not list((run / "checkpoints").iterdir())
     assert check_folder(run) == 0
-
-
-def test_a_folder_that_becomes_read_only_in_mid_training(forker, disk):
-    run = disk("40m") / "run"
-    life = forker.train(*ARGUMENTS, f"hydra.run.dir={run}", "logger=none")
-    life.wait_for("epoch 2/60")
-    make_read_only(run.parent)
-    assert life.ended() == 2, life.log.read_text()
-    said = life.log.read_text()
-    assert re.search(
-        r"^error: .*: read-only file system; type paths\.runs=FOLDER, one th", said, re.M
-    )
-    assert f"continues {run} from its last epoch" in said
-    assert "Traceback" not in said
-    assert check_folder(run) >= 1
 
 
 def test_a_folder_that_is_read_only_from_the_start(forker, disk):
@@ -218,7 +207,7 @@ def test_a_data_folder_that_vanishes_in_mid_training(forker, tmp_path):
         *("data.batch_size=8", "hydra.run.dir=vanished", "ckpt_path=last"),
     )
     life = forker.train(*command)
-    life.wait_for("epoch 2/60")
+    life.wait_for("epoch 2/")
     archive.rename(tmp_path / "elsewhere")
     assert life.ended() == 2, life.log.read_text()
     (said,) = [x for x in life.log.read_text().splitlines() if x[:5] == "error"]
@@ -230,29 +219,29 @@ def test_a_data_folder_that_vanishes_in_mid_training(forker, tmp_path):
     (tmp_path / "elsewhere").rename(archive)
     epochs = read_history(forker.folder / "vanished" / "metrics.csv")
     again = forker.train(*command)
-    again.wait_for(f"epoch {len(epochs) + 1}/60")
+    again.wait_for(f"epoch {len(epochs) + 1}/")
     again.kill()
     again.ended()
 
 
-def test_two_hundred_epochs_need_no_more_memory_and_files(tmp_path):
+def test_a_hundred_epochs_need_no_more_memory_and_files(tmp_path):
     """After some epochs, in which libraries fill their caches."""
     used: dict[int, tuple[int, int]] = {}
 
     class Watch(Callback):
         def on_train_epoch_end(self, trainer, pl_module):
-            if (epoch := trainer.current_epoch + 1) % 20 == 0:
+            if (epoch := trainer.current_epoch + 1) % 10 == 0:
                 gc.collect()
                 pages = int(Path("/proc/self/statm").read_text().split()[1])
                 used[epoch] = (pages, len(list(Path("/proc/self/fd").iterdir())))
 
     overrides = (
-        *("data.sources.synthetic.num_images=24", "data.num_workers=1", "trainer.max_epochs=200"),
-        *("augment=default", "callbacks.early_stopping=null", "callbacks.preview.every_epochs=20"),
+        *("data.sources.synthetic.num_images=24", "data.num_workers=1", "trainer.max_epochs=100"),
+        *("augment=default", "callbacks.early_stopping=null", "callbacks.preview.every_epochs=10"),
     )
     cfg = tiny_config(*overrides)
     train(cfg, tmp_path, [Watch()])
     assert len(used) == 10
     mib = {epoch: pages * os.sysconf("SC_PAGE_SIZE") / 2**20 for epoch, (pages, _) in used.items()}
-    assert mib[200] - mib[60] < 10, mib
-    assert used[200][1] <= used[60][1]
+    assert mib[100] - mib[30] < 5, mib
+    assert used[100][1] <= used[30][1]
