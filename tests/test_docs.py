@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from own_keypoints import own_folder
 from PIL import Image as PillowImage
 from test_layers import ROOMS
+from tiny import composed
 
 from convpose.__main__ import COMMANDS
 from convpose.evaluate.__main__ import main as evaluate
-from convpose.files import conf_folder
 from convpose.predict.__main__ import as_overrides
 
 ROOT = Path(__file__).parents[1]
@@ -50,21 +49,20 @@ SHOWN = [(p, a) for p, blocks in TEXTS.items() for a in COMMANDS if commands(blo
 
 @pytest.mark.parametrize(("page", "application"), SHOWN, ids=lambda x: getattr(x, "stem", x))
 def test_the_commands_of_the_documents_compose(page, application):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        for words in commands(TEXTS[page], application):
-            if {"--config-dir", "--help"} & set(words):
-                continue  # the former are run below
-            words = [word for word in words if word not in ("-m", "…")]
-            if application == "predict":
-                words = as_overrides(words)
-            parsed = OverridesParser.create().parse_overrides(words)
-            firsts = [
-                f"{p.get_key_element()}={next(iter(p.sweep_string_iterator()))}"
-                if p.is_sweep_override()
-                else w
-                for p, w in zip(parsed, words, strict=True)
-            ]
-            assert compose(application, firsts).paths.runs == "runs"
+    for words in commands(TEXTS[page], application):
+        if {"--config-dir", "--help"} & set(words):
+            continue  # the former are run below
+        words = [word for word in words if word not in ("-m", "…")]
+        if application == "predict":
+            words = as_overrides(words)
+        parsed = OverridesParser.create().parse_overrides(words)
+        firsts = [
+            f"{p.get_key_element()}={next(iter(p.sweep_string_iterator()))}"
+            if p.is_sweep_override()
+            else w
+            for p, w in zip(parsed, words, strict=True)
+        ]
+        assert composed(application, *firsts).paths.runs == "runs"
 
 
 def test_the_tree_of_the_readme_is_that_of_the_package():

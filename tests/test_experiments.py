@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from convpose.files import conf_folder
+from tiny import composed
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SCRIPTS = sorted(EXPERIMENTS.glob("*/*.sh"))
@@ -61,9 +59,8 @@ def test_every_command_of_a_script_composes(script, tmp_path):
         firsts = [re.sub(r"=.*/.*", "=x", o) for o in firsts]
         kinds = frozenset(re.sub(r"^(seed|study|run|\w+\..*)=.*", r"\1", o) for o in firsts)
         distinct[application, kinds] = firsts
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        for (application, _), firsts in distinct.items():
-            compose(application, firsts)
+    for (application, _), firsts in distinct.items():
+        composed(application, *firsts)
 
 
 def code(path: Path) -> str:

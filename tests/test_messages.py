@@ -8,11 +8,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from tiny import TINY
+from tiny import TINY, composed
 
 from convpose.errors import ConvposeError
-from convpose.files import conf_folder
 from convpose.search.setup import check_settings
 
 OF = {"data": "inspect", "app": "build_page"}  # functions that are not named like their command
@@ -271,8 +269,7 @@ def refused(line: str) -> str:
     given = GIVEN.get(command, ())
     if "model=" in line:
         given = tuple(key for key in given if not key.startswith("model."))
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        cfg = compose(command, [*given, *overrides])
+    cfg = composed(command, *given, *overrides)
     task = getattr(import_module(f"convpose.{command}.command"), OF.get(command, command))
     if command == "search":
         task = check_settings

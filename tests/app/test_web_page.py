@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import open_page
-from hydra import compose, initialize_config_dir
 from PIL import Image
-from tiny import tiny_run
+from tiny import QUIET, composed, tiny_run
 
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
-from convpose.files import conf_folder
 from convpose.predict.drawing import VideoFile
 from convpose.predict.limits import Limits
 from convpose.skeleton import LSP14
@@ -52,7 +50,7 @@ def no_loop_left_open():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "study" / "one"
-    tiny_run(folder, "trainer.max_epochs=1")
+    tiny_run(folder, "trainer.max_epochs=1", *QUIET)
     return folder
 
 
@@ -69,8 +67,7 @@ def photo(tmp_path):
 
 
 def app_config(*overrides):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("app", [*overrides])
+    return composed("app", *overrides)
 
 
 def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo, tmp_path):

@@ -4,23 +4,20 @@ import json
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from tiny import tiny_config
+from tiny import composed, tiny_config
 
 from convpose.benchmark import measure, prediction
 from convpose.benchmark.command import benchmark, table
 from convpose.benchmark.measure import Speed
 from convpose.benchmark.training import TrainingWork
 from convpose.errors import ConfigError, ConvposeError
-from convpose.files import conf_folder
 from convpose.models.pose_model import PoseModel
 
 
 def benchmark_config(*overrides):
     """The composed configuration of `convpose.benchmark`, in which everything is done twice."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        quick = ["rounds=1", "latency.repetitions=2", "latency.threads=[1]"]
-        return compose("benchmark", [*quick, *overrides])
+    quick = ("rounds=1", "latency.repetitions=2", "latency.threads=[1]")
+    return composed("benchmark", *quick, *overrides)
 
 
 def test_every_part_of_a_picture_is_timed(unbroken):

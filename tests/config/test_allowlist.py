@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from tiny import tiny_run
+from tiny import composed, tiny_run
 
 from convpose.config import allowlist as trust
 from convpose.config.allowlist import find_target, read_config
 from convpose.config.instantiate import build, check
 from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.command import evaluate
-from convpose.files import conf_folder
 from convpose.predict.predictor import PosePredictor
 from convpose.run import Run
 
@@ -149,9 +147,7 @@ class TestRunFolder:
         return shutil.copytree(trained, tmp_path / "run")
 
     def evaluation(self, run):
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            given = (f"run={run}", "split=val", "accelerator=cpu", "gallery=0")
-            return compose("evaluate", list(given))
+        return composed("evaluate", f"run={run}", "split=val", "accelerator=cpu", "gallery=0")
 
     def change(self, run, key, value):
         cfg = OmegaConf.load(run / "config.yaml")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tiny import composed
 from torch import nn
 
 from convpose.config.instantiate import build, check
@@ -35,11 +35,6 @@ APPLICATIONS = [path.stem for path in FILES if path.parent == CONF and path.stem
 
 def options(group: str) -> list[str]:
     return [path.stem for path in FILES if path.parent == CONF / group]
-
-
-def compose_(*overrides: str, name: str = "train"):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, list(overrides))
 
 
 def over(cfg, run):
@@ -89,13 +84,13 @@ def _values(node, text):
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_applications_compose(name):
-    cfg = compose_(name=name)
+    cfg = composed(name)
     assert cfg.paths.runs == "runs"
     OmegaConf.to_container(cfg, resolve=True)
 
 
 def test_a_saved_config_reloads_without_hydra():
-    cfg = compose_()
+    cfg = composed("train")
     saved = OmegaConf.create(OmegaConf.to_yaml(cfg, resolve=True))
     assert saved.callbacks.checkpoint.monitor == cfg.monitor
     assert "${" not in OmegaConf.to_yaml(saved)
@@ -103,7 +98,7 @@ def test_a_saved_config_reloads_without_hydra():
 
 @pytest.mark.parametrize("name", options("data"))
 def test_data_builds_without_archives(name):
-    cfg = compose_(f"data={name}")
+    cfg = composed("train", f"data={name}")
     if name == "base":
         with pytest.raises(ConfigError, match="sources is missing"):
             build_datamodule(cfg)
@@ -115,7 +110,7 @@ def test_data_builds_without_archives(name):
 
 @pytest.mark.parametrize("name", options("data/source"))
 def test_a_source_is_opened_when_it_is_needed(name):
-    cfg = compose_(f"+data/source@extra={name}")
+    cfg = composed("train", f"+data/source@extra={name}")
     check(cfg.extra, "extra")
     assert cfg.extra._partial_ is True
     assert callable(build(cfg.extra, "extra"))
@@ -123,7 +118,7 @@ def test_a_source_is_opened_when_it_is_needed(name):
 
 @pytest.mark.parametrize("name", options("augment"))
 def test_augment_builds(name):
-    cfg = compose_(f"augment={name}")
+    cfg = composed("train", f"augment={name}")
     augment = build(cfg.augment, "augment")
     assert type(augment).__module__ == "convpose.data.augment"
 
@@ -131,13 +126,13 @@ def test_augment_builds(name):
 @pytest.fixture(scope="module", params=options("model"))
 def network(request, unbroken):
     """Every model of conf/model, with whatever head."""
-    cfg = over(compose_(f"model={request.param}", "data.input_size_px=64"), unbroken)
+    cfg = over(composed("train", f"model={request.param}", "data.input_size_px=64"), unbroken)
     return build_model(without_weights(cfg)).eval()
 
 
 @pytest.mark.parametrize("head", options("head"))
 def test_every_head_sits_on_every_model(network, head):
-    cfg = compose_(f"head={head}", "data.input_size_px=64")
+    cfg = composed("train", f"head={head}", "data.input_size_px=64")
     network.head = build_head(cfg, network.backbone, 64).eval()
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     with torch.no_grad():
@@ -153,13 +148,13 @@ def test_every_head_sits_on_every_model(network, head):
 
 @pytest.mark.parametrize("name", options("loss"))
 def test_loss_builds(name):
-    assert isinstance(build(compose_(f"loss={name}").loss, "loss"), nn.Module)
+    assert isinstance(build(composed("train", f"loss={name}").loss, "loss"), nn.Module)
 
 
 @pytest.mark.parametrize("scheduler", options("scheduler"))
 @pytest.mark.parametrize("optimizer", options("optimizer"))
 def test_every_optimizer_goes_with_every_schedule(optimizer, scheduler):
-    cfg = compose_(f"optimizer={optimizer}", f"scheduler={scheduler}")
+    cfg = composed("train", f"optimizer={optimizer}", f"scheduler={scheduler}")
     model = nn.Module()
     model.head = nn.Linear(1, 1)
     module = build_module(cfg, model)
@@ -172,7 +167,7 @@ def test_every_optimizer_goes_with_every_schedule(optimizer, scheduler):
 
 @pytest.mark.parametrize("name", options("trainer"))
 def test_trainer_builds_or_says_that_there_is_no_gpu(name, tmp_path):
-    cfg = compose_(f"trainer={name}", "trainer.precision=32-true")
+    cfg = composed("train", f"trainer={name}", "trainer.precision=32-true")
     check(cfg.trainer, "trainer")
     if cfg.trainer.accelerator != "gpu" or torch.cuda.is_available():
         assert build_trainer(cfg, [], False, tmp_path).max_epochs == cfg.trainer.max_epochs
@@ -180,14 +175,16 @@ def test_trainer_builds_or_says_that_there_is_no_gpu(name, tmp_path):
 
 @pytest.mark.parametrize("name", options("callbacks"))
 def test_callbacks_build(name, tmp_path):
-    cfg = compose_(f"callbacks=[default,{name}]" if name != "default" else "callbacks=default")
+    cfg = composed(
+        "train", f"callbacks=[default,{name}]" if name != "default" else "callbacks=default"
+    )
     callbacks = build_callbacks(cfg, None)
     assert len(callbacks) == 1 + len(cfg.callbacks)
 
 
 @pytest.mark.parametrize("name", options("logger"))
 def test_logger_builds(name, tmp_path):
-    logger = build_logger(compose_(f"logger={name}"), tmp_path)
+    logger = build_logger(composed("train", f"logger={name}"), tmp_path)
     assert (logger is False) is (name == "none")
     assert not list(tmp_path.iterdir()), "nothing is written before training"
 
@@ -195,7 +192,7 @@ def test_logger_builds(name, tmp_path):
 @pytest.mark.parametrize("name", [f"experiment={n}" for n in options("experiment")])
 @pytest.mark.parametrize("debug", [None, *(f"debug={n}" for n in options("debug"))])
 def test_experiments_compose_and_build(name, debug, unbroken):
-    cfg = over(compose_(name, *([debug] if debug else [])), unbroken)
+    cfg = over(composed("train", name, *([debug] if debug else [])), unbroken)
     check_top_level(cfg)
     check_monitor(cfg)
     build_datamodule(cfg)
@@ -207,7 +204,7 @@ def test_experiments_compose_and_build(name, debug, unbroken):
 
 
 def test_the_paper_says_so():
-    cfg = compose_("experiment=paper")
+    cfg = composed("train", "experiment=paper")
     assert (cfg.data.split, cfg.data.crop, cfg.data.input_size_px) == ("paper", "image", 224)
     assert (cfg.trainer.max_epochs, cfg.model.depth, cfg.model.dropout) == (30, 16, 0.5)
     assert cfg.optimizer._target_ == "torch.optim.SGD"

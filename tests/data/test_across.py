@@ -9,9 +9,8 @@ import pytest
 from fake_coco import fake_coco
 from fake_flic import fake_flic
 from fake_lsp import fake_files, write_folder, write_zip
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from tiny import TINY, tiny_config, tiny_run
+from tiny import QUIET, TINY, composed, tiny_config, tiny_run
 
 from convpose.data.build import build_datamodule
 from convpose.data.coco import CocoSource
@@ -23,7 +22,7 @@ from convpose.train.command import train
 
 SMALL = [o for o in TINY if not o.startswith("data")]
 SMALL += ["data.input_size_px=32", "data.batch_size=8", "data.num_workers=0"]
-SMALL += ["trainer.max_epochs=1", "callbacks.preview=null"]
+SMALL += ["trainer.max_epochs=1", *QUIET]
 JOINTS = ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "neck")
 
 
@@ -58,7 +57,7 @@ def folder(fakes: Path) -> Path:
 @pytest.fixture(scope="module")
 def synthetic_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"
-    tiny_run(run, "trainer.max_epochs=1", "callbacks.preview=null")
+    tiny_run(run, "trainer.max_epochs=1", *QUIET)
     return run
 
 
@@ -66,11 +65,6 @@ def place(name: str, folder: Path) -> list[str]:
     """Overrides that find the data: in the data folder; a CSV file has to be named."""
     source = [f"data.source={folder / 'csv' / 'people.csv'}"] if name == "csv" else []
     return [f"data={name}", f"paths.data={folder}", *source]
-
-
-def config(name: str, *overrides: str):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose(name, list(overrides))
 
 
 def test_every_reader_is_tested():
@@ -81,7 +75,7 @@ def test_every_reader_is_tested():
 
 @pytest.mark.parametrize("name", FAKES)
 def test_it_is_ready_for_a_training(name, folder):
-    data = build_datamodule(config("train", *SMALL, *place(name, folder)))
+    data = build_datamodule(composed("train", *SMALL, *place(name, folder)))
     data.setup()
     batch = next(iter(data.train_dataloader()))
     labelled = batch["visibility"] > 0
@@ -93,7 +87,7 @@ def test_it_is_ready_for_a_training(name, folder):
 
 
 def test_masked_joints_do_not_stop_a_training(folder, tmp_path):
-    best = train(config("train", *SMALL, *place("flic", folder)), tmp_path / "run")
+    best = train(composed("train", *SMALL, *place("flic", folder)), tmp_path / "run")
     assert 0 <= best <= 1
     (row,) = read_history(tmp_path / "run" / "metrics.csv")
     assert row["train/loss"] > 0
@@ -107,7 +101,7 @@ def test_a_network_of_other_data_is_evaluated_on_it(
     if name != "coco":  # figures with masked joints need to be drawn once only
         monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     overrides = [f"run={synthetic_run}", *place(name, folder), f"output={tmp_path}", "gallery=1"]
-    evaluate(config("evaluate", *overrides, "data.num_workers=0"))
+    evaluate(composed("evaluate", *overrides, "data.num_workers=0"))
     measures = json.loads((tmp_path / "metrics.json").read_text())
     images = FAKES[name]
     if images is not None:
@@ -131,13 +125,13 @@ def test_everybody_is_scored_but_nobody_trained_on_with_the_split_whole(
     whole = [*place("csv", folder), "data.split=whole"]
     overrides = [f"run={synthetic_run}", f"output={tmp_path / 'out'}", "gallery=1", *whole]
     overrides += ["batch_size=64"]  # more than there are people: only a training needs a batch
-    evaluate(config("evaluate", *overrides, "data.num_workers=0"))
+    evaluate(composed("evaluate", *overrides, "data.num_workers=0"))
     measures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     people = len((folder / "csv" / "people.csv").read_text().splitlines()) - 1
     left_out = 20  # crowds and people without joints
     assert measures["num_images"] == people - left_out
     with pytest.raises(ConfigError, match=r"data\.split=whole: the training images would validate"):
-        train(config("train", *SMALL, *whole), tmp_path / "run")
+        train(composed("train", *SMALL, *whole), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -153,16 +147,16 @@ def test_it_trains_on_its_own_skeleton(name, skeleton, count, folder, tmp_path, 
     if name != "coco":
         monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     overrides = [*SMALL, *place(name, folder), f"data.skeleton={skeleton}"]
-    train(config("train", *overrides), tmp_path / "run")
+    train(composed("train", *overrides), tmp_path / "run")
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").data.skeleton.name == skeleton
-    evaluate(config("evaluate", f"run={tmp_path / 'run'}", f"paths.data={folder}", "gallery=1"))
+    evaluate(composed("evaluate", f"run={tmp_path / 'run'}", f"paths.data={folder}", "gallery=1"))
     measures = json.loads((tmp_path / "run" / "evaluate_test" / "metrics.json").read_text())
     assert len(measures["per_joint"]) == count
     assert all(values["num_keypoints"] for values in measures["per_joint"].values())
     monkeypatch.setattr("convpose.evaluate.command.save_figure", lambda figure, path: None)
     # on other data with the run's skeleton
     overrides = [*place("mpii_json", folder), f"output={tmp_path / 'out'}", "gallery=0"]
-    evaluate(config("evaluate", f"run={tmp_path / 'run'}", *overrides, "data.num_workers=0"))
+    evaluate(composed("evaluate", f"run={tmp_path / 'run'}", *overrides, "data.num_workers=0"))
     measures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(measures["per_joint"]) == count
     assert measures["per_joint"]["left_wrist"]["num_keypoints"] > 0

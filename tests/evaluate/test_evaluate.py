@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from tiny import composed
 
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError, ModelError
@@ -18,7 +18,6 @@ from convpose.evaluate import command as module
 from convpose.evaluate.command import evaluate, evaluated_config, seen_in_training
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth
-from convpose.files import conf_folder
 from convpose.history import best_row, read_history
 from convpose.run import Run
 from convpose.skeleton import SIDES
@@ -35,8 +34,7 @@ DATA = (
 
 
 def configure(application: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose(application, overrides=[*DATA, *overrides])
+    return composed(application, *DATA, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluation(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("evaluate", overrides=["gallery=2", *overrides])
+    return composed("evaluate", "gallery=2", *overrides)
 
 
 @pytest.fixture
@@ -168,8 +165,7 @@ def test_what_was_trained_on_is_told_by_ids_that_mean_the_same(run: Path) -> Non
     assert seen_in_training(Run(run), same, [*split["train"][:3], *split["test"]]) == 3
     assert seen_in_training(Run(run), same, split["test"]) == 0
     assert seen_in_training(Run(run), other, split["train"]) == 0  # other people
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        photographs = compose("evaluate", ["data=lspet"]).data
+    photographs = composed("evaluate", "data=lspet").data
     assert seen_in_training(Run(run), photographs, split["train"][:2]) == 2
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fake_movenet import WIDTH, folded_arrays, movenet_crops, movenet_model, write_arrays
-from hydra import compose, initialize_config_dir
+from tiny import composed
 
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
@@ -28,8 +28,7 @@ def arrays(tmp_path_factory):
 
 
 def config(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", ["data.input_size_px=64", *overrides])
+    return composed("train", "data.input_size_px=64", *overrides)
 
 
 class TestArchitecture:

@@ -5,14 +5,14 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import ThresholdPruner
 from optuna.trial import TrialState
-from tiny import history, saved, tiny_config
+from tiny import QUIET, history, saved, tiny_config
 
 from convpose.search.samplers import Pruning
 from convpose.train.command import train
 
 NEVER = optuna.pruners.NopPruner()
 AT_2 = ThresholdPruner(upper=0.0, n_warmup_steps=2)  # EPE is above 0: prunes at step 2
-MONITOR = ("monitor=val/epe_px", "monitor_mode=min", "trainer.max_epochs=4", "logger=none")
+MONITOR = ("monitor=val/epe_px", "monitor_mode=min", "trainer.max_epochs=4", *QUIET)
 
 
 def trial_of(pruner) -> optuna.Trial:

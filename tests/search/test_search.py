@@ -9,14 +9,12 @@ from wsgiref.util import setup_testing_defaults
 import optuna
 import optuna_dashboard
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
-from tiny import history
+from tiny import composed, history
 
 from convpose.config.application import USER_ERRORS, explain
 from convpose.errors import ConfigError, ModelError
-from convpose.files import conf_folder
 from convpose.search.storage import open_storage
 
 JOURNAL = "storage=journal:///runs/s/study.journal"  # opens faster than sqlite
@@ -110,8 +108,7 @@ def test_the_command_of_the_best_trains_the_same(search, trainings):
     best = max(trainings.configs, key=lambda cfg: cfg.optimizer.lr)
     (line,) = re.findall(r"^  python -m convpose\.train (.*)$", ended.out, re.MULTILINE)
     overrides = shlex.split(line)
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        again = compose("train", overrides)
+    again = composed("train", *overrides)
     assert again.study == "s_best"
     again.study = best.study
     assert OmegaConf.to_yaml(again) == OmegaConf.to_yaml(best)

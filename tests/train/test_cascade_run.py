@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
-from tiny import TINY, assert_same, assert_same_run, saved
+from tiny import TINY, assert_same, assert_same_run, composed, saved
 from torch import nn
 
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.command import evaluate
 from convpose.evaluate.scoring import Network, on_device
-from convpose.files import conf_folder
 from convpose.models.build import build_model
 from convpose.models.cascade import Cascade
 from convpose.models.weights import load_checkpoint
@@ -33,14 +31,12 @@ RANDOM = ("augment=default", "model.backbone.dropout=0.5", "trainer.max_epochs=3
 
 
 def config(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("train", [*SMALL, *overrides])
+    return composed("train", *SMALL, *overrides)
 
 
 def evaluation(folder: Path, *overrides: str) -> float:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        given = [f"run={folder}", "gallery=0", "accelerator=cpu", *overrides]
-        return evaluate(compose("evaluate", given))
+    given = (f"run={folder}", "gallery=0", "accelerator=cpu")
+    return evaluate(composed("evaluate", *given, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +209,8 @@ def test_the_measured_errors_are_those_of_the_start(unbroken: Path, second: Path
 
 
 def test_another_backbone_and_head(unbroken: Path) -> None:
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        keys = ["model=cascade", "model@model.backbone=timm", "head=heatmap", "data=synthetic"]
-        cfg = compose("train", [*keys, f"model.run={unbroken}", "model.subimage_px=32"])
+    keys = ("model=cascade", "model@model.backbone=timm", "head=heatmap", "data=synthetic")
+    cfg = composed("train", *keys, f"model.run={unbroken}", "model.subimage_px=32")
     model = build_model(cfg).eval()
     with torch.no_grad():
         output = model(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_movenet import WIDTH, write_arrays
-from hydra import compose, initialize_config_dir
+from tiny import composed
 
 from convpose.data.augment import Augment
 from convpose.data.build import build_datamodule
@@ -17,7 +17,6 @@ from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError
 from convpose.evaluate.__main__ import main as evaluate
-from convpose.files import conf_folder
 from convpose.geometry import invert, transform
 from convpose.history import read_history
 from convpose.models.build import build_model
@@ -36,8 +35,7 @@ MOVENET = ("model=movenet", f"model.width={WIDTH}", "head=movenet")
 
 
 def config(*overrides):
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("train", [*TINY, *overrides])
+    return composed("train", *TINY, *overrides)
 
 
 @pytest.fixture(scope="module")

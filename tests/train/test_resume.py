@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
+from tiny import QUIET, RANDOM, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
 from torch import nn
 
 from convpose.errors import ConfigError, ModelError
@@ -44,8 +44,8 @@ def cut_off(monkeypatch, folder: Path, epoch: int, *overrides: str) -> None:
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_continued_run_is_the_unbroken_run(epoch, unbroken, tmp_path, monkeypatch):
-    cut_off(monkeypatch, tmp_path, epoch, *RANDOM)
-    tiny_run(tmp_path, *RANDOM, "ckpt_path=last")
+    cut_off(monkeypatch, tmp_path, epoch, *RANDOM, *QUIET)
+    tiny_run(tmp_path, *RANDOM, *QUIET, "ckpt_path=last")
     assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2, 3]
     assert_same_run(tmp_path, unbroken)
 
@@ -53,7 +53,7 @@ def test_a_continued_run_is_the_unbroken_run(epoch, unbroken, tmp_path, monkeypa
 def test_a_moving_average_continues(tmp_path, monkeypatch):
     overrides = (
         *("callbacks=[default,ema]", "callbacks.ema.decay=0.5", "trainer.max_epochs=2"),
-        *("callbacks.preview=null", "logger=none"),
+        *QUIET,
     )
     tiny_run(tmp_path / "unbroken", *overrides)
     cut_off(monkeypatch, tmp_path / "cut", 1, *overrides)
@@ -67,7 +67,7 @@ def test_a_moving_average_continues(tmp_path, monkeypatch):
 
 def test_early_stopping_remembers_across_a_break(tmp_path, monkeypatch):
     overrides = (
-        *("trainer.max_epochs=9", "callbacks.early_stopping.patience=2", "callbacks.preview=null"),
+        *("trainer.max_epochs=9", "callbacks.early_stopping.patience=2", *QUIET),
         "+callbacks.early_stopping.min_delta=1.0",  # nothing is ever better than the first epoch
     )
     cut_off(monkeypatch, tmp_path, 2, *overrides)
@@ -175,12 +175,12 @@ def test_nothing_but_damaged_checkpoints(kept, tmp_path):
 
 
 def test_a_run_with_a_damaged_checkpoint_ends_as_the_unbroken_one(unbroken, tmp_path, monkeypatch):
-    cut_off(monkeypatch, tmp_path, 3, *RANDOM)
+    cut_off(monkeypatch, tmp_path, 3, *RANDOM, *QUIET)
     assert (saved(tmp_path, "previous")["epoch"], saved(tmp_path)["epoch"]) == (1, 2)
     flip_a_bit(tmp_path / "checkpoints" / "last.ckpt")
-    cut_off(monkeypatch, tmp_path, 2, *RANDOM, "ckpt_path=last")  # in the first epoch again
+    cut_off(monkeypatch, tmp_path, 2, *RANDOM, *QUIET, "ckpt_path=last")  # in the first epoch again
     assert saved(tmp_path, "previous")["epoch"] == 1, "the good one is still there"
-    tiny_run(tmp_path, *RANDOM, "ckpt_path=last")
+    tiny_run(tmp_path, *RANDOM, *QUIET, "ckpt_path=last")
     assert_same_run(tmp_path, unbroken)
 
 
@@ -188,7 +188,7 @@ def test_the_epochs_behind_a_checkpoint(unbroken, tmp_path, monkeypatch):
     module = nn.ModuleDict({"model": build_model(tiny_config())})
     kept = [unbroken / "checkpoints" / f"{name}.ckpt" for name in ("previous", "last")]
     assert [check_checkpoint(path, module, max_epochs=4) for path in kept] == [3, 4]
-    cut_off(monkeypatch, tmp_path, 0)
+    cut_off(monkeypatch, tmp_path, 0, *QUIET)
     assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt", module, max_epochs=1) == 0
 
 

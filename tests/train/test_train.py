@@ -16,7 +16,17 @@ import pytest
 import torch
 from lightning import Trainer
 from omegaconf import open_dict
-from tiny import RANDOM, TINY, assert_same, assert_same_run, history, saved, tiny_config, tiny_run
+from tiny import (
+    QUIET,
+    RANDOM,
+    TINY,
+    assert_same,
+    assert_same_run,
+    history,
+    saved,
+    tiny_config,
+    tiny_run,
+)
 
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.loader import Loader
@@ -33,12 +43,12 @@ HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
 
 
 def test_workers_change_nothing(unbroken, tmp_path):
-    tiny_run(tmp_path, *RANDOM, "data.num_workers=1")
+    tiny_run(tmp_path, *RANDOM, *QUIET, "data.num_workers=1")
     assert_same_run(tmp_path, unbroken)
 
 
 def test_another_seed_is_another_run(unbroken, tmp_path):
-    tiny_run(tmp_path, *RANDOM, "seed=1")
+    tiny_run(tmp_path, *RANDOM, *QUIET, "seed=1")
     assert history(tmp_path) != history(unbroken)
 
 
@@ -51,7 +61,7 @@ def test_validation_every_second_epoch_by_another_monitor(tmp_path):
     tiny_run(
         tmp_path,
         *("trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4", "monitor=val/auc"),
-        *("optimizer.lr=1e-9", "callbacks.preview=null"),  # nothing gets better
+        *("optimizer.lr=1e-9", *QUIET),  # nothing gets better
     )
     best = json.loads((tmp_path / "metrics.json").read_text())
     assert saved(tmp_path, "best")["epoch"] == best["epoch"]
@@ -88,8 +98,8 @@ def test_eight_images_by_heart(head, tmp_path, monkeypatch):
     pck = tiny_run(
         tmp_path,
         *("debug=overfit", f"head={head}", f"trainer.max_epochs={epochs}", "data.input_size_px=64"),
-        *("data.sources.synthetic.image_size_px=64", "logger=none", "~callbacks.checkpoint"),
-        *(f"trainer.check_val_every_n_epoch={epochs}", "callbacks.preview=null"),
+        *("data.sources.synthetic.image_size_px=64", "~callbacks.checkpoint", *QUIET),
+        f"trainer.check_val_every_n_epoch={epochs}",
     )
     assert pck > 0.95
     assert len(set(seen)) == 1
@@ -119,7 +129,7 @@ def test_a_poisoned_weight_stops_the_training(tmp_path, monkeypatch):
 def test_a_collapsed_network_is_noticed(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(fit, "build_model", broken_model(lambda layer: layer.weight.zero_()))
     with caplog.at_level(logging.WARNING):
-        tiny_run(tmp_path, "optimizer.lr=1e-12", "callbacks.collapse_alarm.patience=2")
+        tiny_run(tmp_path, *QUIET, "optimizer.lr=1e-12", "callbacks.collapse_alarm.patience=2")
     assert caplog.text.count("the network gives one mean pose") == 1
     assert [row["val/spread"] for row in history(tmp_path)] == pytest.approx([0, 0], abs=1e-5)
 
@@ -136,7 +146,7 @@ def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
         match=r"^out of memory with data\.batch_size=8 at data\.input_size_px=32; halve "
         r"data\.batch_size and double trainer\.accumulate_grad_batches, or type trainer\.precision",
     ):
-        tiny_run(tmp_path, "logger=none", "callbacks.preview=null")
+        tiny_run(tmp_path, *QUIET)
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -223,7 +233,7 @@ def test_a_loading_process_that_is_killed(tmp_path, monkeypatch):
         PoseLandmarksDataset, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     )
     with pytest.raises(ModelError, match=r"^a loading process was killed, mostly because the mem"):
-        tiny_run(tmp_path, "data.num_workers=1", "logger=none", "callbacks.preview=null")
+        tiny_run(tmp_path, *QUIET, "data.num_workers=1")
 
 
 def test_the_console_is_clean(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import assert_same, assert_same_run, history, tiny_config, tiny_run
+from tiny import QUIET, assert_same, assert_same_run, history, tiny_config, tiny_run
 
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, ModelError
@@ -102,7 +102,7 @@ def test_a_gpu_says_what_did_not_fit(monkeypatch, capsys):
     assert "auto: 32 (64 do not fit into 90% of the GPU's memory)\n" in capsys.readouterr().out
 
 
-AUTO = ("trainer.max_epochs=1", "logger=none", "callbacks.preview=null", "model.dropout=0.5")
+AUTO = ("trainer.max_epochs=1", "model.dropout=0.5", *QUIET)
 
 
 def test_the_choice_is_written_and_belongs_to_the_run(tmp_path, monkeypatch, capsys):
@@ -127,7 +127,7 @@ def test_the_search_for_a_batch_size_leaves_no_trace(tmp_path, monkeypatch, gpu)
 def test_the_found_rate_is_used_and_the_search_leaves_no_trace(tmp_path, capsys):
     search = (
         *("data.batch_size=4", "trainer.max_epochs=15", "trainer.check_val_every_n_epoch=15"),
-        *("scheduler=constant", "logger=none", "callbacks.preview=null"),
+        *("scheduler=constant", *QUIET),
     )
     tiny_run(tmp_path / "found", *search, "lr_find=true")
     assert "lr_find: optimizer.lr=" in capsys.readouterr().out
