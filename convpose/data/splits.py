@@ -9,6 +9,8 @@
 - ``seeded``: the same as ``paper``, for other data. It shuffles photographs: all people of one are
   in the same subset. HR-LSPET's images are in the subset of LSPET's of the same number, so that a
   network of the one may be tested on the other.
+- ``grouped``: the same, but whole videos are drawn where file names tell at least six videos:
+  ``dance_0001.jpg``, or a folder of frames. Names of cameras (``IMG_0001.jpg``) tell none.
 - ``official``: the subsets that the makers of a data set name. If they name two (COCO, FLIC, MPII's
   JSON files), the second is the test, and a tenth of the training photographs, drawn by
   ``default_rng(0)``, validates. A data set that names only a training subset just trains, data
@@ -20,9 +22,10 @@
 A training image that is a near-duplicate of a validation or test image leaves the training subset.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -31,6 +34,8 @@ from convpose.data.annotation import Annotation
 from convpose.errors import ConfigError, DataError
 
 SUBSETS = ("train", "val", "test")
+FEWEST_VIDEOS = 6  # fewer can hardly be split, and are rather the names of cameras
+_FRAME = re.compile(r"[-_ .]*(?:frame|img|image|f)?[-_ .]*\d+$", re.IGNORECASE)
 Split = dict[str, list[str]]
 
 
@@ -89,12 +94,29 @@ def _seeded(annotations: Sequence[Annotation]) -> Split:
     names = list(photos)
     if annotations and all(a.dataset == "hr_lspet" for a in annotations):
         names = [f"im{number:05d}" for number in range(1, 10_001)]
+    return _shares(photos, names)
+
+
+def _shares(groups: dict[str, list[str]], names: Sequence[str]) -> Split:
+    """Draw 70, 15 and 15 % of the names; return the ids of their groups."""
     order = np.random.default_rng(0).permutation(len(names))
     ends = [round(0.7 * len(names)), round(0.85 * len(names))]
     drawn = zip(SUBSETS, np.split(order, ends), strict=True)
     return {
-        subset: [i for n in numbers for i in photos.get(names[n], ())] for subset, numbers in drawn
+        subset: [i for n in numbers for i in groups.get(names[n], ())] for subset, numbers in drawn
     }
+
+
+def _grouped(annotations: Sequence[Annotation]) -> Split:
+    photos = _photos(annotations)
+    groups: dict[str, list[str]] = {}
+    for name in photos:
+        groups.setdefault(_FRAME.sub("", str(PurePosixPath(name).with_suffix(""))), []).append(name)
+    videos = sum(len(group) > 1 for group in groups.values())
+    if videos < max(FEWEST_VIDEOS, len(groups) / 2):
+        return _seeded(annotations)
+    people = {video: [i for name in group for i in photos[name]] for video, group in groups.items()}
+    return _shares(people, list(people))
 
 
 def _official(annotations: Sequence[Annotation]) -> Split:
@@ -177,6 +199,7 @@ NAMED: dict[str, Callable[[Sequence[Annotation]], Split]] = {
     "lsp": _lsp,
     "lsp_paper": _lsp_paper,
     "seeded": _seeded,
+    "grouped": _grouped,
     "official": _official,
     "whole": _whole,
 }

@@ -2,8 +2,9 @@
 
 import contextlib
 import threading
+import types
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +152,12 @@ class Transfer:
         return "\n".join(lines)
 
 
-def transfer(model: nn.Module, path: Path) -> Transfer:
+def transfer(
+    model: nn.Module,
+    path: Path,
+    state: Mapping[str, torch.Tensor] | None = None,
+    rows: Mapping[str, Sequence[int]] = types.MappingProxyType({}),
+) -> Transfer:
     """Load every tensor of a training's checkpoint whose name and shape the network has.
 
     The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is the
@@ -159,14 +165,22 @@ def transfer(model: nn.Module, path: Path) -> Transfer:
 
     Args:
         model: a `PoseModel`.
-        path: checkpoint of a run.
+        path: checkpoint of a run, or another file of weights.
+        state: its tensors, if they have been read.
+        rows: for tensors of the head the row of the file for each row of the network, −1 for a
+            row that keeps its random start.
 
     Raises:
         ModelError: nothing fits, or not a file of tensors.
     """
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(NOT_TRANSFERRED)}
-    given = {k.removeprefix(PREFIX): v for k, v in read_weights(path).items()}
+    given = {k.removeprefix(PREFIX): v for k, v in (state or read_weights(path)).items()}
     given = {k: v for k, v in given.items() if not k.startswith(NOT_TRANSFERRED)}
+    for name, order in rows.items():
+        if name in given and name in own:
+            mixed, known = own[name].clone(), torch.tensor(order) >= 0
+            mixed[known] = given[name][torch.tensor(order)[known]].to(mixed)
+            given[name] = mixed
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     if not any(isinstance(own[k], torch.Tensor) and own[k].ndim > 1 for k in fitting):
         raise ModelError(

@@ -78,6 +78,15 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
     return target
 
 
+def weights_file(weights: str | Path | None = None) -> Path:
+    """Find the file of the network that comes with convpose, or take a file's path as it is.
+
+    Args:
+        weights: ``packaged`` or None for the network that comes with convpose, or a path.
+    """
+    return DEFAULT if weights in (None, "packaged") else Path(str(weights))
+
+
 def load_packaged(
     path: str | Path | None = None, accelerator: str = "auto", precision: str = "auto"
 ) -> TorchRuntime:
@@ -93,13 +102,13 @@ def load_packaged(
         ConfigError: a description that names something else than a network, see
             `convpose.config.allowlist`.
     """
-    path = DEFAULT if path is None else Path(path)
+    path = weights_file(path)
     if path == DEFAULT and not path.is_file():
         raise ModelError(
             "no weights are packaged with this version of convpose; type run=RUN_FOLDER, a run "
             "that convpose.train wrote, or weights=FILE.safetensors"
         )
-    state, facts = _read(path)
+    state, facts = read_packaged(path)
     CropSpec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
     cfg = network_config(as_data(facts["config"], str(path)))
     with no_larger_than(path):
@@ -111,7 +120,18 @@ def load_packaged(
     return to_runtime(model, cfg, accelerator, precision)
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def is_packaged(path: Path) -> bool:
+    """Tell if a file is packaged weights, by its metadata."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "convpose" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_packaged(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read tensors and facts of a file, whose hash must be the card's."""
     if path.is_dir():
         raise ModelError(

@@ -29,6 +29,7 @@ KEYS: dict[str, Any] = {
     "monitor_mode": Literal["max", "min"],
     "ckpt_path": str | None,
     "weights": str | None,
+    "take_network": bool,
     "lr_find": bool,
     "channels_last": bool,
     "compile": bool,

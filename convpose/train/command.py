@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,13 @@ from convpose.train.failures import fit_or_explain
 from convpose.train.module import PoseModule
 from convpose.train.norms import settle_norms
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
+from convpose.train.start import (
+    Start,
+    describe_keypoints,
+    shared_rows,
+    take_network,
+    validation_pck,
+)
 from convpose.train.tune import choose_batch_size, find_learning_rate
 
 log = logging.getLogger(__name__)
@@ -88,9 +96,9 @@ def train(cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> 
     """
     cfg, checkpoint = prepare(cfg, folder)
     training = build(cfg, folder, checkpoint, callbacks)
-    resume(training)
+    before = resume(training)
     fit(training)
-    return finish(training)
+    return finish(training, before)
 
 
 def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
@@ -108,6 +116,9 @@ def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
     seed_everything(cfg.seed, workers=True, verbose=False)
     if checkpoint and cfg.data.batch_size == "auto":  # what was chosen belongs to the run
         cfg.data.batch_size = Run(checkpoint.parents[1]).config.data.batch_size
+    if cfg.get("take_network"):
+        begun = Run(checkpoint.parents[1]).config if checkpoint else None
+        take_network(cfg, begun or Start.find(cfg.weights or "packaged").config)
     return cfg, checkpoint
 
 
@@ -139,18 +150,24 @@ def build(
     return Training(cfg, folder, checkpoint, module, datamodule, trainer, report)
 
 
-def resume(training: Training) -> None:
-    """Check the run that a checkpoint continues, or find what a new training starts from."""
+def resume(training: Training) -> float | None:
+    """Check the run that a checkpoint continues, or find what a new training starts from.
+
+    Returns:
+        PCK@0.2 of what a new training starts from, if it has trained weights.
+    """
     cfg, module, datamodule = training.cfg, training.module, training.datamodule
     trainer, checkpoint = training.trainer, training.checkpoint
     if checkpoint:  # it has weights, start errors and rate of its own
         if checkpoint.parents[1] == training.folder:
             check_run(Run(training.folder), cfg, datamodule.split)
-        return
+        return None
     if cfg.weights:
-        start = Path(cfg.weights)
-        file = Run.find(start).checkpoint("best") if start.is_dir() else start
-        trainer.print(transfer(module.model, file))
+        start = Start.find(cfg.weights)
+        rows = shared_rows(cfg, module.model, start)
+        trainer.print(transfer(module.model, start.source, start.state, rows))
+        if rows:
+            trainer.print(describe_keypoints(cfg, start))
     elif getattr(module.model.backbone, "folded", False):
         settle_norms(module.model, datamodule.train_dataloader())
     if cfg.data.batch_size == "auto":
@@ -158,8 +175,13 @@ def resume(training: Training) -> None:
     device, precision = trainer.strategy.root_device, resolve_precision(cfg)
     if line := measure_start_errors(module.model, datamodule, device, precision):
         trainer.print(line)
+    before = None
+    if cfg.weights and cfg.trainer.limit_val_batches is None:
+        before = validation_pck(module.model, datamodule, device, precision)
+        trainer.print(f"PCK@0.2 of the validation subset before the first epoch: {before:.1%}")
     if cfg.lr_find:
         find_learning_rate(trainer, module, datamodule, training.folder)
+    return before
 
 
 def fit(training: Training) -> None:
@@ -178,8 +200,12 @@ def fit(training: Training) -> None:
         fit_or_explain(trainer, module, training.datamodule, training.checkpoint)
 
 
-def finish(training: Training) -> float:
-    """Calibrate the best checkpoint, write the run's end and say how to see it.
+def finish(training: Training, before: float | None = None) -> float:
+    """Calibrate the best checkpoint, write the run's end and say how to see and use it.
+
+    Args:
+        training: that has ended.
+        before: PCK@0.2 that it started from.
 
     Returns:
         The best value of ``cfg.monitor``.
@@ -199,8 +225,13 @@ def finish(training: Training) -> float:
             calibrate(training.module.model, file, training.datamodule, device, precision)
         Run(folder).write_end(best, sum(row["seconds"] for row in report.rows))
     value, epoch = best[cfg.monitor], best["epoch"] + 1
+    if before is not None:
+        after = best.get("val/pck@0.2", math.nan)
+        trainer.print(f"PCK@0.2 of the validation subset: {before:.1%} before, {after:.1%} now")
     trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
     trainer.print(f"  python -m convpose.evaluate run={folder} split=val")
+    trainer.print(f"  python -m convpose.predict PHOTO.jpg run={folder}")
+    trainer.print(f"  python -m convpose.export run={folder}")
     trainer.print(f"  tensorboard --logdir {cfg.paths.runs}")
     return value
 

@@ -205,6 +205,27 @@ class TestOfficial:
         assert {a.image_id for a in mpii} <= {*split["train"], *split["val"]}
 
 
+def named(*names):
+    point = [[1.0, 2.0]]
+    return [replace(annotation(point, image_id=n, dataset="mine"), file=n) for n in names]
+
+
+class TestGrouped:
+    @pytest.mark.parametrize("form", ["v{}_{:04d}.jpg", "v{}/frame{:03d}.png", "v{}-{}.jpg"])
+    def test_photographs_of_a_video_stay_together(self, form):
+        names = [form.format(video, j) for video in "abcdefghij" for j in range(9)]
+        split = make_split("grouped", named(*names))
+        videos = [{name[:2] for name in split[subset]} for subset in SUBSETS]
+        assert [len(some) for some in videos] == [7, 1, 2]
+        assert sum(map(len, videos)) == len(set.union(*videos))
+        assert sum(sizes(split)) == 90
+
+    @pytest.mark.parametrize("form", ["IMG_{:04d}.jpg", "{:03d}.png", "{}a.jpg"])
+    def test_names_that_tell_no_video_are_split_as_by_seeded(self, form):
+        people = named(*map(form.format, range(40)))
+        assert make_split("grouped", people) == make_split("seeded", people)
+
+
 def test_official_is_seeded_where_no_maker_has_named_a_subset():
     assert make_split("official", crowd(20)) == make_split("seeded", crowd(20))
 

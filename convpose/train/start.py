@@ -1,0 +1,140 @@
+"""Start a training from a trained network: find it, take over what it shares, measure it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from convpose.config.allowlist import as_data, current_name, find_target
+from convpose.config.instantiate import skeleton_of
+from convpose.data.datamodule import PoseDataModule
+from convpose.errors import ConfigError
+from convpose.evaluate.scoring import GroundTruth, on_device, predict
+from convpose.files import conf_folder
+from convpose.models.build import build_head, drop_weights
+from convpose.models.pose_model import PoseModel
+from convpose.models.weights import read_weights
+from convpose.run import Run
+from convpose.runtime.packaged import is_packaged, read_packaged, weights_file
+from convpose.skeleton import counterparts
+
+
+@dataclass(frozen=True)
+class Start:
+    """Holds a trained network, as its file has it.
+
+    Attributes:
+        source: the file.
+        state: tensors by name, with or without the prefix of a checkpoint.
+        config: that its network was built from; None for a file that does not say.
+    """
+
+    source: Path
+    state: Mapping[str, torch.Tensor]
+    config: DictConfig | None
+
+    @classmethod
+    def find(cls, weights: str) -> "Start":
+        """Find what ``weights=`` names: ``packaged``, a run or study, a checkpoint or packed file.
+
+        Raises:
+            ConfigError: no run there.
+            ModelError: no such file, or one that is damaged.
+        """
+        path = Path(weights)
+        if not path.exists() and path.name == weights:
+            path = weights_file(weights)
+        if path.is_dir():
+            path = Run.find(path).checkpoint("best")
+        if is_packaged(path):
+            state, facts = read_packaged(path)
+            return cls(path, state, as_data(facts["config"], str(path)))
+        folder = path.absolute().parent.parent
+        known = (folder / "config.yaml").is_file()
+        return cls(path, read_weights(path), Run(folder).config if known else None)
+
+
+def take_network(cfg: DictConfig, config: DictConfig | None) -> None:
+    """Replace model, head and input size of a configuration by those of a trained network.
+
+    The loss becomes the head's own where the configured one trains outputs that the head lacks.
+
+    Raises:
+        ConfigError: nobody knows the network, or it is a cascade.
+    """
+    if config is None or "start" in config.model:
+        what = "does not say what network it is of" if config is None else "is of a cascade"
+        raise ConfigError(
+            f"weights={cfg.weights} take_network=true: the file {what}; type "
+            "weights=packaged or weights=RUN_FOLDER, or take_network=false with the model, head "
+            "and data.input_size_px keys of its run"
+        )
+    parts: Any = {key: OmegaConf.to_container(config[key]) for key in ("model", "head")}
+    drop_weights(parts)
+    for key, value in (*parts.items(), ("data.input_size_px", config.data.input_size_px)):
+        OmegaConf.update(cfg, key, value, merge=False, force_add=True)
+    head: Any = find_target(current_name(str(cfg.head.get("_target_"))), "head")
+    loss: Any = find_target(current_name(str(cfg.loss.get("_target_"))), "loss")
+    if set(getattr(loss, "requires", ())) - set(getattr(head, "outputs", ())):
+        own = OmegaConf.load(conf_folder() / "loss" / f"{head.default_loss}.yaml")
+        OmegaConf.update(cfg, "loss", own, merge=False, force_add=True)
+
+
+def shared_rows(cfg: DictConfig, model: PoseModel, start: Start) -> dict[str, list[int]]:
+    """Find which rows of the start's head belong to which keypoints of this one, by their names.
+
+    Returns:
+        For each tensor of the head that has rows for keypoints, the start's row for each of its
+        own; −1 where the start lacks the keypoint. Empty where both have the same keypoints, or
+        nobody knows those of the start.
+    """
+    if start.config is None or "start" in cfg.model:
+        return {}
+    old, new = skeleton_of(start.config), skeleton_of(cfg)
+    if old.keypoints == new.keypoints:
+        return {}
+    other = cfg.copy()
+    drop_weights(other)
+    names = [*new.keypoints, "one more than there is"]  # what grows with it has rows for keypoints
+    skeleton = {"name": "larger", "keypoints": names}
+    OmegaConf.update(other, "data.skeleton", skeleton, merge=False, force_add=True)
+    with torch.device("meta"):
+        backbone: Any = model.backbone
+        larger = build_head(other, backbone, cfg.data.input_size_px).state_dict()
+    index, rows = counterparts(old.keypoints, new), {}
+    for name, tensor in model.head.state_dict().items():
+        each = len(larger[name]) - len(tensor) if tensor.ndim else 0
+        if each:
+            own = [each * i + j if i >= 0 else -1 for i in index for j in range(each)]
+            rows[f"head.{name}"] = own
+    return rows
+
+
+def describe_keypoints(cfg: DictConfig, start: Start) -> str:
+    """Say which keypoints the start shares, and which are new."""
+    if start.config is None:
+        return ""
+    old, new = skeleton_of(start.config), skeleton_of(cfg)
+    index = counterparts(old.keypoints, new)
+    shared = [k for k, i in zip(new.keypoints, index, strict=True) if i >= 0]
+    fresh = [k for k in new.keypoints if k not in shared]
+    return f"  keypoints taken over: {_listed(shared)}; fresh: {_listed(fresh)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def validation_pck(
+    model: PoseModel, datamodule: PoseDataModule, device: torch.device, precision: str
+) -> float:
+    """Measure PCK@0.2 of the validation subset; leave the model and random numbers as they are."""
+    training = model.training
+    with torch.random.fork_rng():
+        predictions = predict(on_device(model, device, precision), datamodule.loader("val"))
+    model.cpu().train(training)  # Lightning trains in the mode that it finds
+    truth = GroundTruth.of(datamodule.datasets["val"], datamodule.skeleton)
+    return float(truth.score(torch.from_numpy(predictions.keypoints_px))["pck@0.2"])
