@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from forked import Forker
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from postgresql import server
@@ -129,6 +131,41 @@ def test_the_same_command_continues_after_a_kill(url, tmp_path, monkeypatch):
         assert begun.trials[3].params == lost.params
         check_that_nothing_is_lost_or_doubled(begun, tmp_path / "runs/s", epochs=6)
         assert "study s: 3 complete; interrupted or lost, and taken up again: 1" in out
+
+
+def test_thirty_kills_inside_of_trials(tmp_path, monkeypatch):
+    """Each kill is counted by the log: a trial has begun in that life, and has not ended."""
+    monkeypatch.chdir(tmp_path)
+    url = "journal:///runs/s/study.journal"
+    options = (*SEARCH, f"storage={url}", "trainer.max_epochs=20", "retries=99")
+    dice, kills, lives, ended = random.Random(0), 0, 0, 0
+    forker = Forker(tmp_path, "convpose.search")
+    try:
+        while kills < 30:
+            lives += 1
+            assert lives < 60, f"{kills} kills hit a trial"
+            life = forker.train(*options, f"trials={ended + 4}")  # there is always one left
+            life.wait_for("run folder")
+            time.sleep(dice.uniform(0, 1.2))
+            if life.alive():
+                life.kill()
+            life.ended()
+            said = life.log.read_text()
+            begun, through = (
+                len(re.findall(line, said, re.MULTILINE))
+                for line in (r"^run folder ", r"^trial \d+ ")
+            )
+            kills += begun > through
+            ended += through
+        assert forker.train(*options, f"trials={ended + 4}").ended() == 0
+    finally:
+        forker.close()
+    with looking(url) as storage:
+        study = optuna.load_study(study_name="s", storage=storage)
+        check_that_nothing_is_lost_or_doubled(study, tmp_path / "runs/s", epochs=20)
+        assert completed(study) == ended + 4
+        assert not [t for t in study.trials if t.state == TrialState.RUNNING]
+    print(f"{kills} kills inside of trials in {lives} lives, {completed(study)} trials")
 
 
 def test_sigterm_stops_all_workers_and_the_trials_wait(tmp_path, monkeypatch):

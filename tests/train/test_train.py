@@ -204,8 +204,8 @@ def test_other_errors_of_a_loader_stay():
 @pytest.mark.parametrize(
     ("limit", "message"),
     [
-        ("mount -t tmpfs -o size=16k tmpfs /dev/shm", "error: /dev/shm is full: data.batch_size=4"),
-        ("ulimit -n 100", "error: too few files can be open, with data.batch_size=4"),
+        ("mount -t tmpfs -o size=16k tmpfs /dev/shm", "error: /dev/shm is full: data.batch_size=8"),
+        ("ulimit -n 100", "error: too few files can be open, with data.batch_size=8"),
     ],
 )
 def test_a_small_machine(limit, message, tmp_path):
