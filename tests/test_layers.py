@@ -9,7 +9,7 @@ ROOT = Path(convpose.__file__).parent
 # lowest first: a room imports from the rooms before it
 ROOMS = (
     *("errors", "bounded", "files", "skeleton", "geometry", "progress", "hardware", "config"),
-    *("run", "history", "metrics", "plot", "data", "models", "evaluate", "runtime", "train"),
+    *("run", "history", "metrics", "plot", "data", "models", "runtime", "evaluate", "train"),
     *("compare", "search", "export", "predict", "app", "benchmark", "__init__", "__main__"),
 )
 COMMANDS = (

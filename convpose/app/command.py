@@ -14,12 +14,13 @@ from omegaconf import DictConfig
 
 from convpose.app.handlers import KEEP_S, Networks, ResultFolders, predict_clip, predict_picture
 from convpose.config.instantiate import build
-from convpose.config.schema import Count, Looks, check_table
+from convpose.config.schema import Count, Looks, Packaged, check_table
 from convpose.errors import ConfigError, ConvposeError, DataError
 from convpose.predict import limits
 from convpose.predict.command import limits_of
 
 KEYS = {
+    "network": Packaged,
     "looks": Looks,
     "port": Annotated[int, Ge(1), Le(65535)],
     **limits.KEYS,
@@ -77,7 +78,9 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
     check_table(cfg, KEYS)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
     folders = ResultFolders()
-    networks = Networks(Path(cfg.paths.runs), cfg.run, detector, cfg.accelerator, cfg.looks)
+    networks = Networks(
+        Path(cfg.paths.runs), cfg.run or cfg.network, detector, cfg.accelerator, cfg.looks
+    )
 
     def picture(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a picture")

@@ -24,11 +24,10 @@ from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
 from convpose.run import begun
 from convpose.runtime.load import load_run
-from convpose.runtime.packaged import load_packaged
+from convpose.runtime.packaged import NAMES, load_packaged
 
 Row = list[str | float]
 KEEP_S = 3600  # how long a visitor can download the files of a result
-PACKAGED = "packaged weights"
 
 
 class Networks:
@@ -36,7 +35,7 @@ class Networks:
 
     Args:
         runs: folder of studies, in which runs are found.
-        first: run or study folder to offer first; None for the packaged weights.
+        first: run or study folder, or name of a packaged network, to offer first.
         detector: finds several people; None without one.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         looks: at one person, see `PosePredictor`.
@@ -48,7 +47,7 @@ class Networks:
     def __init__(
         self,
         runs: Path,
-        first: str | None,
+        first: str,
         detector: Detector | None,
         accelerator: str,
         looks: Looks = 2,
@@ -59,13 +58,13 @@ class Networks:
         self.accelerator = accelerator
         self.looks = looks
         self._load = lru_cache(maxsize=4)(self._open)
-        self._load(first or PACKAGED)  # fails now, not when a visitor asks
+        self._load(first)  # fails now, not when a visitor asks
 
     def names(self) -> Sequence[str]:
         """List the networks to choose from, the first choice first; finds runs added meanwhile."""
         found = [file.parents[1] for file in self.runs.glob("*/*/checkpoints/best.ckpt")]
         runs = [str(folder) for folder in sorted(found, key=begun, reverse=True)]
-        return list(dict.fromkeys([self.first or PACKAGED, PACKAGED, *runs]))
+        return list(dict.fromkeys([self.first, *NAMES, *runs]))
 
     def predictor(self, name: str, several: bool) -> PosePredictor:
         """Load the network of that name, with or without the detector.
@@ -80,8 +79,8 @@ class Networks:
         return PosePredictor(self._load(name).runtime, detector, looks=self.looks)
 
     def _open(self, name: str) -> PosePredictor:
-        if name == PACKAGED:
-            return PosePredictor(load_packaged(accelerator=self.accelerator))
+        if name in NAMES:
+            return PosePredictor(load_packaged(name, self.accelerator))
         return PosePredictor(load_run(name, accelerator=self.accelerator))
 
 

@@ -25,6 +25,7 @@ Positive = Annotated[float, Gt(0), Lt(math.inf)]
 NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 Subset = Literal["train", "val", "test"]
+Packaged = Literal["small", "large"]  # networks that come with convpose
 Looks = Literal[1, 2]  # at a whole frame, and again at the box of what was found in it
 Side = Annotated[int, Ge(32), Le(4096)]  # pixels of a square that is allocated
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # what every generator takes

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import files
-from convpose.config.schema import Count, NotNegative, check_table
+from convpose.config.schema import Count, NotNegative, Packaged, check_table
 from convpose.errors import ConfigError, ModelError
 from convpose.export.checks import (
     CROPS,
@@ -26,6 +26,7 @@ from convpose.runtime.exported import ENGINE_OF, OPENERS
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 KEYS = {
+    "network": Packaged | None,
     "max_difference_px": NotNegative | None,
     "max_pck_drop": NotNegative,
     "calibration_images": Count,

@@ -28,7 +28,7 @@ from convpose.run import Run
 from convpose.runtime import TorchRuntime
 from convpose.runtime.exported import VERSION
 from convpose.runtime.load import load_run
-from convpose.runtime.packaged import DEFAULT, load_packaged
+from convpose.runtime.packaged import load_packaged, weights_file
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -50,14 +50,14 @@ class Network:
 
     @classmethod
     def find(cls, run: str | Path | None, weights: str | Path | None, checkpoint: str) -> "Network":
-        """Find the network of a run, else of packaged weights, else the one of convpose itself.
+        """Find the network of a run, else of packaged weights; see `weights_file`.
 
         Raises:
             ConfigError: no run there.
-            ModelError: no such checkpoint.
+            ModelError: no such checkpoint or name.
         """
         if run is None:
-            file = DEFAULT if weights is None else Path(weights)
+            file = weights_file(weights)
             return cls(file.stem, file)
         found = Run.find(Path(run))
         file = found.checkpoint(checkpoint)
@@ -67,7 +67,7 @@ class Network:
         """Load the network in PyTorch on the CPU, fp32; see `load_run` and `load_packaged`."""
         if self.run is not None:
             return load_run(self.run.folder, str(self.file), "cpu", "32-true")
-        return load_packaged(None if self.file == DEFAULT else self.file, "cpu", "32-true")
+        return load_packaged(self.file, "cpu", "32-true")
 
     @property
     def sha256(self) -> str:

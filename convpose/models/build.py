@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
+from convpose.config.allowlist import current_name
 from convpose.config.instantiate import build, check, skeleton_of
 from convpose.config.schema import Side, check_table
 from convpose.errors import ConfigError, ModelError
@@ -55,7 +56,10 @@ def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Mo
 
 
 def drop_weights(settings: Any) -> None:
-    """Forget the files that a network started from: its checkpoint has all weights."""
+    """Forget the files that a network started from: its checkpoint has all weights.
+
+    Classes get the names that they have today.
+    """
     for part in ("model", "head"):
         _drop_files(settings[part])
 
@@ -68,6 +72,8 @@ def _drop_files(node: Any) -> None:
         for key in node:
             if key in ("weights", "run"):
                 node[key] = None
+            elif key == "_target_":
+                node[key] = current_name(str(node[key]))
             else:
                 _drop_files(node[key])
 
@@ -185,40 +191,3 @@ def check_start(cfg: DictConfig, start: Any) -> None:
             f"data.cache_size_px={stored}: the cache holds less than a cascade is to see; type "
             f"data.cache_size_px={given} and data.cache=ANOTHER_FILE"
         )
-
-
-def build_teacher(cfg: DictConfig) -> Resized:
-    """Build the network of ``loss.teacher``; it sees crops in the size of its training.
-
-    Raises:
-        ConfigError: no teacher, a cascade as pupil, or a teacher of another skeleton or without
-            heatmaps.
-        ModelError: the run has no checkpoint, or one of another network.
-    """
-    if cfg.loss.teacher is None:
-        raise ConfigError(
-            "loss=distill: learns from a trained network; type loss.teacher=RUN_FOLDER, of a run "
-            "with heatmaps, or loss=heatmap to learn from the labels alone"
-        )
-    if "start" in cfg.model:
-        raise ConfigError(
-            "loss=distill model=cascade: a teacher looks at whole crops and a cascade's last stage "
-            "at parts of them; type loss=heatmap"
-        )
-    run = Run.find(Path(str(cfg.loss.teacher)))
-    trained = run.config.copy()
-    drop_weights(trained)
-    own, other = skeleton_of(cfg), skeleton_of(trained)
-    if own != other:
-        raise ConfigError(
-            f"loss.teacher={cfg.loss.teacher}: has the skeleton {other.name}, the data {own.name}; "
-            f"type a run of {own.name}, or data.skeleton={other.name}"
-        )
-    network = build_model(trained)
-    if "heatmap_logits" not in getattr(network.head, "outputs", ()):
-        raise ConfigError(
-            f"loss.teacher={cfg.loss.teacher}: {type(network.head).__name__} gives no heatmaps; "
-            "type a run with head=heatmap, head=integral or head=movenet"
-        )
-    load_checkpoint(network, run.checkpoint("best"))
-    return Resized(network.eval(), trained.data.input_size_px)

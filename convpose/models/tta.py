@@ -13,9 +13,10 @@ APART = 0.05  # unit: two estimates further apart than this mean two places
 class TestTimeAugmentation(nn.Module):
     """Network that is shown each crop several times and answers as `PoseModel` does.
 
-    - Flip test: keypoints of the crop and of its mirror image, left and right exchanged back, are
-      averaged, weighted by score. Of two that lie apart the one with the higher score is kept:
-      between the left and the right foot there is nothing.
+    - Flip test: heatmaps of the crop and of its mirror image, left and right exchanged back, are
+      averaged. Of networks without heatmaps the keypoints are, weighted by score. Of two that lie
+      apart the one with the higher score is kept: between the left and the right foot there is
+      nothing.
     - Quarter turns: of the crop's four turns the one with the highest mean score is kept. It helps
       people who stand on their hands where the network was trained on upright ones.
 
@@ -74,6 +75,11 @@ class TestTimeAugmentation(nn.Module):
         if not self.mirror:
             return keypoints, scores
         other = self.model(image.flip(3))
+        if "heatmap_logits" in output:
+            logits = output["heatmap_logits"] + other["heatmap_logits"].flip(3)[:, self.swap]
+            points, share = self.model.head.decode(logits / 2)
+            both = self.model.calibrate({"keypoints": points, "scores": share})
+            return both["keypoints"], both["scores"]
         mirrored = other["keypoints"][:, self.swap]
         mirrored = torch.stack([1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
         other_scores = other["scores"][:, self.swap]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, ListConfig
 
 from convpose.config.instantiate import build, check
-from convpose.config.schema import Count, Looks, Positive, check_table
+from convpose.config.schema import Count, Looks, Packaged, Positive, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.predict import limits, pipeline
@@ -22,6 +22,7 @@ from convpose.predict.sources import open_sources
 from convpose.predict.writers import open_keypoints
 
 KEYS = {
+    "network": Packaged | None,
     "batch_size": Count,
     "max_frames": Count | None,
     "box_scale": Positive | None,

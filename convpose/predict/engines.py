@@ -27,8 +27,8 @@ def open_network(
 
     Args:
         run: folder of a run, or of a study for its newest run.
-        weights: packaged weights (``.safetensors``) or a file of `convpose.export` (``.onnx``,
-            ``.xml``, ``.torchscript``); None without a run for those that come with convpose.
+        weights: ``small``, ``large``, packaged weights (``.safetensors``) or a file of
+            `convpose.export` (``.onnx``, ``.xml``, ``.torchscript``); None without a run for small.
         checkpoint: ``best``, ``last`` or a file; with a run only.
         engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: what the file is for, else torch.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where the engine sees one.

@@ -2,7 +2,7 @@
 
 from convpose import PosePredictor
 
-predictor = PosePredictor()                          # the packaged weights
+predictor = PosePredictor()                          # the small network; or "large"
 predictor = PosePredictor.from_run("runs/study")     # or a run of yours
 people = predictor(image)                            # (H, W, 3) uint8 RGB
 people[0].keypoints_px                               # (14, 2) in pixels of the image
@@ -24,7 +24,7 @@ from convpose.predict.detectors import Detector
 from convpose.predict.engines import open_network
 from convpose.predict.images import Picture
 from convpose.runtime import Runtime
-from convpose.runtime.packaged import load_packaged
+from convpose.runtime.packaged import NAMES, load_packaged
 from convpose.skeleton import Skeleton
 
 ScoredBox = tuple[NDArray[np.float64] | None, float]  # None: the whole frame
@@ -76,7 +76,7 @@ class PosePredictor:
     the first answer stays. A predictor keeps no state; it may be called from several threads.
 
     Args:
-        runtime: computes keypoints of crops; None for the packaged weights.
+        runtime: computes keypoints of crops, or the name or file of packaged weights.
         detector: finds people where no boxes are given; None for none.
         batch_size: number of crops computed at a time.
         box_scale: side of a crop over the longer side of its box; None as in training.
@@ -84,19 +84,20 @@ class PosePredictor:
 
     Raises:
         ConfigError: another number of looks.
+        ModelError: see `convpose.runtime.packaged.load_packaged`.
     """
 
     def __init__(
         self,
-        runtime: Runtime | None = None,
+        runtime: Runtime | str | Path = NAMES[0],
         detector: Detector | None = None,
         batch_size: int = 16,
         box_scale: float | None = None,
         looks: Looks = 2,
     ) -> None:
         check_value("looks", looks, Looks)
-        if runtime is None:
-            runtime = load_packaged()
+        if isinstance(runtime, str | Path):
+            runtime = load_packaged(runtime)
         self.runtime = runtime
         self.spec = (
             runtime.spec if box_scale is None else replace(runtime.spec, box_scale=box_scale)

@@ -54,13 +54,18 @@ def load_run(
         ConfigError: no run there, or no such accelerator.
         ModelError: no checkpoint, or one of another network.
     """
+    return to_runtime(*rebuild_run(folder, checkpoint), accelerator, precision)
+
+
+def rebuild_run(folder: str | Path, checkpoint: str = "best") -> tuple[PoseModel, DictConfig]:
+    """Rebuild the network of a run; return it and its `network_config`. See `load_run`."""
     run = Run.find(Path(folder))
     cfg = network_config(run.config)
     path = run.checkpoint(checkpoint)
     with no_larger_than(path):
         model = build_model(cfg)
     load_checkpoint(model, path)
-    return to_runtime(model, cfg, accelerator, precision)
+    return model, cfg
 
 
 def to_runtime(

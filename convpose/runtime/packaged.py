@@ -8,34 +8,38 @@ card, ``NAME.json``: the file's SHA-256, the same facts for people, and the meas
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from convpose.bounded import MAX_FACTS, load_json, parse_json
 from convpose.config.allowlist import as_data
+from convpose.config.schema import Packaged
 from convpose.errors import DataError, ModelError
 from convpose.files import replacing, write
 from convpose.models.build import build_model
+from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import CropSpec, TorchRuntime
 from convpose.runtime.load import network_config, to_runtime
 
 VERSION = 1
-DEFAULT = Path(__file__).parents[1] / "weights" / "default.safetensors"
+FOLDER = Path(__file__).parents[1] / "weights"
+NAMES: tuple[str, ...] = get_args(Packaged)  # the first is the default
 
 
-def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -> Path:
+def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best", **head: Any) -> Path:
     """Write a run's network as packaged weights.
 
     Args:
         run_folder: folder of the run, or of a study for its newest run.
         target: file to write, ``.safetensors``; the card gets the same name with ``.json``.
         checkpoint: ``best``, ``last`` or a file.
+        head: settings of the head that are other than in training, such as ``blur``.
 
     Returns:
         `target`.
@@ -49,6 +53,8 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
         raise ModelError(f"{target}: packaged weights are a .safetensors file; name it so")
     run = Run.find(Path(run_folder))
     cfg = network_config(run.config)
+    cfg.head.update(head)
+    cfg.trainer.precision = "32-true"  # the same answer on every machine
     config: Any = OmegaConf.to_container(cfg)
     model = build_model(cfg)
     load_checkpoint(model, run.checkpoint(checkpoint))
@@ -62,6 +68,7 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
         "version": VERSION,
         "spec": CropSpec.from_config(cfg.data).to_dict(),
         "config": config,
+        "trained_on": f"{'+'.join(run.config.data.sources)}, split {run.config.data.split}",
         "metrics": _metrics(run.folder),
     }
     content = save(tensors, {"convpose": json.dumps(facts)})
@@ -79,21 +86,29 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best") -
 
 
 def weights_file(weights: str | Path | None = None) -> Path:
-    """Find the file of the network that comes with convpose, or take a file's path as it is.
+    """Find the file of a network that comes with convpose, or take a file's path as it is.
 
     Args:
-        weights: ``packaged`` or None for the network that comes with convpose, or a path.
+        weights: ``small``, ``large``, ``packaged`` or None for the default, or a path.
+
+    Raises:
+        ModelError: a name that is none of these.
     """
-    return DEFAULT if weights in (None, "packaged") else Path(str(weights))
+    name = NAMES[0] if weights in (None, "packaged") else str(weights)
+    if name in NAMES:
+        return FOLDER / f"{name}.safetensors"
+    if not (path := Path(name)).suffix and not path.exists():
+        raise ModelError(f"weights={name}: type {', '.join(NAMES)} or weights=FILE.safetensors")
+    return path
 
 
 def load_packaged(
-    path: str | Path | None = None, accelerator: str = "auto", precision: str = "auto"
+    weights: str | Path | None = None, accelerator: str = "auto", precision: str = "auto"
 ) -> TorchRuntime:
     """Load the network of packaged weights.
 
     Args:
-        path: the ``.safetensors`` file; None for the one that comes with convpose.
+        weights: name or ``.safetensors`` file, see `weights_file`.
         accelerator: see `convpose.runtime.load.to_runtime`.
         precision: see there.
 
@@ -102,12 +117,12 @@ def load_packaged(
         ConfigError: a description that names something else than a network, see
             `convpose.config.allowlist`.
     """
-    path = weights_file(path)
-    if path == DEFAULT and not path.is_file():
-        raise ModelError(
-            "no weights are packaged with this version of convpose; type run=RUN_FOLDER, a run "
-            "that convpose.train wrote, or weights=FILE.safetensors"
-        )
+    return to_runtime(*rebuild(weights), accelerator, precision)
+
+
+def rebuild(weights: str | Path | None = None) -> tuple[PoseModel, DictConfig]:
+    """Rebuild the network of packaged weights; return it and its `network_config`."""
+    path = weights_file(weights)
     state, facts = read_packaged(path)
     CropSpec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
     cfg = network_config(as_data(facts["config"], str(path)))
@@ -117,7 +132,7 @@ def load_packaged(
         model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
         raise ModelError(f"{path}: does not fit its own description: {error}") from error
-    return to_runtime(model, cfg, accelerator, precision)
+    return model, cfg
 
 
 def is_packaged(path: Path) -> bool:

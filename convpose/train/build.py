@@ -17,8 +17,10 @@ from convpose.config.instantiate import build, check, describe, skeleton_of
 from convpose.config.schema import Count, Positive, Seed, check_table
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
-from convpose.models.build import build_teacher
+from convpose.models.cascade import Resized
 from convpose.models.pose_model import PoseModel
+from convpose.runtime.load import rebuild_run
+from convpose.runtime.packaged import NAMES, rebuild
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
 
@@ -66,6 +68,41 @@ def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
     parameters = build(cfg.parameters, "parameters")
     check_pair(model.head, loss)
     return PoseModule(model, loss, optimizer, parameters, scheduler, skeleton_of(cfg), cfg.seed)
+
+
+def build_teacher(cfg: DictConfig) -> Resized:
+    """Build the network of ``loss.teacher``; it sees crops in the size of its training.
+
+    Raises:
+        ConfigError: no teacher, a cascade as pupil, or a teacher of another skeleton or without
+            heatmaps.
+        ModelError: see `rebuild` and `rebuild_run`.
+    """
+    if cfg.loss.teacher is None:
+        raise ConfigError(
+            "loss=distill: learns from a trained network; type loss.teacher=large, or a run "
+            "folder, or loss=heatmap to learn from the labels alone"
+        )
+    if "start" in cfg.model:
+        raise ConfigError(
+            "loss=distill model=cascade: a teacher looks at whole crops and a cascade's last stage "
+            "at parts of them; type loss=heatmap"
+        )
+    teacher = str(cfg.loss.teacher)
+    packaged = teacher in NAMES or teacher.endswith(".safetensors")
+    network, trained = rebuild(teacher) if packaged else rebuild_run(teacher)
+    own, other = skeleton_of(cfg), skeleton_of(trained)
+    if own != other:
+        raise ConfigError(
+            f"loss.teacher={cfg.loss.teacher}: has the skeleton {other.name}, the data {own.name}; "
+            f"type a run of {own.name}, or data.skeleton={other.name}"
+        )
+    if "heatmap_logits" not in getattr(network.head, "outputs", ()):
+        raise ConfigError(
+            f"loss.teacher={cfg.loss.teacher}: {type(network.head).__name__} gives no heatmaps; "
+            "type a run with head=heatmap, head=integral or head=movenet"
+        )
+    return Resized(network.eval(), trained.data.input_size_px)
 
 
 def check_pair(head: nn.Module, loss: nn.Module) -> None:

@@ -39,6 +39,8 @@ def fit_or_explain(
         reason = str(error).splitlines()[0]
         raise ConfigError(f"compile=true: {reason}; type compile=false") from error
     except Exception as error:
+        if trainer.received_sigterm:  # by the loading processes, too: a scheduler tells them all
+            raise SystemExit(_stopped(trainer, by_scheduler=True)) from error
         size = f"data.batch_size={datamodule.batch_size}"
         if out_of_memory(error):
             auto = "data.batch_size=auto or " if trainer.strategy.root_device.type == "cuda" else ""

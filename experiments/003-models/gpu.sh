@@ -13,7 +13,7 @@ out="${OUT:-runs/003-out}" end_s="${END_S:-560}" start_s=45  # seconds to start 
 part="${1:?small, best, regression, heads or score}"
 runs="runs/003-$part"
 # Decay 0.995 averages over about three epochs of 60 batches; 0.999 would still include the start of a short training.
-common="experiment=small trainer=${TRAINER:-gpu} $crops data.batch_size=128 optimizer.lr=2.5e-3 callbacks.ema.decay=0.995"
+common="experiment=efficientnet trainer=${TRAINER:-gpu} $crops data.batch_size=128 optimizer.lr=2.5e-3 callbacks.ema.decay=0.995"
 common+=" callbacks.preview=null study=003-$part"
 small="model=efficientnet_lite0 model.weights=$(weights 0)"
 large="model=efficientnet_lite2 model.weights=$(weights 2) head.channels=128 data.input_size_px=192"

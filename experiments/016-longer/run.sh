@@ -3,7 +3,7 @@
 # Usage, from the repository's root: bash experiments/016-longer/run.sh [overrides]
 set -euo pipefail
 python="${PYTHON:-.venv/bin/python}"
-$python -m convpose.train experiment=small study=016-longer trainer=cpu trainer.precision=32-true data.num_workers=0 \
+$python -m convpose.train experiment=efficientnet study=016-longer trainer=cpu trainer.precision=32-true data.num_workers=0 \
   weights=runs/002-small optimizer.lr=1.0e-3 trainer.max_epochs=34 trainer.check_val_every_n_epoch=2 compile=true "$@"
 lspet="data=lspet data.split=paper data.crop=box"
 for mirror in false true; do

@@ -30,7 +30,6 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
 from convpose.app.command import _file, build_page, launch_settings, serve  # noqa: E402
 from convpose.app.handlers import (  # noqa: E402
     KEEP_S,
-    PACKAGED,
     Networks,
     ResultFolders,
     predict_clip,
@@ -131,7 +130,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
 
 
 def test_visitors_open_offered_networks_only(networks, run, tmp_path):
-    assert list(networks.names()) == [str(run), PACKAGED]
+    assert list(networks.names()) == [str(run), "small", "large"]
     with pytest.raises(ConfigError, match="not one of the networks of this page"):
         networks.predictor(str(tmp_path), several=False)
 

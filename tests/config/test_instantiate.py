@@ -95,4 +95,4 @@ def test_precision_auto_wants_no_emulated_bf16(monkeypatch):
 
 def test_a_network_that_no_memory_holds():
     with pytest.raises(ModelError, match=r"^head: wants more memory than there is; it was "):
-        build_model(tiny_config("data.input_size_px=1000000"))
+        build_model(tiny_config("data.input_size_px=4096", "head.hidden=10000000"))

@@ -137,7 +137,8 @@ def test_the_training_part_of_a_run_is_not_reduced_twice(run: Path, tmp_path: Pa
     cfg.data.train_share = 0.5
     OmegaConf.save(cfg, half / "config.yaml")
 
-    datamodule = build_datamodule(evaluated_config(Run(half), evaluation(f"run={half}")))
+    trained = evaluated_config(Run(half).config_to_score(""), evaluation(f"run={half}"))
+    datamodule = build_datamodule(trained)
     datamodule.setup()
 
     assert datamodule.split == json.loads((half / "splits.json").read_text())
@@ -279,7 +280,7 @@ def test_a_missing_checkpoint_is_named(run: Path) -> None:
 
 
 def test_another_network_is_refused(run: Path, tmp_path: Path) -> None:
-    torch.save({"state_dict": {"model.other": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    torch.save({"state_dict": {"model.other": torch.zeros(10**6)}}, tmp_path / "other.ckpt")
 
     with pytest.raises(ModelError, match=r"other\.ckpt: not a checkpoint of this network"):
         evaluate(evaluation(f"run={run}", f"checkpoint={tmp_path / 'other.ckpt'}"))

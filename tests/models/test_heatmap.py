@@ -89,6 +89,21 @@ class TestPeak:
         for window, share in ((0, 0.4), (1, 0.4), (2, 0.6), (3, 0.9), (7, 1.0)):
             assert decode(logits, window)[1].item() == pytest.approx(share)
 
+    @some_examples
+    @given(st.floats(0.25, 0.75), st.floats(0.25, 0.75), st.sampled_from([0.7, 1.0, 1.5, 2.0]))
+    def test_a_blur_moves_a_gaussian_at_the_border_alone(self, x, y, sigma):
+        keypoints, _ = decode(bell((x, y), sigma), 2, blur=3)
+        assert (keypoints[0, 0] * SIDE).tolist() == pytest.approx([x * SIDE, y * SIDE], abs=0.1)
+        edge = decode(bell((x, 0.0), sigma), 2, blur=3)[0][0, 0, 1] * SIDE
+        assert 0 < edge < 2, "cells inward"
+
+    def test_a_blurred_peak_counts_its_surroundings(self):
+        logits = cells({(3, 3): 0.3, (10, 10): 0.25, (11, 10): 0.2, (10, 11): 0.2, (9, 9): 0.05})
+        for blur, cell in ((0, 3), (3, 10)):
+            (x, y), score = decode(logits, 2, blur)[0][0, 0] * SIDE, decode(logits, 2, blur)[1]
+            assert (int(x), int(y)) == (cell, cell)
+            assert score.item() == pytest.approx(0.3 if blur == 0 else 0.7)
+
     def test_two_peaks_are_not_averaged(self):
         logits = torch.logaddexp(bell((0.2, 0.3)) + 0.1, bell((0.8, 0.3)))
         keypoints, scores = decode(logits, window=2)

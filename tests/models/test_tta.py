@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from convpose.models.keypoints.heatmap import HeatmapHead
+from convpose.models.pose_model import PoseModel
 from convpose.models.tta import TestTimeAugmentation, turn_back
 from convpose.skeleton import LSP14
 
@@ -94,6 +96,31 @@ def test_two_looks_at_one_place_are_averaged_and_at_two_places_one_is_kept(
     output = TestTimeAugmentation(network, LSP14, mirror=True, quarter_turns=False)(image)
     assert output["keypoints"][..., 0].tolist() == [pytest.approx([expected_x] * K)]
     assert output["scores"].tolist() == [pytest.approx([expected_score] * K)]
+
+
+def test_heatmaps_are_averaged():
+    """Of each keypoint the looks see two places; only one of them both."""
+    seen = torch.full((K, 8, 8), -9.0)
+    seen[:, 3, 1] = 1.0
+    own, other = seen.clone(), seen.clone()
+    own[:, 5, 6], other[:, 0, 3] = 2.0, 2.0
+    image = crops(count=1)
+
+    class Heatmaps(PoseModel):
+        def forward_uncalibrated(self, crop):
+            logits = own if torch.equal(crop, image) else other[list(LSP14.mirror)].flip(2)
+            keypoints, scores = self.head.decode(logits[None])
+            return {"keypoints": keypoints, "scores": scores, "heatmap_logits": logits[None]}
+
+    head = HeatmapHead((4, 8), (4, 8), 32, K)
+    backbone = nn.Identity()
+    backbone.pixel_mean = backbone.pixel_std = (0.5, 0.5, 0.5)
+    network = Heatmaps(backbone, head, K)
+    options = TestTimeAugmentation(network, LSP14, mirror=True, quarter_turns=False)
+    output = options(image)
+    assert output["keypoints"][0].tolist() == [pytest.approx([1.5 / 8, 3.5 / 8])] * K
+    alone = network(image)["keypoints"][0, 0].tolist()
+    assert alone == pytest.approx([6.5 / 8, 5.5 / 8])
 
 
 @settings(max_examples=20)

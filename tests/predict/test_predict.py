@@ -214,10 +214,13 @@ def test_a_note_is_printed(predict):
 
 
 def test_packaged_weights(predict, unbroken, monkeypatch):
-    packaged.pack(unbroken, "own.safetensors")
-    assert predict("source=photos/0.png", using="weights=own.safetensors").code == 0
-    monkeypatch.setattr(packaged, "DEFAULT", Path("own.safetensors").resolve())
-    assert predict("source=photos/0.png", using=None).code == 0
+    packaged.pack(unbroken, "own/small.safetensors")
+    assert predict("source=photos/0.png", using="weights=own/small.safetensors").code == 0
+    monkeypatch.setattr(packaged, "FOLDER", Path("own").resolve())
+    for using in (None, "network=small", "weights=packaged"):
+        assert predict("source=photos/0.png", using=using).code == 0
+    ended = predict("source=photos", using="weights=medium")
+    assert ended.err == "error: weights=medium: type small, large or weights=FILE.safetensors\n"
 
 
 REFUSED = {
@@ -242,11 +245,7 @@ def test_refused_in_one_message_and_nothing_written(arguments, predict, monkeypa
     assert sorted(Path.cwd().rglob("*")) == before
 
 
-def test_no_network_says_what_to_type(predict, monkeypatch, tmp_path):
-    monkeypatch.setattr(packaged, "DEFAULT", tmp_path / "default.safetensors")
-    ended = predict("source=photos", using=None)
-    assert ended.code == 2
-    assert "no weights are packaged with this version of convpose; type run=RUN" in ended.err
+def test_a_checkpoint_needs_a_run(predict):
     ended = predict("source=photos", "checkpoint=last", using=None)
     assert ended.err == "error: checkpoint=last: of which run? type run=FOLDER\n"
 

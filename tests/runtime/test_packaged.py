@@ -208,13 +208,9 @@ def test_the_name_of_the_target(trained, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_default_is_loaded_by_nothing_more_than_its_name(weights, monkeypatch):
-    monkeypatch.setattr(packaged, "DEFAULT", weights)
-    (person,) = PosePredictor()(dot(48, 48, (20, 25)))
-    assert person.keypoints_px.shape == (14, 2)
-
-
-def test_no_default_says_what_to_type(monkeypatch, tmp_path):
-    monkeypatch.setattr(packaged, "DEFAULT", tmp_path / "default.safetensors")
-    with pytest.raises(ModelError, match=r"no weights are packaged .* type run=RUN_FOLDER"):
-        PosePredictor()
+def test_a_network_is_loaded_by_its_name(weights, monkeypatch):
+    for name in packaged.NAMES:
+        assert packaged.weights_file(name).is_file()
+    monkeypatch.setattr(packaged, "weights_file", lambda name: weights)
+    (person,) = PosePredictor("large")(dot(48, 48, (20, 25)))
+    assert np.array_equal(PosePredictor()(dot(48, 48, (20, 25)))[0].scores, person.scores)

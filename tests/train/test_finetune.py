@@ -105,7 +105,7 @@ def test_a_file_that_does_not_say_its_network_is_refused(tmp_path):
 
 def test_the_packaged_network_is_the_start():
     start = Start.find("packaged")
-    assert start.config.data.input_size_px == 128
+    assert start.config.data.input_size_px == 192
     assert is_packaged(start.source)
 
 

@@ -82,8 +82,8 @@ class TestTeacherMessages:
 
     def test_none(self):
         assert self.message("head=heatmap", "loss=distill") == (
-            "loss=distill: learns from a trained network; type loss.teacher=RUN_FOLDER, of a run "
-            "with heatmaps, or loss=heatmap to learn from the labels alone"
+            "loss=distill: learns from a trained network; type loss.teacher=large, or a run "
+            "folder, or loss=heatmap to learn from the labels alone"
         )
 
     def test_without_heatmaps(self, unbroken):

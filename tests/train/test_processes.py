@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
-from convpose.errors import ConfigError
+from convpose.errors import ConfigError, ModelError
 from convpose.train.distributed import StopTogether, check_processes, gather
 from convpose.train.failures import fit_or_explain
 
@@ -20,7 +20,7 @@ DDP = ("trainer.strategy=ddp", "trainer.devices=2")
 
 def trainer(processes=2, started_by=LightningEnvironment):
     strategy = SimpleNamespace(cluster_environment=started_by())
-    return SimpleNamespace(world_size=processes, strategy=strategy)
+    return SimpleNamespace(world_size=processes, strategy=strategy, received_sigterm=False)
 
 
 @pytest.fixture
@@ -146,3 +146,11 @@ def test_exit_codes_of_several_processes(started_by, first, code, monkeypatch, t
         f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {tmp_path}"
     )
     assert capsys.readouterr().err == (f"{said}\n" if first else "")
+
+    def loader_stopped(*_, **__):  # a scheduler tells the loading processes as well
+        raise ModelError("a process that loads images was killed")
+
+    beside.fit, beside.received_sigterm = loader_stopped, True
+    with pytest.raises(SystemExit) as end:
+        fit_or_explain(beside, None, None, None)
+    assert end.value.code == code

@@ -151,7 +151,8 @@ def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    gpu = SimpleNamespace(fit=full, strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    on_gpu = SimpleNamespace(root_device=torch.device("cuda"))
+    gpu = SimpleNamespace(fit=full, strategy=on_gpu, received_sigterm=False)
     with pytest.raises(ModelError, match=r"or type data\.batch_size=auto or trainer\.prec"):
         fit_or_explain(gpu, None, SimpleNamespace(batch_size=8, input_size_px=32), None)
 

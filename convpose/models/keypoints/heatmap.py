@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from convpose.config.schema import Count, Natural, NotNegative, Positive
 from convpose.errors import ConfigError
@@ -28,6 +29,7 @@ class HeatmapHead(nn.Module):
         channels: of the pyramid.
         stride: of the heatmaps: S = input_size_px / stride cells a side.
         window: cells around the peak that speak for it: their share of the heatmap is the score.
+        blur: see `decode`.
 
     Raises:
         ConfigError: a stride that the pyramid cannot reach, an input that is no multiple of the
@@ -46,10 +48,12 @@ class HeatmapHead(nn.Module):
         channels: Count = 64,
         stride: int = 4,
         window: Natural = 2,
+        blur: Natural = 0,
     ) -> None:
         super().__init__()
         check_input(input_size_px, strides)
         self.window = window
+        self.blur = blur
         self.pyramid = Pyramid(out_channels, strides, channels, stride)
         if input_size_px // stride < 3:
             raise ConfigError(
@@ -72,7 +76,7 @@ class HeatmapHead(nn.Module):
 
     def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Find unit keypoints (B, K, 2) and scores (B, K) in logits (B, K, S, S)."""
-        return decode(logits, self.window)
+        return decode(logits, self.window, self.blur)
 
 
 class IntegralHead(HeatmapHead):
@@ -99,25 +103,31 @@ class IntegralHead(HeatmapHead):
         return keypoints, within.sum(dim=(2, 3)).clamp(0, 1)
 
 
-def decode(logits: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+def decode(logits: torch.Tensor, window: int, blur: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the peak of each heatmap, to a fraction of a cell.
 
     Args:
         logits: (B, K, S, S), S at least 3.
         window: cells around the peak that are summed to its profiles along x and y.
+        blur: number of 3 × 3 means over the heatmap before its peak is looked for; three are
+            almost a Gaussian of 1.4 cells. They count a peak's surroundings as well (Zhang et
+            al., CVPR 2020), and are no convolutions, which an int8 export would round.
 
     Returns:
         Unit keypoints (B, K, 2), and the heatmap's share within the window (B, K) as score.
     """
     side = logits.shape[-1]
     flat = logits.flatten(2).softmax(dim=2)
-    peak = flat.argmax(dim=2, keepdim=True)
-    heatmap = flat.view(logits.shape)
+    heatmap = smooth = flat.view(logits.shape)
+    for _ in range(blur):
+        smooth = F.avg_pool2d(smooth, 3, stride=1, padding=1)
+    peak = smooth.flatten(2).argmax(dim=2, keepdim=True)
     near_x, near_y = near(peak % side, side, window), near(peak // side, side, window)  # (B, K, S)
-    across = (heatmap * near_y.unsqueeze(3)).sum(dim=2)
-    down = (heatmap * near_x.unsqueeze(2)).sum(dim=3)
+    across = (smooth * near_y.unsqueeze(3)).sum(dim=2)
+    down = (smooth * near_x.unsqueeze(2)).sum(dim=3)
     x, y = summit(across, peak % side), summit(down, peak // side)
-    return torch.stack([x, y], dim=2), (across * near_x).sum(dim=2).clamp(0, 1)
+    within = heatmap * near_x.unsqueeze(2) * near_y.unsqueeze(3)
+    return torch.stack([x, y], dim=2), within.sum(dim=(2, 3)).clamp(0, 1)
 
 
 def near(peak: torch.Tensor, side: int, window: int) -> torch.Tensor:

@@ -34,6 +34,7 @@ class MoveNetHead(nn.Module):
         channels: between the two pointwise convolutions; MoveNet has 96.
         stride: of the heatmaps: S = input_size_px / stride cells a side.
         window: cells around the peak that speak for it: their share of the heatmap is the score.
+        blur: see `decode`.
         weights: MoveNet's file, as ``model.weights``; None starts at random. The rows of joints
             that COCO names are copied; the neck is the mean of the shoulders', the head top the
             nose's.
@@ -56,6 +57,7 @@ class MoveNetHead(nn.Module):
         channels: Count = 96,
         stride: int = 4,
         window: Natural = 2,
+        blur: Natural = 0,
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -66,6 +68,7 @@ class MoveNetHead(nn.Module):
                 f"cells a side, an input of {3 * stride} px or a smaller stride"
             )
         self.window = window
+        self.blur = blur
         self.merge: nn.Module = nn.Identity()
         inside = out_channels[0]
         if strides[0] != stride:
@@ -85,13 +88,17 @@ class MoveNetHead(nn.Module):
         """Map features to keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
         finest = features[0] if isinstance(self.merge, nn.Identity) else self.merge(features)
         logits = self.kpt_heatmap(finest).float()
-        keypoints, scores = decode(logits, self.window)
+        keypoints, scores = self.decode(logits)
         return {
             "keypoints": keypoints,
             "scores": scores,
             "visibility_logits": self.probe(features),
             "heatmap_logits": logits,
         }
+
+    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find unit keypoints (B, K, 2) and scores (B, K) in logits (B, K, S, S)."""
+        return decode(logits, self.window, self.blur)
 
 
 class Branch(Separable):
