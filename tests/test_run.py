@@ -77,8 +77,8 @@ def test_the_newest_run_of_a_study_began_last(tmp_path, names):
     (tmp_path / "study" / ".9999" / "config.yaml").touch()  # a hidden companion is no run
     newest = tmp_path / "study" / names[-1].partition(" ")[0]
     assert Run.find(tmp_path / "study").folder == newest
-    offered = Networks(tmp_path, None, None, "cpu").names()
-    assert offered[1:] == [str(tmp_path / "study" / n.partition(" ")[0]) for n in reversed(names)]
+    offered = Networks(tmp_path, "small", None, "cpu").names()
+    assert offered[2:] == [str(tmp_path / "study" / n.partition(" ")[0]) for n in reversed(names)]
 
 
 def test_find_says_what_to_type(tmp_path):

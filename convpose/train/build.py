@@ -31,7 +31,7 @@ KEYS: dict[str, Any] = {
     "monitor_mode": Literal["max", "min"],
     "ckpt_path": str | None,
     "weights": str | None,
-    "take_network": bool,
+    "take_network": bool | None,
     "lr_find": bool,
     "channels_last": bool,
     "compile": bool,

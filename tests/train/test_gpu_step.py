@@ -73,6 +73,7 @@ def batch(count: int = 3) -> dict:
         "visibility": torch.ones(count, K, dtype=torch.int64, device=GPU),
         "keypoints_px": torch.rand(count, K, 2, device=GPU),
         "unit_to_px": torch.rand(count, 2, 3, device=GPU),
+        "box_px": torch.rand(count, 4, device=GPU),
         "image_id": [str(i) for i in range(count)],
     }
 
