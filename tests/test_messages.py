@@ -197,7 +197,7 @@ SAID = {
     "train data.split=lsp": "data.split=lsp: the val and test subset is empty for 40 images of sy…",
     "train data.batch_size=100": "…is larger than the training subset with its 28 images; type da…",
     "train model.weights=nope.pt": "nope.pt: no such file…",
-    "train experiment=finetune weights=nope.ckpt": "nope.ckpt: no such file…",
+    "train +take_network=true weights=nope.ckpt": "nope.ckpt: no such file…",
     "train model.batch_norm=false model.weights=imagenet": "model.batch_norm=false: weights are f…",
     "train model=timm model.name=resnet51": "model.name=resnet51: timm has no such network; type …",
     "train model=timm model.name=qqq": "…timm has no such network; timm.list_models() lists them",
