@@ -105,6 +105,7 @@ def evaluate_network(cfg: DictConfig) -> float:
     name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
     if run is None:
         name = f"{Path(cfg.weights).stem}_{name}"
+        split_name += f" (network of {trained.trained_on})"
     else:
         checkpoint = run.checkpoint(cfg.checkpoint)
         subset = datamodule.split[cfg.split]

@@ -121,7 +121,10 @@ def load_packaged(
 
 
 def rebuild(weights: str | Path | None = None) -> tuple[PoseModel, DictConfig]:
-    """Rebuild the network of packaged weights; return it and its `network_config`."""
+    """Rebuild the network of packaged weights; return it and its `network_config`.
+
+    Its key ``trained_on`` names data and split.
+    """
     path = weights_file(weights)
     state, facts = read_packaged(path)
     CropSpec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
@@ -132,6 +135,7 @@ def rebuild(weights: str | Path | None = None) -> tuple[PoseModel, DictConfig]:
         model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
         raise ModelError(f"{path}: does not fit its own description: {error}") from error
+    cfg.trained_on = str(facts.get("trained_on", "unknown images"))
     return model, cfg
 
 

@@ -101,9 +101,11 @@ def open_study(storage: BaseStorage, name: str, mode: str, settings: Settings) -
         study = optuna.load_study(storage=storage, study_name=name)
     begun: Settings = study.user_attrs.get("settings", settings)
     if differences := changed_keys(begun, settings):
+        unknown = " ".join(f"~{key}" for key in settings if key not in begun)
         raise ConfigError(
             f"study={name} was begun with {'; '.join(differences[:3])}"
             + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
             + "; type study=ANOTHER, or the same settings to continue it"
+            + (f" ({unknown}: it knows no such key)" if unknown else "")
         )
     return study

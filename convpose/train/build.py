@@ -89,7 +89,7 @@ def build_teacher(cfg: DictConfig) -> Resized:
             "at parts of them; type loss=heatmap"
         )
     teacher = str(cfg.loss.teacher)
-    packaged = teacher in NAMES or teacher.endswith(".safetensors")
+    packaged = teacher in (*NAMES, "packaged") or teacher.endswith(".safetensors")
     network, trained = rebuild(teacher) if packaged else rebuild_run(teacher)
     own, other = skeleton_of(cfg), skeleton_of(trained)
     if own != other:

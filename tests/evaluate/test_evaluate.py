@@ -20,6 +20,7 @@ from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth
 from convpose.history import best_row, read_history
 from convpose.run import Run
+from convpose.runtime.packaged import pack
 from convpose.skeleton import SIDES
 from convpose.train.command import train
 
@@ -113,6 +114,21 @@ def test_a_file_scores_like_the_run_that_wrote_it(tested: Path) -> None:
 
     from_file = json.loads((tested / "predictions_test" / "metrics.json").read_text())
     assert from_file == json.loads((tested / "metrics.json").read_text())
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_packaged_weights_score_like_the_run_and_say_what_they_were_trained_on(
+    run: Path, tested: Path, tmp_path: Path
+) -> None:
+    weights = pack(run, tmp_path / "own.safetensors")
+    cfg = configure("evaluate", f"weights={weights}", f"paths.runs={tmp_path}", "gallery=0")
+    pck = evaluate(cfg)
+    of_run = json.loads((tested / "metrics.json").read_text())
+    assert pck == pytest.approx(of_run["pck@0.2"], abs=0.02), "weights in half precision"
+    found = json.loads((tmp_path / "evaluate/own_synthetic_test/metrics.json").read_text())
+    assert found["protocol"] == (
+        "synthetic, split paper (network of synthetic, split paper), test, crop box"
+    )
 
 
 @pytest.mark.usefixtures("without_pictures")

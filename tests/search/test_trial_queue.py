@@ -90,5 +90,6 @@ def test_a_study_of_other_settings_is_refused(tmp_path):
         join(url, **changed)
     assert str(error.value) == (
         "study=s was begun with trainer.max_epochs=25, not 50; optimizer=SGD, not AdamW; a=None, "
-        "not 1 and 1 more; type study=ANOTHER, or the same settings to continue it"
+        "not 1 and 1 more; type study=ANOTHER, or the same settings to continue it (~a "
+        "~b: it knows no such key)"
     )
