@@ -7,7 +7,7 @@ help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"convpose needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; type make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 15) else f"convpose needs Python 3.11 to 3.14, {sys.executable} is {v[0]}.{v[1]}; type make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
@@ -40,8 +40,8 @@ reproduce-%: $(READY) ## run a study of experiments/ again, from archive to tabl
 	[ -n "$$script" ] || { echo "no study $*; there are:"; ls -d experiments/*/; exit 2; }; \
 	sed -n 's/^# //p' "$$script" | head -2; bash "$$script" $(ARGS)
 
-docs: $(READY) ## build the documentation site in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/mkdocs/mkdocs.yml
+docs: $(READY) ## build the documentation site in site/, notebooks executed on synthetic people
+	CONVPOSE_NOTEBOOKS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/mkdocs/mkdocs.yml
 
 data: $(READY) ## verify LSPET; download it if it is missing
 	$(BIN)/python -m convpose.data data=lspet

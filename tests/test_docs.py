@@ -1,29 +1,34 @@
 """The documentation: its examples run, its messages are the real ones, its site builds."""
 
+import importlib
 import importlib.util
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from compare.fake_runs import fake_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from own_keypoints import own_folder
 from PIL import Image as PillowImage
 from test_layers import ROOMS
 from tiny import composed
 
+import convpose
 from convpose.__main__ import COMMANDS
+from convpose.data.synthetic import SyntheticSource
 from convpose.evaluate.__main__ import main as evaluate
 from convpose.predict.__main__ import as_overrides
+from convpose.predict.drawing import VideoFile
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "convpose"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 TEXTS = {page: BLOCK.findall(page.read_text("utf-8")) for page in PAGES}
 EXTEND = TEXTS[ROOT / "docs" / "extend.md"]
@@ -34,25 +39,57 @@ TINY = (
 )
 
 
-def commands(blocks, application: str) -> list[list[str]]:
-    """The arguments of each command of an application in shell blocks, comments left out."""
-    shell = "".join(text for kind, _, text in blocks if kind == "bash").replace("\\\n", " ")
-    lines = [shlex.split(line, comments=True) for line in shell.splitlines()]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# What is composed and not run, for a run costs minutes or needs what is not there
+COMPOSED_ONLY = {
+    "train": "those of extend.md are trained below",
+    "search": "trials are trainings",
+    "evaluate": "an archive, or a run",
+    "export": "half a minute",
+    "app": "a server that does not end",
+    "benchmark": "measures for minutes",
+}
+# of predict and data: a run, a detector, an engine, an archive, a cluster
+WANTING = re.compile(r"(run|detector|detector.weights|engine|HTTPS_PROXY)=|data=lsp|format=parquet")
+OF_OTHERS = {  # programs that no test starts
+    *("tensorboard", "optuna-dashboard", "torchrun", "srun", "sbatch", "scontrol", "npm", "ray"),
+    *("docker", "conda", "nvidia-smi", "uv", "git", "gh", "cd", "export", "exit", "jupyter"),
+    *(".venv/bin/python", "python -c", "python docs/figure.py", "code=$?", "[", "pre-commit"),
+}
+
+
+def shell_lines(page: Path) -> list[list[str]]:
+    """The words of each command in the shell blocks of a page and between backticks."""
+    text = page.read_text("utf-8")
+    shell = "".join(block for kind, _, block in BLOCK.findall(text) if kind == "bash")
+    lines = shell.replace("\\\n", " ").splitlines()
+    starts = rf"(?:convpose (?:{'|'.join(COMMANDS)})|python -m convpose\.\w+|make \w+|pip install)"
+    lines += re.findall(rf"`({starts}\b[^`]*)`", BLOCK.sub("", text))
+    split = (shlex.split(line, comments=True) for line in lines)
+    return [words for words in split if words]
+
+
+def commands(page: Path, application: str) -> list[list[str]]:
+    """The arguments of each command of an application on a page."""
     starts = ["-m", f"convpose.{application}"], ["convpose", application]
     return [
-        words[i + 2 :] for words in lines for i in range(len(words)) if words[i : i + 2] in starts
+        words[i + 2 :]
+        for words in shell_lines(page)
+        for i in range(len(words))
+        if words[i : i + 2] in starts
     ]
 
 
-SHOWN = [(p, a) for p, blocks in TEXTS.items() for a in COMMANDS if commands(blocks, a)]
+SHOWN = [(p, a) for p in PAGES for a in COMMANDS if commands(p, a)]
 
 
 @pytest.mark.parametrize(("page", "application"), SHOWN, ids=lambda x: getattr(x, "stem", x))
 def test_the_commands_of_the_documents_compose(page, application):
-    for words in commands(TEXTS[page], application):
+    for words in commands(page, application):
         if {"--config-dir", "--help"} & set(words):
             continue  # the former are run below
-        words = [word for word in words if word not in ("-m", "…")]
+        words = [word for word in words if word not in ("-m", "…", "--cfg", "job")]
         if application == "predict":
             words = as_overrides(words)
         parsed = OverridesParser.create().parse_overrides(words)
@@ -65,18 +102,106 @@ def test_the_commands_of_the_documents_compose(page, application):
         assert composed(application, *firsts).paths.runs == "runs"
 
 
-def test_the_tree_of_the_readme_is_that_of_the_package():
+def test_every_line_of_the_shell_blocks_is_a_command_that_is_known():
+    """Targets of make and extras exist; what neither is ours nor checked is in `OF_OTHERS`."""
+    targets = re.findall(r"^([\w%-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for page in PAGES:
+        for words in shell_lines(page):
+            line = " ".join(words)
+            while "=" in words[0] and words[0].partition("=")[0].isupper():
+                words = words[1:]  # a variable before the command
+            if words[0] == "make":
+                named = words[1].startswith("reproduce-") or words[1] in targets
+                assert named or words[1].startswith("PYTHON="), (page.name, line)
+            elif words[0] == "pip" or words[:3] == ["python", "-m", "pip"]:
+                named = ",".join(re.findall(r"(?:convpose|\.)\[([\w,]+)\]", line))
+                assert {"EXTRA", *EXTRAS} >= set(filter(None, named.split(","))), (page.name, line)
+            elif words[0] == "convpose":
+                assert words[1] in {*COMMANDS, "COMMAND", "…", "--version"}, (page.name, line)
+            else:
+                module = words[:2] == ["python", "-m"] and words[2].startswith("convpose.")
+                pair = " ".join(words[:2])
+                assert module or {words[0], pair} & OF_OTHERS, (page.name, line)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with the files that the commands of the pages name."""
+    folder = tmp_path_factory.mktemp("desk")
+    people = SyntheticSource(4, 64)
+    for i, name in enumerate(("photo.jpg", "team.jpg", "a.jpg", "holiday/b.jpg")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        PillowImage.fromarray(people.read_image(i)[0]).save(folder / name)
+    clip = VideoFile(folder / "clip.mp4", 64, 64)
+    for i in range(2):
+        clip.write(people.read_image(i)[0], 0.04 * i)
+    clip.close()
+    for page in PAGES:
+        for _, title, text in TEXTS[page]:
+            if title in ("boxes.csv", "people.csv"):
+                (folder / title).write_text(text)
+    for i, lr in enumerate((0.01, 0.05)):
+        fake_run(folder / "runs" / "rates" / f"t_{i}", f"optimizer.lr={lr}", pck=0.1 * i)
+    return folder
+
+
+SMALL = {
+    (application, " ".join(words)): words
+    for page, application in SHOWN
+    for words in commands(page, application)
+    if words and application not in COMPOSED_ONLY and not {"RUN", "…", "-m", "--help"} & set(words)
+    if not WANTING.search(" ".join(words)) and not {"--config-dir", "source=-"} & set(words)
+}
+
+
+@pytest.mark.parametrize(("application", "line"), SMALL)
+def test_what_is_quick_is_run_as_it_is_typed(application, line, desk, monkeypatch):
+    words = SMALL[application, line]
+    if application == "predict":
+        words = as_overrides([*words, "network=small", "looks=1"])
+    elif application == "data":
+        few = ["data.sources.synthetic.num_images=8"] if "data=synthetic" in words else []
+        words = [*words, *few]
+    monkeypatch.chdir(desk)
+    monkeypatch.setattr(sys, "argv", [application, *words])
+    importlib.import_module(f"convpose.{application}.__main__").main()
+
+
+def test_the_tree_of_the_design_page_is_that_of_the_package():
     """Every room in one line, each above those that it imports."""
-    tree = (ROOT / "README.md").read_text("utf-8").partition("\nconvpose/\n")[2]
+    tree = (ROOT / "docs" / "design.md").read_text("utf-8").partition("\nconvpose/\n")[2]
     shown = re.findall(r"^  ([\w.]+)/? ", tree.partition("\nexperiments/")[0], re.MULTILINE)
     rooms = [f"{room}.py" if (PACKAGE / f"{room}.py").is_file() else room for room in ROOMS[::-1]]
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
-    assert [line for line in lines if len(line) > 140 and not line.startswith("|")] == []
     assert shown == [*(room for room in rooms if room != "__init__.py"), "weights"]
 
 
+def test_the_readme_is_narrow_and_its_sentences_are_short():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert [line for line in text.splitlines() if len(line) >= 120] == []
+    prose = re.sub(r"\]\([^)]*\)", "]", BLOCK.sub("", text))
+    plain = [line for line in prose.splitlines() if not line.startswith(("|", "#"))]
+    sentences = re.split(r"(?<=[.:;?])\s+|\n\n", "\n".join(plain))
+    assert [sentence for sentence in sentences if len(sentence.split()) >= 25] == []
+
+
+def test_the_notice_names_every_dependency_and_every_extra():
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    named = set(re.findall(r"[\w-]+", notice))
+    own = {group: [re.match(r"[\w-]+", d)[0] for d in needed] for group, needed in EXTRAS.items()}
+    own["core"] = [re.match(r"[\w-]+", needed)[0] for needed in PROJECT["dependencies"]]
+    assert {f"[{extra}]" in notice for extra in EXTRAS} == {True}
+    assert {name for needed in own.values() for name in needed} - named == set()
+
+
+def test_the_version_is_one():
+    version = PROJECT["version"]
+    assert convpose.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
 def test_links_to_files_are_right():
-    for page in [*PAGES, *ROOT.glob("experiments/**/*.md"), ROOT / "CHANGELOG.md"]:
+    for page in [*PAGES, *ROOT.glob("experiments/**/*.md"), *ROOT.glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
 
@@ -116,7 +241,7 @@ def of_mine(project, command, monkeypatch):
 
 ADDED = [  # the experiment has all of them; one after the other they take a while
     pytest.param(words, marks=() if "experiment=mine" in words else pytest.mark.slow)
-    for words in commands(EXTEND, "train")
+    for words in commands(ROOT / "docs" / "extend.md", "train")
 ]
 
 
@@ -187,21 +312,14 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     assert foreign == {}
 
 
-@pytest.mark.slow
-def test_the_picture_of_the_readme_is_drawn_from_any_run(tmp_path, unbroken, monkeypatch):
-    run, picture = tmp_path / "run", tmp_path / "picture.png"
-    shutil.copytree(unbroken, run)
+def test_the_picture_of_the_readme_is_drawn(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("figure", ROOT / "docs" / "figure.py")
     figure = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(figure)
-    monkeypatch.setattr(sys, "argv", ["figure.py", str(run), "--output", str(picture)])
-    with pytest.raises(SystemExit, match=r"metrics\.json: no such file; type python -m convpose\."):
-        figure.main()
-    assert not picture.exists()
-    monkeypatch.setattr(sys, "argv", ["evaluate", f"run={run}", "gallery=0"])
-    evaluate()
-    monkeypatch.setattr(sys, "argv", ["figure.py", str(run), "--output", str(picture)])
+    monkeypatch.setattr(figure, "SHOWN", 1)
+    picture = tmp_path / "picture.png"
+    monkeypatch.setattr(sys, "argv", ["figure.py", "--people", "2", "--output", str(picture)])
     figure.main()
     with PillowImage.open(picture) as drawn:
-        assert drawn.width > 1500
+        assert drawn.width > figure.SIDE_PX
         assert len(drawn.convert("RGB").getcolors(drawn.width * drawn.height)) > 100

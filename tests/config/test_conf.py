@@ -219,4 +219,5 @@ def test_an_installed_wheel_has_its_configuration(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"convpose/conf/{path.relative_to(CONF)}" for path in FILES} <= names
-    assert {"convpose/data/duplicates.tsv", "convpose/compare/page.html"} <= names
+    beside = ("data/duplicates.tsv", "compare/page.html", "py.typed")
+    assert {f"convpose/{name}" for name in beside} <= names
