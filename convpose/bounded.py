@@ -4,10 +4,11 @@ Every broken or hostile file becomes a `DataError`; nothing in it is evaluated.
 """
 
 import csv
+import functools
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,13 @@ def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
     return content
 
 
-def parse_json(name: str, content: bytes | str, remedy: str = "", most: int = MAX_BYTES) -> Any:
+def parse_json(
+    name: str,
+    content: bytes | str,
+    remedy: str = "",
+    most: int = MAX_BYTES,
+    drop: Sequence[str] = (),
+) -> Any:
     """Parse a JSON text.
 
     Args:
@@ -48,6 +55,8 @@ def parse_json(name: str, content: bytes | str, remedy: str = "", most: int = MA
         content: of the file.
         remedy: words with which a message ends.
         most: largest size in bytes.
+        drop: keys that nobody reads, such as the outlines that fill COCO's files; they are
+            forgotten while the rest is parsed.
 
     Raises:
         DataError: no JSON, not UTF-8, too large, too deep, or a number of too many digits.
@@ -56,7 +65,8 @@ def parse_json(name: str, content: bytes | str, remedy: str = "", most: int = MA
     _check_size(raw, name, most)
     reason = f"a number of {MAX_DIGITS} digits" if _DIGITS.search(raw) else ""
     try:
-        found = None if reason else json.loads(content)
+        hook = functools.partial(_without, drop) if drop else None
+        found = None if reason else json.loads(content, object_hook=hook)
         if not reason and _is_deep(raw) and _is_deep(_TEXTS.sub(b"", raw)):
             reason = f"brackets more than {MAX_DEPTH} deep"
     except (ValueError, RecursionError) as error:  # no JSON, or not UTF-8
@@ -64,6 +74,12 @@ def parse_json(name: str, content: bytes | str, remedy: str = "", most: int = MA
     if not reason:
         return found
     raise DataError(f"{name}: not a JSON file ({reason}){remedy and f'; {remedy}'}")
+
+
+def _without(keys: Sequence[str], parsed: dict[str, Any]) -> dict[str, Any]:
+    for key in keys:
+        parsed.pop(key, None)
+    return parsed
 
 
 def load_json(path: Path, remedy: str = "", most: int = MAX_FACTS) -> Any:

@@ -147,6 +147,7 @@ EXPECTED = {
     "evaluate gallery=-1": NATURAL,
     "evaluate gallery=few": f"{NATURAL}, got str",
     "evaluate mirror_test=yes": f"{BOOL}, got str",
+    "evaluate boxes=3": "a text or null, got int",
     "evaluate batch_size=0": f"{COUNT} or null",
     "evaluate split=dev": SUBSET,
     "compare top=-1": NATURAL,
@@ -255,6 +256,7 @@ SAID = {
     "evaluate run=null predictions=some.npz looks=2": "predictions=some.npz looks=2: a file has n…"
     "leave looks= out, or type run=RUN_FOLDER",
     "evaluate run=null predictions=some.npz mirror_test=true": "… mirror_test=True: a file has no…",
+    "evaluate boxes=gone.json": "boxes=gone.json: no such file; expected a JSON list of …",
     "evaluate output=photo.jpg": "…cannot be written (Not a directory); type output=FOLDER",
     "evaluate run=nowhere": "run=nowhere: the folder does not exist; type run=FOLDER…",
     "evaluate accelerator=tpu": "accelerator=tpu: type auto, cpu or gpu",

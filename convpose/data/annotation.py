@@ -32,6 +32,7 @@ class Annotation:
         subset: ``train``, ``val`` or ``test`` if the data set's makers say so.
         upright: whether the pixels are those of the image turned as EXIF says, or as stored
             (False); None where that is the same or not known.
+        head_px: diagonal of the head's box if the data set gives it (MPII).
     """
 
     image_id: str
@@ -44,6 +45,7 @@ class Annotation:
     file: str | None = None
     subset: str | None = None
     upright: bool | None = None
+    head_px: float | None = None
 
     @property
     def extent_px(self) -> NDArray[np.float64]:

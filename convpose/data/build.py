@@ -17,7 +17,9 @@ from convpose.skeleton import LSP14, Skeleton, bundled, counterparts, spelled
 
 log = logging.getLogger(__name__)
 # keys of ``data`` for sources and commands, not for `PoseDataModule`
-READ_BY_OTHERS = ("source", "skeleton", "names", "gallery", "gallery_images")
+READ_BY_OTHERS = (
+    *("source", "skeleton", "names", "category", "missing", "gallery", "gallery_images"),
+)
 
 
 def build_datamodule(cfg: DictConfig) -> PoseDataModule:

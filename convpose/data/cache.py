@@ -63,12 +63,12 @@ class CropCache:
         self._offsets = arrays["offsets"]
         self._regions = arrays["region_to_px"]
         nothing = [None] * len(meta["image_ids"])
-        optional = ("boxes_px", "files", "parts", "uprights")
-        boxes, files, subsets, uprights = (meta.get(key, nothing) for key in optional)
+        optional = ("boxes_px", "files", "parts", "uprights", "heads_px")
+        boxes, *others = (meta.get(key, nothing) for key in optional)
         boxes = [None if box is None else np.array(box) for box in boxes]
         columns = (  # in the order of the attributes of `Annotation`
             *(meta["image_ids"], meta["datasets"], *arrays["size_px"].T.tolist()),
-            *(arrays["keypoints_px"], arrays["visibility"], boxes, files, subsets, uprights),
+            *(arrays["keypoints_px"], arrays["visibility"], boxes, *others),
         )
         self.annotations = [Annotation(*row) for row in zip(*columns, strict=True)]
 
@@ -184,6 +184,7 @@ def write_cache(
         "files": [a.file for a in annotations],
         "parts": [a.subset for a in annotations],
         "uprights": [a.upright for a in annotations],
+        "heads_px": [a.head_px for a in annotations],
     }
     meta["sha256"] = _checksum(meta, pixels, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)

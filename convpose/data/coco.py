@@ -8,6 +8,7 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
 - **Orientation.** See `convpose.data.reading.frames`.
 - **Visibility** is ours: 0 unlabelled (then x = y = 0), 1 occluded, 2 visible.
 - **Joints** are named by the file's category, so that any names are read; left is the person's own.
+  Of several categories with keypoints ``data.category`` names one; ids are compared as text.
   With ``data.skeleton=category`` they are the skeleton, which ``auto`` chooses for names that no
   skeleton of convpose has.
   COCO has neither neck nor head top: both stay masked (`convpose.skeleton` says why).
@@ -33,6 +34,7 @@ import numpy as np
 from convpose.bounded import parse_json
 from convpose.config.instantiate import build_skeleton
 from convpose.data.reading import find_files, stem_of, subset_of
+from convpose.data.reading.archive import Archive
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
@@ -41,6 +43,7 @@ from convpose.skeleton import Skeleton
 _REMEDY = "name a COCO keypoints file such as person_keypoints_val2017.json with data.source="
 
 MAX_CATEGORIES = 2**22  # bytes of the table of categories
+UNREAD = ("segmentation",)  # outlines: most of COCO's own files, and nobody reads them
 
 
 class CocoSource(PeopleSource):
@@ -51,13 +54,17 @@ class CocoSource(PeopleSource):
     PATTERNS = ("person_keypoints_*2017.json",)
 
     @classmethod
-    def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton:
-        """Build the skeleton of the category: its ``keypoints``, and its ``skeleton`` as limbs."""
+    def find_files(cls, keys: Mapping[str, Any]) -> tuple[dict[str, bytes], Archive]:
+        """Find the files that an object of these arguments reads; see `reading.find_files`."""
         patterns = keys.get("annotations") or cls.PATTERNS
         where = keys.get("source"), keys.get("folder") or "", cls.STEMS
-        files, _ = find_files(cls.NAME, *where, patterns, keys.get("images"))
-        file, content = next(iter(files.items()))
-        category = _find_categories(file, content)
+        return find_files(cls.NAME, *where, patterns, keys.get("images"))
+
+    @classmethod
+    def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton:
+        """Build the skeleton of the category: its ``keypoints``, and its ``skeleton`` as limbs."""
+        file, content = next(iter(cls.find_files(keys)[0].items()))
+        category = _find_category(file, content, keys.get("category"))
         names = keys.get("names") or {}
         joints = [str(names.get(joint, joint)) for joint in category["keypoints"]]
         try:
@@ -69,20 +76,36 @@ class CocoSource(PeopleSource):
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a JSON file."""
-        tables = _tables(file, parse_json(file, content, _REMEDY))
-        category = _only_category(file, tables["categories"])
+        tables, category = read_tables(file, content, self.category)
         joints = tuple(map(str, category["keypoints"]))
-        return joints, _people(file, tables, category["id"], len(joints), left_out)
+        return joints, _people(file, tables, category, len(joints), left_out)
 
 
-def _find_categories(file: str, content: bytes) -> dict[str, Any]:
+def read_tables(
+    file: str, content: bytes, wanted: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the tables of a file, and the category of its people.
+
+    Args:
+        file: path, for messages.
+        content: of the file.
+        wanted: name of the category; None for the only one with keypoints.
+
+    Raises:
+        DataError: no tables of images, annotations and categories, or no such category.
+    """
+    tables = _tables(file, parse_json(file, content, _REMEDY, drop=UNREAD))
+    return tables, find_category(file, tables["categories"], wanted)
+
+
+def _find_category(file: str, content: bytes, wanted: str | None) -> dict[str, Any]:
     """Find the category with keypoints without parsing all of a file, which may be COCO's own."""
     for key in re.finditer(rb'"categories"\s*:\s*(?=\[)', content):
         text = content[key.end() : key.end() + MAX_CATEGORIES].decode("utf-8", "replace")
         with contextlib.suppress(ValueError, RecursionError):
             categories, _ = json.JSONDecoder().raw_decode(text)
-            return _only_category(file, categories)
-    return _only_category(file, _tables(file, parse_json(file, content, _REMEDY))["categories"])
+            return find_category(file, categories, wanted)
+    return read_tables(file, content, wanted)[1]
 
 
 def _tables(file: str, content: Any) -> dict[str, Any]:
@@ -97,19 +120,40 @@ def _tables(file: str, content: Any) -> dict[str, Any]:
     return content
 
 
-def _only_category(file: str, categories: list[Any]) -> dict[str, Any]:
-    """Find the one category that has keypoints."""
-    with_joints = [c for c in categories if isinstance(c, dict) and c.get("keypoints")]
-    if len(with_joints) != 1 or "id" not in with_joints[0]:
+def find_category(file: str, categories: list[Any], wanted: str | None) -> dict[str, Any]:
+    """Find the category that has keypoints, the one of a name if several have."""
+    named = [c for c in categories if isinstance(c, dict) and c.get("keypoints") and "id" in c]
+    names = [str(category.get("name", category["id"])) for category in named]
+    if wanted is not None and wanted not in names:
         raise DataError(
-            f"{file}: expected one category with keypoints, found {len(with_joints)} of "
-            f"{len(categories)}; instances_*.json and captions_*.json have none; {_REMEDY}"
+            f"{file}: data.category={wanted}: no category of that name has keypoints; those that "
+            f"have are {', '.join(names) or 'none'}"
         )
-    return with_joints[0]
+    if wanted is None and len(named) > 1:
+        raise DataError(
+            f"{file}: {len(named)} categories have keypoints: {', '.join(names)}; type "
+            f"data.category={names[0]}, or another of them"
+        )
+    if not named:
+        raise DataError(
+            f"{file}: expected a category with keypoints, found none in {len(categories)}; "
+            f"instances_*.json and captions_*.json have none; {_REMEDY}"
+        )
+    return named[0 if wanted is None else names.index(wanted)]
+
+
+def person_id(annotation: Mapping[str, Any], number: int, image: Mapping[str, Any]) -> str:
+    """Return the id of an annotation: the one it came from, else ``STEM_ID``."""
+    own = number if annotation.get("id") is None else annotation["id"]
+    return annotation.get("convpose_id") or f"{stem_of(image['file_name'])}_{own}"
 
 
 def _people(
-    file: str, content: dict[str, Any], category_id: Any, count: int, left_out: Counter[str]
+    file: str,
+    content: dict[str, Any],
+    category: dict[str, Any],
+    count: int,
+    left_out: Counter[str],
 ) -> Iterator[AnnotatedPerson]:
     subset = subset_of(file)
     where = "images"
@@ -117,23 +161,24 @@ def _people(
     try:
         for number, image in enumerate(content["images"]):
             where = f"images[{number}]"
-            same = images.setdefault(_text(image["id"]), (number, image))[1]
+            same = images.setdefault(as_text(image["id"]), (number, image))[1]
             if same.get("file_name") != image.get("file_name"):
                 raise ValueError(f"another photograph has the id {image['id']}")
         for number, annotation in enumerate(content["annotations"]):
             where = f"annotations[{number}]"
-            if _text(annotation.get("category_id", category_id)) != _text(category_id):
-                left_out["of another category than the one with keypoints"] += 1
+            of_category = as_text(annotation.get("category_id", category["id"]))
+            if of_category != as_text(category["id"]):
+                left_out[f"of another category than {category.get('name', 'the one')}"] += 1
                 continue
-            if _flag(annotation.get("iscrowd")) or _flag(annotation.get("ignore")):
+            if is_set(annotation.get("iscrowd")) or is_set(annotation.get("ignore")):
                 left_out["who are a crowd or to be ignored"] += 1
                 continue
             values = np.array(annotation.get("keypoints") or [], dtype=np.float64).ravel()
             if not np.nan_to_num(values[2::3]).any():
                 left_out["without any labelled joint"] += 1
                 continue
-            own_id = number if annotation.get("id") is None else annotation["id"]
             if len(values) != 3 * count:
+                own_id = annotation.get("id", number)
                 raise DataError(
                     f"{file}: annotation {own_id} has {len(values)} numbers in "
                     f"keypoints, expected x, y and v of {count} joints, {3 * count}; {_REMEDY}"
@@ -143,19 +188,19 @@ def _people(
             if not np.isin(visibility, (0, 1, 2)).all():
                 raise ValueError("a v that is none of 0, 1 and 2")
             left, top, width, height = map(_number, annotation.get("bbox") or [None] * 4)
-            of_image = _text(annotation["image_id"])
+            of_image = as_text(annotation["image_id"])
             if of_image not in images:
                 raise ValueError(f"no photograph has the id {of_image}")
             position, image = images[of_image]
             where = f"images[{position}]"
             yield AnnotatedPerson(
-                annotation.get("convpose_id") or f"{stem_of(image['file_name'])}_{own_id}",
+                person_id(annotation, number, image),
                 image["file_name"],
                 points_px,
                 visibility.astype(np.uint8),
                 np.array([left, top, left + width, top + height]) - 0.5,
                 subset,
-                _size(image),
+                size_of(image),
                 image.get("convpose_upright"),
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -167,20 +212,21 @@ def _people(
         ) from error
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Write an id as text: some tools have "1" in one table and 1 in another."""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-def _flag(value: Any) -> bool:
-    return _text(value).lower() in ("1", "true")
+def is_set(value: Any) -> bool:
+    """Tell if a flag is 1 or true, as a number or a text."""
+    return as_text(value).lower() in ("1", "true")
 
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+def size_of(image: dict[str, Any]) -> tuple[int, int] | None:
     """Read width and height; None where one is missing, null, 0 or no whole number."""
     try:
         width, height = float(image["width"]), float(image["height"])

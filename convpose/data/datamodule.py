@@ -30,7 +30,7 @@ from convpose.skeleton import LSP14, Skeleton, bundled
 
 log = logging.getLogger(__name__)
 # keys of a source that are no settings of its data: where they lie, and what `contents` has itself
-LOCATION_KEYS = ("source", "folder", "mirrors", "sha256", "skeleton")
+LOCATION_KEYS = ("source", "folder", "mirrors", "sha256", "skeleton", "missing")
 
 
 class JoinedSource:
@@ -274,7 +274,8 @@ def _takes_skeleton(opener: Callable[..., PoseSource]) -> bool:
 def _data_keys(keys: Mapping[str, Any]) -> list[str]:
     """List the keys of a source that change its data; a file by name, unless it is a mirror's."""
     kept = [f"{key}={value}" for key, value in keys.items() if key not in LOCATION_KEYS]
-    kept = [setting for setting in kept if setting != "upright=None"]  # caches older than the key
+    # caches older than the keys
+    kept = [setting for setting in kept if setting not in ("upright=None", "category=None")]
     if keys.get("source") is not None:
         file = Path(str(keys["source"])).absolute()
         if file.stem not in {Path(mirror).stem for mirror in keys.get("mirrors") or ()}:

@@ -26,7 +26,7 @@ Sources: B. Sapp and B. Taskar, CVPR 2013 (MODEC); ``demo_FLIC.m`` in the archiv
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,10 +70,11 @@ class FlicSource(PeopleSource):
         name: str | None = None,
         upright: Upright | None = None,
         names: Mapping[str, str] | None = None,
+        missing: Literal["skip", "refuse"] = "skip",
     ) -> None:
         self._observer_centric, self._num_backs = observer_centric, 0
         where = source, folder, annotations, images
-        super().__init__(*where, skeleton, min_joints, name, upright, names)
+        super().__init__(*where, skeleton, min_joints, name, upright, names, missing=missing)
         self.notes.append(
             f"{self.name}: {self._num_backs:,} people turn their back; left and right are "
             + ("exchanged for them: observer-centric" if observer_centric else "their own")

@@ -12,7 +12,8 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
   ``joints_vis`` tells labelled from not, occlusion is not in it.
 - **Box**: the square of 200 · scale pixels around the person's centre, moved down by 15 · scale "to
   avoid cropping limbs" (Simple Baselines); with ``data.box_scale=1.25`` that is their crop. People
-  without centre and scale have the box of their joints. The head's box (of PCKh) is not read.
+  without centre and scale have the box of their joints. The head's box (``x1`` to ``y2``), by
+  which PCKh divides, is in the ``.mat`` file alone.
 - **Left out** and counted: people of test images (``img_train`` 0: their joints are not public),
   people without ``annopoints``, with fewer than `min_joints` joints, and up to 1 % of photographs
   that are missing (the archive lacks a few).
@@ -23,6 +24,7 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
   with; with ``data.split=official`` the latter is the test.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -109,6 +111,7 @@ def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[Annotat
                 visibility,
                 _box(centre, number(person, "scale")),
                 "train",
+                head_px=_head(person),
             )
 
 
@@ -149,6 +152,13 @@ def _people_of_json(
             box,
             subset_of(file),
         )
+
+
+def _head(person: Any) -> float | None:
+    """Measure the diagonal of the head's box; None where it has none."""
+    x1, y1, x2, y2 = (number(person, key) for key in ("x1", "y1", "x2", "y2"))
+    diagonal = math.hypot(x2 - x1, y2 - y1)
+    return diagonal if diagonal > 0 else None
 
 
 def _box(centre: NDArray[np.float64], scale: float) -> NDArray[np.float64] | None:

@@ -13,6 +13,7 @@ from convpose.config.schema import Count, Looks, Natural, Packaged, Subset, chec
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.analyses import robustness, stage_measures
+from convpose.evaluate.oks import EXPECTED, score_coco
 from convpose.evaluate.predictions import Predictions, match
 from convpose.evaluate.report import write_report
 from convpose.evaluate.scoring import GroundTruth, look_again, on_device, predict
@@ -32,6 +33,7 @@ KEYS = {
     **dict.fromkeys(("mirror_test", "quarter_turns", "robustness"), bool),
     "split": Subset,
     "looks": Looks,
+    "boxes": str | None,
     "batch_size": Count | None,
     "num_workers": Natural | None,
     "gallery": Natural,
@@ -69,6 +71,8 @@ def evaluate(cfg: DictConfig) -> float:
             f"predictions={cfg.predictions} {key}={cfg[key]}: a file has no network to ask again; "
             f"leave {key}= out, or type run=RUN_FOLDER"
         )
+    if cfg.boxes is not None and not Path(cfg.boxes).is_file():
+        raise ConfigError(f"boxes={cfg.boxes}: no such file; {EXPECTED}")
     if cfg.run is None and cfg.get("data") is None:
         raise ConfigError(
             f"{keys[0]}={cfg[keys[0]]} needs the data to score it on; type data=lsp or data=lspet"
@@ -81,7 +85,8 @@ def evaluate(cfg: DictConfig) -> float:
     truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions = match(Predictions.load(path), truth.image_ids, datamodule.skeleton, path)
     folder = Path(cfg.output or path.parent / f"{path.stem}_{cfg.split}")
-    return write_report(predictions, truth, datamodule, cfg.data.split, cfg, folder)
+    oks = score_coco(datamodule, cfg.split, predictions, folder, cfg.boxes)
+    return write_report(predictions, truth, datamodule, cfg.data.split, cfg, folder, oks=oks)
 
 
 def evaluate_network(cfg: DictConfig) -> float:
@@ -129,10 +134,11 @@ def evaluate_network(cfg: DictConfig) -> float:
         ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
         print(f"{tta}: {tta.passes} looks at each crop, {ms:.1f} ms an image with loading")
     name += "_mirror_test" * cfg.mirror_test + "_quarter_turns" * cfg.quarter_turns
-    name += "_two_looks" * (cfg.looks == 2)
+    name += "_two_looks" * (cfg.looks == 2) + "_boxes" * (cfg.boxes is not None)
     folder = Path(cfg.output or folder / (name if run is None else f"evaluate_{name}"))
     truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions.save(folder / "predictions.npz")
+    oks = score_coco(datamodule, cfg.split, predictions, folder, cfg.boxes, network)
     stages = []
     if cfg.looks == 1:
         stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
@@ -145,7 +151,7 @@ def evaluate_network(cfg: DictConfig) -> float:
             log.warning("no training.png: %s", error)
     notes = [split_name, *filter(None, [str(tta)]), *["two looks"] * (cfg.looks == 2)]
     split_name = ", ".join(notes)
-    pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages)
+    pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages, oks)
     if cfg.robustness:
         robustness(network, datamodule, cfg.split, pck, folder)
     return pck

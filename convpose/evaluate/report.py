@@ -31,10 +31,11 @@ def write_report(
     cfg: DictConfig,
     folder: Path,
     stages: Sequence[tables.Measures] = (),
+    oks: tables.Measures | None = None,
 ) -> float:
     """Write measures, tables, plots and galleries; print the tables; return PCK@0.2.
 
-    The measures of a cascade's stages get a table of their own.
+    The measures of a cascade's stages, and COCO's own, get a table of their own.
     """
     predicted_px = torch.from_numpy(predictions.keypoints_px)
     mean_pose = torch.from_numpy(datamodule.keypoint_statistics()[0])
@@ -58,12 +59,19 @@ def write_report(
         )
     if stages:
         content["stages"] = [dict(stage) for stage in stages]
+    if oks:
+        content["oks"] = dict(oks)
     text = json.dumps(_nan_to_null(content), indent=1, allow_nan=False)
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
     report = tables.report(measures, baseline, protocol)
     angles = [part["per_trunk_angle"] for part in (measures, baseline) if upright]
-    report[2:2] = leaning = [tables.per_torso_angle(*angles)] if upright else []
+    more = [tables.per_torso_angle(*angles)] if upright else []
+    if "pckh_per_part" in measures:
+        more.append(tables.per_part_by_head(measures, baseline))
+    if oks:
+        more.append(tables.average_precision(oks))
+    report[2:2] = more
     if stages:
         report.insert(1, tables.per_stage(stages))
     markdown = "\n".join(table.to_markdown() for table in report)
@@ -77,7 +85,7 @@ def write_report(
     )
     drawn = write_galleries(truth, predicted_px, errors, datamodule, cfg, folder)
     console = Console()
-    for table in (*report[:2], *leaning):
+    for table in (*report[:2], *more):
         console.print(table.to_rich())
     pictures = "; look at sample.png" if drawn else ""
     console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)

@@ -18,12 +18,18 @@ from convpose.data.loader import Loader
 from convpose.evaluate.predictions import Predictions
 from convpose.geometry import Affine, Image, invert, transform
 from convpose.hardware import autocast
-from convpose.metrics.functional import keypoint_distance, reference_size
+from convpose.metrics.functional import (
+    HEAD_THRESHOLDS,
+    keypoint_distance,
+    pckh_counts,
+    reference_size,
+)
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.metrics.torso_angle import per_torso_angle
 from convpose.progress import progress
 from convpose.skeleton import Skeleton
 
+NOT_IN_PCKH = ("pelvis", "thorax")  # MPII's total leaves them out
 # crops (B, 3, S, S) uint8 → output with unit ``keypoints`` (B, K, 2) and ``scores`` (B, K)
 Network = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 
@@ -39,6 +45,7 @@ class GroundTruth:
         unit_to_px: (N, 2, 3) of the crops; MSE is defined in their unit coordinates.
         skeleton: of the keypoints.
         box_px: (N, 4) edges of the people's boxes in pixels.
+        head_px: (N,) diagonals of the boxes of heads, NaN where unknown; None for no PCKh.
     """
 
     image_ids: list[str]
@@ -47,11 +54,13 @@ class GroundTruth:
     unit_to_px: torch.Tensor
     skeleton: Skeleton
     box_px: torch.Tensor | None = None
+    head_px: torch.Tensor | None = None
 
     @classmethod
     def of(cls, dataset: PoseLandmarksDataset, skeleton: Skeleton) -> "GroundTruth":
         """Collect the annotations of a data set without reading a pixel."""
         samples = [dataset.truth(i) for i in range(len(dataset))]
+        heads_px = [dataset.source.annotations[i].head_px or np.nan for i in dataset.indices]
         return cls(
             dataset.image_ids,
             torch.stack([s["keypoints_px"] for s in samples]),
@@ -59,6 +68,7 @@ class GroundTruth:
             torch.stack([s["unit_to_px"] for s in samples]),
             skeleton,
             torch.stack([s["box_px"] for s in samples]),
+            None if np.isnan(heads_px).all() else torch.tensor(heads_px, dtype=torch.float64),
         )
 
     def to_unit(self, keypoints_px: torch.Tensor) -> torch.Tensor:
@@ -77,7 +87,20 @@ class GroundTruth:
             self.to_unit(self.keypoints_px),
             self.box_px,
         )
-        return metrics.compute()
+        return metrics.compute() | self._score_by_head(predicted_px)
+
+    def _score_by_head(self, predicted_px: torch.Tensor) -> dict[str, Any]:
+        """Compute PCKh, total and per part; the total is over the joints that MPII counts."""
+        if self.head_px is None:
+            return {}
+        truth = self.keypoints_px, self.visibility, self.head_px
+        hits, counted = pckh_counts(predicted_px, *truth)
+        joints = [i for i, n in enumerate(self.skeleton.keypoints) if n not in NOT_IN_PCKH]
+        total = (hits[joints].sum(dim=0) / counted[joints].sum()).tolist()
+        shares = hits[:, 0] / counted
+        parts = self.skeleton.part_indices.items()
+        named = {f"pckh@{t}": share for t, share in zip(HEAD_THRESHOLDS, total, strict=True)}
+        return named | {"pckh_per_part": {p: float(shares[list(i)].nanmean()) for p, i in parts}}
 
     def score_by_torso_angle(self, predicted_px: torch.Tensor) -> dict[str, dict[str, Any]]:
         """Compute PCK, AUC and EPE by the angle of the torso; see `per_torso_angle`."""

@@ -89,6 +89,8 @@ def headline(measures: Measures, baseline: Measures, title: str = "Result") -> T
         ("PCK@0.2 %", "pck@0.2", percent),
         ("PCK@0.1 %", "pck@0.1", percent),
         ("AUC 0–0.2 %", "auc", percent),
+        ("PCKh@0.5 %", "pckh@0.5", percent),
+        ("PCKh@0.1 %", "pckh@0.1", percent),
         ("PCP@0.5 strict %", "pcp@0.5", percent),
         ("EPE px", "epe_px", pixels),
         ("NME %", "nme", percent),
@@ -145,6 +147,28 @@ def per_stage(stages: Sequence[Measures]) -> Table:
     ]
     header = ("stage", "PCK@0.2 %", "PCK@0.1 %", "PCP@0.5 strict %", "EPE px", "ms")
     return Table("Stages", header, rows, "ms: from one crop to the pose of this stage")
+
+
+def average_precision(oks: Measures) -> Table:
+    """Tabulate COCO's own measures."""
+    shown = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR")
+    caption = (
+        f"{oks['num_people']:,} people of {oks['num_images']:,} images, {oks['joints']} joints; "
+        "M, L: medium and large people; computed by pycocotools"
+    )
+    row = (oks["boxes"], *(percent(oks[name]) for name in shown))
+    return Table("COCO keypoints, %", ("boxes", *shown), [row], caption)
+
+
+def per_part_by_head(measures: Measures, baseline: Measures) -> Table:
+    """Tabulate PCKh of every body part."""
+    named = (("PCKh@0.5 %", measures), ("mean pose", baseline))
+    rows = [
+        (name, *(percent(share) for share in of["pckh_per_part"].values()), percent(of["pckh@0.5"]))
+        for name, of in named
+    ]
+    header = ("", *measures["pckh_per_part"], "total")
+    return Table("PCKh", header, rows, "0.5 of 0.6 of the diagonal of the head's box")
 
 
 def per_stick(measures: Measures, baseline: Measures) -> Table:

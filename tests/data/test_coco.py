@@ -1,6 +1,7 @@
 """COCO's keypoints: what is read, mapped, left out and refused."""
 
 import json
+import re
 from collections import Counter
 
 import cv2
@@ -15,6 +16,7 @@ from convpose.errors import DataError
 from convpose.skeleton import COCO17, LSP14
 
 VAL = "annotations/person_keypoints_val2017.json"
+TRAIN = "annotations/person_keypoints_train2017.json"
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +216,7 @@ def test_keypoints_may_be_text_in_triples_or_null(one):
 
 def test_annotations_of_another_category_are_counted(one):
     car = everybody()[0] | {"id": 2, "category_id": 3, "keypoints": []}
-    assert "coco: 1 people left out of another category than the one with keypoints" in (
+    assert "coco: 1 people left out of another category than person" in (
         one([everybody()[0], car]).notes
     )
 
@@ -233,8 +235,11 @@ def broken(**changes):
         (b"\x80", r"not a JSON file \(.*decode"),
         ([], "expected an object with lists of images, annotations and categories, found a list"),
         ({"images": []}, r"but annotations is not there \(it has images\)"),
-        (broken(categories=[]), "expected one category with keypoints, found 0 of 0; instances_"),
-        (broken(categories=[CATEGORY, CATEGORY]), "with keypoints, found 2 of 2"),
+        (broken(categories=[]), "expected a category with keypoints, found none in 0; instances_"),
+        (
+            broken(categories=[CATEGORY, CATEGORY]),
+            "2 categories have keypoints: person, person; type data.category=",
+        ),
         (broken(annotations=["x"]), r"annotations\[0\] is not as expected \(AttributeError"),
         (
             broken(images=[{}]),
@@ -272,15 +277,19 @@ def test_a_person_of_another_form_is_named(one, change, problem):
         one([everybody()[0] | change])
 
 
-def test_missing_photographs_are_counted_and_named(tmp_path, files):
+def test_missing_photographs_are_counted_and_named(tmp_path, files, caplog):
     some = {n: c for n, c in files.items() if not n.startswith("train2017/")}
     path = write_zip(tmp_path / "coco.zip", some)
-    with pytest.raises(
-        DataError,
-        match=r"coco\.zip: the photographs of 36 of 45 people of coco are missing or not unique, "
-        r"the first is 000000000001\.jpg; .* with data\.sources\.coco\.images=",
-    ):
-        CocoSource(str(path), "")
+    message = (
+        r"coco\.zip: the photographs of 36 of 45 people of coco are missing or not unique, "
+        r"the first is 000000000001\.jpg; .* with data\.sources\.coco\.images="
+    )
+    with pytest.raises(DataError, match=message):
+        CocoSource(str(path), "", missing="refuse")
+    assert len(CocoSource(str(path), "").annotations) == 9
+    assert re.search(f"{message}; the others are read, data.missing=refuse stops", caplog.text)
+    with pytest.raises(DataError, match="photographs of 45 of 45 people"):
+        CocoSource(str(write_zip(tmp_path / "none.zip", {VAL: files[VAL], TRAIN: files[TRAIN]})))
 
 
 def test_a_zip_without_annotations_lists_what_it_has(tmp_path, files):

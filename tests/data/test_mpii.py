@@ -35,6 +35,14 @@ def test_joints_are_those_of_the_ids_and_count_from_zero(tmp_path):
     assert annotation.visibility.tolist() == [2, 1, 2, 2, 2, 1] + [2] * 10
 
 
+def test_the_diagonal_of_the_head_is_read_where_there_is_one(tmp_path):
+    head = {"x1": 10, "y1": 20, "x2": 13, "y2": 24}
+    nobody = {"x1": [], "y1": [], "x2": [], "y2": []}
+    people = [person(POINTS, **head), person(POINTS, **nobody)]
+    first, second = read(tmp_path, [("1.jpg", people, True)]).annotations
+    assert (first.head_px, second.head_px) == (5.0, None)
+
+
 def test_head_top_and_neck_have_no_flag_and_count_as_visible(tmp_path):
     (annotation,) = read(tmp_path, [("1.jpg", [person(POINTS)], True)]).annotations
     for own, theirs in (("neck", "upper_neck"), ("head_top", "head_top")):
@@ -105,10 +113,10 @@ def test_a_few_photographs_may_be_missing(tmp_path):
     assert len(source.annotations) == 100
     assert source.notes[0] == "mpii: 1 people left out whose photograph is missing"
     del files["images/8.jpg"]
-    with pytest.raises(
-        DataError, match=r"photographs of 2 of 101 people of mpii are missing.*7\.j"
-    ):
-        MpiiSource(str(write_zip(tmp_path / "a.zip", files | {MAT: release(images)})), "")
+    path = write_zip(tmp_path / "a.zip", files | {MAT: release(images)})
+    message = r"photographs of 2 of 101 people of mpii are missing.*7\.j"
+    with pytest.raises(DataError, match=message):
+        MpiiSource(str(path), "", missing="refuse")
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,16 @@ def test_pck_is_the_share_of_keypoints() -> None:
     assert F.epe(predicted_px, keypoints_px, visibility).isnan()
 
 
+def test_pckh_by_hand() -> None:
+    truth = torch.zeros(2, 3, 2)
+    predicted = torch.tensor([[[3.0, 0], [3.01, 0], [0.59, 0]], [[0.0, 0], [9, 9], [9, 9]]])
+    visibility = torch.tensor([[1, 2, 2], [2, 0, 2]])
+    # half of 0.6 of a diagonal of 10 is 3 pixels; the second image has no head
+    hits, counted = F.pckh_counts(predicted, truth, visibility, torch.tensor([10.0, torch.nan]))
+    assert hits.tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert counted.tolist() == [1, 1, 1]
+
+
 def test_images_without_torso_leave_pck_but_not_epe() -> None:
     keypoints_px, visibility = a_person()
     unlabel(keypoints_px, visibility, "right_hip", "right_shoulder")

@@ -20,6 +20,7 @@ class AnnotatedPerson:
         size_px: width and height; None reads them from the photograph's header.
         upright: whether the points belong to the photograph turned as EXIF says; None if the file
             does not tell.
+        head_px: diagonal of the head's box, of which PCKh takes a part; None if there is none.
     """
 
     image_id: str
@@ -30,3 +31,4 @@ class AnnotatedPerson:
     subset: str | None = None
     size_px: tuple[int, int] | None = None
     upright: bool | None = None
+    head_px: float | None = None

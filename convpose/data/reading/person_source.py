@@ -5,10 +5,11 @@ records. The base class finds files and photographs, maps the joints to a skelet
 people with too few joints, and counts. Each person of a photograph is an annotation of its own.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14, Skeleton, counterparts
 
+log = logging.getLogger(__name__)
 People = tuple[Sequence[str], Iterable[AnnotatedPerson]]  # names of the J joints, and the people
 
 
@@ -50,6 +52,9 @@ class PeopleSource:
             the sizes in the file, else turns them; None: `UPRIGHT`.
         names: keypoints of the skeleton by the names that the files have for them, where these
             differ by more than spelling.
+        category: whose people are read, by name, of a file with several; None: the only one.
+        missing: ``skip`` leaves out people whose photograph is missing, and says how many;
+            ``refuse`` raises an error.
 
     Attributes:
         annotations: all people who were kept, in the order of the files.
@@ -81,8 +86,12 @@ class PeopleSource:
         name: str | None = None,
         upright: Upright | None = None,
         names: Mapping[str, str] | None = None,
+        category: str | None = None,
+        missing: Literal["skip", "refuse"] = "skip",
     ) -> None:
         self.name = name = name or self.NAME
+        self.category = category
+        self.upright: Upright = upright or self.UPRIGHT
         patterns = self.PATTERNS if annotations is None else annotations
         files, photos = find_files(name, source, folder, self.STEMS, patterns, images)
         self.photos = photos
@@ -114,18 +123,21 @@ class PeopleSource:
         by_name = PhotoNames(photos.names())
         files_found = [by_name.find(person.file, person.subset) for person in kept]
         pairs = list(zip(kept, files_found, strict=True))
-        missing = [person.file for person, file in pairs if file is None]
+        lost = [person.file for person, file in pairs if file is None]
         kept = [replace(person, file=file) for person, file in pairs if file is not None]
-        if len(missing) > self.MISSING_SHARE * (len(kept) + len(missing)):
-            near = by_name.near(missing[0])
+        if len(lost) > self.MISSING_SHARE * len(pairs):
+            near = by_name.near(lost[0])
             meant = "" if near is None else f" (is it {near}?)"
-            raise DataError(
-                f"{photos.path}: the photographs of {len(missing)} of {len(kept) + len(missing)} "
-                f"people of {name} are missing or not unique, the first is {missing[0]}{meant}; "
-                "unpack or download them again, or name the folder or zip that holds them with "
+            message = (
+                f"{photos.path}: the photographs of {len(lost)} of {len(pairs)} people of {name} "
+                f"are missing or not unique, the first is {lost[0]}{meant}; unpack or download "
+                "them again, or name the folder or zip that holds them with "
                 f"data.sources.{name}.images="
             )
-        left_out += Counter({"whose photograph is missing": len(missing)})
+            if missing == "refuse" or not kept:
+                raise DataError(message)
+            log.warning("%s; the others are read, data.missing=refuse stops instead", message)
+        left_out += Counter({"whose photograph is missing": len(lost)})
         if not kept and people and (index < 0).all():
             raise DataError(
                 f"{photos.path}: none of the joint names of {name} is one of {target.name}: "
@@ -146,8 +158,8 @@ class PeopleSource:
                 f"{name}: {len(twice)} ids occur more than once, the first is {twice[0]}; give "
                 "each photograph a name of its own, or name one annotation file only"
             )
-        kept, self.doubts = place_in_frames(name, photos, kept, upright or self.UPRIGHT)
-        self.annotations = [self._annotation(person) for person in kept]
+        kept, self.doubts = place_in_frames(name, photos, kept, self.upright)
+        self.annotations = [self.annotate(person) for person in kept]
         self.doubts += find_doubts(self.annotations, target.keypoints, self.BOXES_REACH_OUT)
         boxed = [(p.image_id, p.box_px) for p in people if p.box_px is not None]
         if turned := [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]:
@@ -180,7 +192,8 @@ class PeopleSource:
         """
         return None
 
-    def _annotation(self, person: AnnotatedPerson) -> Annotation:
+    def annotate(self, person: AnnotatedPerson) -> Annotation:
+        """Make the annotation of a person whose photograph and frame are known."""
         width, height = person.size_px or (0, 0)  # `place_in_frames` has found it
         return Annotation(
             person.image_id,
@@ -193,6 +206,7 @@ class PeopleSource:
             person.file,
             person.subset,
             person.upright,
+            person.head_px,
         )
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
