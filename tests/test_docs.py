@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from compare.fake_runs import fake_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from own_keypoints import own_folder
 from PIL import Image as PillowImage
 from test_layers import ROOMS
@@ -27,7 +29,7 @@ from convpose.predict.__main__ import as_overrides
 from convpose.predict.drawing import VideoFile
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "convpose"
+PACKAGE, CONF = ROOT / "convpose", ROOT / "conf"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 TEXTS = {page: BLOCK.findall(page.read_text("utf-8")) for page in PAGES}
@@ -100,6 +102,31 @@ def test_the_commands_of_the_documents_compose(page, application):
             for p, w in zip(parsed, words, strict=True)
         ]
         assert composed(application, *firsts).paths.runs == "runs"
+
+
+def ends(content, first: str) -> Iterator[tuple[str, str]]:
+    """The first and last names of all keys of a configuration."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        yield first or key, key
+        yield from ends(value, first or key)
+
+
+def test_keys_between_backticks_are_keys():
+    """Each ``KEY=VALUE`` in the text is of some command, or of a yaml that a group chooses from."""
+    known = {(folder.name, folder.name) for folder in CONF.iterdir() if folder.is_dir()}
+    for name in COMMANDS:
+        known |= set(ends(OmegaConf.to_container(composed(name)), ""))
+    for file in CONF.rglob("*.yaml"):
+        folders = file.relative_to(CONF).parts[:-1]
+        known |= set(ends(yaml.safe_load(file.read_text("utf-8")), folders[0] if folders else ""))
+    for page in PAGES:
+        text = BLOCK.sub("", page.read_text("utf-8"))
+        if page.stem == "from":  # the left column has the words of others
+            text = re.sub(r"^\|[^|]*\|", "", text, flags=re.MULTILINE)
+        code = " ".join(re.findall(r"`([^`\n]+)`", text))
+        for key in re.findall(r"(?<!\S)([a-z_]+(?:\.[a-z_]+)*)=(?!True)", code):
+            parts = key.split(".")
+            assert (parts[0], parts[-1]) in known or parts[0] == "hydra", (page.name, key)
 
 
 def test_every_line_of_the_shell_blocks_is_a_command_that_is_known():
