@@ -350,3 +350,13 @@ def test_the_picture_of_the_readme_is_drawn(tmp_path, monkeypatch):
     with PillowImage.open(picture) as drawn:
         assert drawn.width > figure.SIDE_PX
         assert len(drawn.convert("RGB").getcolors(drawn.width * drawn.height)) > 100
+
+
+def test_the_workflows_try_each_python_that_is_declared():
+    declared = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if ":: 3." in c]
+    for path in (ROOT / ".github").rglob("*.yml"):
+        assert yaml.safe_load(path.read_text("utf-8")), path
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"]
+    for job in ("test", "wheel"):
+        assert jobs[job]["strategy"]["matrix"]["python"] == declared
+    assert f">=3.{declared[0][2:]},<3.{int(declared[-1][2:]) + 1}" == PROJECT["requires-python"]
