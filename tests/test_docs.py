@@ -318,7 +318,7 @@ def test_the_python_of_the_metrics_page_runs(capsys):
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
-    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml", "nbformat"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed; type pip install 'convpose[docs]'")
     config = str(ROOT / "docs" / "mkdocs" / "mkdocs.yml")
@@ -331,6 +331,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     studies = [path.parent.name for path in ROOT.glob("experiments/[0-9]*/README.md")]
     assert {f"experiments/{study}/index.html" for study in studies} < set(pages)
     assert "<math" in pages["metrics/index.html"]
+    assert "What does the ConvPose recipe reach" in pages["index.html"]  # the studies, by question
+    assert "impossible" in pages["notebooks/01_data/index.html"]
     assert 'id="convpose.predict.predictor.PosePredictor"' in pages["api/predict/index.html"]
     loaded = re.compile(
         r"<(?:script|img|iframe|source)[^>]*src=\"?(?:https?:)?//|<link[^>]*https?://"
