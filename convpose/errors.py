@@ -4,7 +4,13 @@ Applications print them as one message without a traceback and exit with code 2.
 Every other error is a defect of convpose and keeps its traceback.
 """
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
+
+SIGPIPE = 13  # which Python does not name on Windows
 
 
 class ConvposeError(Exception):
@@ -36,3 +42,14 @@ def require_extra(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise ConfigError(f"{package} is not installed; type pip install 'convpose[{extra}]'")
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End without a traceback when nobody reads the rest of the output, as in ``--help | head``."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        sys.exit(128 + SIGPIPE)

@@ -1,8 +1,11 @@
 """`convpose COMMAND …` does what `python -m convpose.COMMAND …` does."""
 
 import multiprocessing
+import os
+import subprocess
 import sys
 from multiprocessing.spawn import get_preparation_data
+from pathlib import Path
 
 import pytest
 from lightning.fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
@@ -52,6 +55,38 @@ def test_an_unknown_command_names_the_nearest(typed, nearest, console):
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {typed}: no such command{nearest}\n")
     assert "train, evaluate, compare, search, predict" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("convpose tr", [*COMMANDS]),
+        ("convpose train optimizer.l", ["optimizer.lr="]),
+        ("convpose train seed=1 model=vg", ["model=vgg_bn", "model=vgg_narrow"]),
+        ("convpose predict det", ["detector.", "detector="]),
+    ],
+)
+def test_a_shell_completes(line, words, command, console, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", line)
+    code, out, _ = console("--complete")
+    assert (code, out.split()) == (0, words)
+    assert "complete -o default -F _convpose convpose" in console("--completion")[1]
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help"])
+def test_a_reader_that_leaves_is_no_error(arguments, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    started = subprocess.run(
+        [sys.executable, "-m", "convpose", *arguments.split()],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(Path(convpose.__file__).parents[1])},
+        cwd=tmp_path,
+        text=True,
+    )
+    os.close(write)
+    assert (started.returncode, started.stderr) == (141, "")
 
 
 def test_it_runs_the_module_with_its_name_and_so_do_other_processes(command, console, monkeypatch):

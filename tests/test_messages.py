@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tiny import TINY, composed
 
-from convpose.errors import ConvposeError
+from convpose.config.application import USER_ERRORS, explain
+from convpose.config.arguments import arranged
 from convpose.search.setup import check_settings
 
 OF = {"data": "inspect", "app": "build_page"}  # functions that are not named like their command
@@ -184,8 +185,55 @@ EXPECTED = {
 }
 
 
+MEANT = {  # what is typed → the key that was meant: by last part, by meaning, by its letters
+    "train": {
+        "lr=0.1": "optimizer.lr",
+        "train.lr=0.1": "optimizer.lr",
+        "optimizer.learning_rate=1": "optimizer.lr",
+        "optimiser.lr=1": "optimizer.lr",
+        "batch_size=32": "data.batch_size",
+        "max_epochs=3": "trainer.max_epochs",
+        "epochs=3": "trainer.max_epochs",
+        "resume=true": "ckpt_path=last",
+        "backbone=resnet50": "model",
+        "name=a": "study",
+        "gpus=1": "trainer.devices",
+        "trainer.gpus=1": "trainer.devices",
+        "device=cuda": "trainer.accelerator",
+        "workers=4": "data.num_workers",
+        "imgsz=64": "data.input_size_px",
+        "modl.width=1": "model.width",
+        "wd=0": "optimizer.w…",
+        "patience=3": "callbacks.early_stopping.patience or callbacks.collapse_alarm.patience",
+    },
+    "predict": {"out=here": "output", "image=photo.jpg": "source", "conf=0.3": "detector"},
+    "search": {"n_trials=3": "trials", "lr=0.1": "optimizer.lr"},
+}
+
 # command line → the sentence: keys that do not go together, names that do not exist
 SAID = {
+    **{
+        f"{command} {word}": f"unknown key {word.strip('+').split('=')[0]}; did you mean {key}?"
+        for command, words in MEANT.items()
+        for word, key in words.items()
+    },
+    "train data.batch_siz=4": "…; did you mean data.batch_size?\nkeys there: batch_size, box_…",
+    "train batchsze=4": "…; did you mean data.batch_size?\nkeys there: augment, callbacks, …",
+    "train gibberish=0": "unknown key gibberish\nkeys there: augment, callbacks, …",
+    "train data.seed.x=3": "unknown key data.seed.x\nkeys there: batch_size, …",
+    "train seed.x=3": "unknown key seed.x: seed is a value and has no keys",
+    "train vgg_bn": "vgg_bn: not KEY=VALUE; did you mean model=vgg_bn?",
+    "train optimizer.lr= 0.1": "optimizer.lr= 0.1: a space too many; type optimizer.lr=0.1",
+    "train optimizer.lr = 0.1": "optimizer.lr = 0.1: a space too many; type optimizer.lr=0.1",
+    "train -m seed=1, 2 , 3 study=s": "seed=1, 2 , 3: a space too many; type seed=1,2,3",
+    "train seed=1,2": "seed=1,2: several values; type -m seed=1,2 to run one after the other, or …",
+    "train --lr 0.1": "--lr: no such option; keys are typed without --, as in optimizer.lr=0.1",
+    "train --data.split=lsp": "…; keys are typed without --, as in data.split=lsp",
+    "train --foo seed=1": "--foo: no such option; keys are typed without --, as in KEY=VALUE",
+    "predict model=large": "unknown group model; did you mean network?",
+    "predict augment=none": "unknown group augment: this application has none; leave augment=… out",
+    "compare here": "here: not KEY=VALUE; did you mean study=here?",
+    "export here": "here: not KEY=VALUE; did you mean run=here?",
     "train monitor=val/pkc": "monitor=val/pkc: no such metric\nmetrics there are: val/loss, val/p…",
     "train monitor=val/loss": "…: would choose the worst epoch; type monitor_mode=min",
     "train trainer.check_val_every_n_epoch=3": "trainer.max_epochs=2: expected at least trainer.c…",
@@ -275,14 +323,18 @@ def refused(line: str) -> str:
     given = GIVEN.get(command, ())
     if "model=" in line:
         given = tuple(key for key in given if not key.startswith("model."))
-    cfg = composed(command, *given, *overrides)
     task = getattr(import_module(f"convpose.{command}.command"), OF.get(command, command))
     if command == "search":
         task = check_settings
-    with pytest.raises(ConvposeError) as error:
+
+    def called() -> None:
+        cfg = composed(command, *given, *arranged(overrides, command))
         task(cfg, *([Path.cwd()] if command == "train" else []))
+
+    with pytest.raises(USER_ERRORS) as error:
+        called()
     assert not list(Path.cwd().glob("*/*")), "nothing is written"
-    return str(error.value)
+    return explain(error.value, command)
 
 
 @pytest.fixture(autouse=True)

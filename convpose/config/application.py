@@ -7,16 +7,16 @@ traceback of all errors.
 """
 
 import contextlib
-import difflib
 import functools
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from convpose import __version__
+from convpose.config.arguments import arranged, defaults_of
+from convpose.config.meant_keys import all_keys, meant, suggest, unknown_key
 from convpose.config.run_dirs import remove_if_empty
-from convpose.errors import ConfigError, ConvposeError
+from convpose.errors import ConfigError, ConvposeError, reader_may_leave
 from convpose.files import conf_folder, disk_trouble
 from convpose.hardware import share_devices
 
@@ -96,20 +99,27 @@ def application(config_name: str) -> Callable[[Task], Callable[[], None]]:
             started = False
             refused.clear()
             FailedJobs.names = ()
+            typed = list(sys.argv)
             try:
-                run()
+                if {"--version", "-V"} & set(typed[1:]):
+                    print(f"convpose {__version__}")
+                    return
+                sys.argv[1:] = arranged(typed[1:], config_name)
+                with reader_may_leave():
+                    run()
                 if refused:
                     raise refused[0]
             except Exception as error:
                 # before the task starts, every error is about the configuration
                 if USER_WANTS_TRACEBACKS or (started and not isinstance(error, USER_ERRORS)):
                     raise
-                print(f"error: {explain(error)}", file=sys.stderr)
+                print(f"error: {explain(error, config_name)}", file=sys.stderr)
                 sys.exit(2)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
             finally:
+                sys.argv = typed
                 _let_hydra_raise(False)
             if FailedJobs.names:
                 listed = "\n".join(f"  {name}" for name in FailedJobs.names)
@@ -129,8 +139,15 @@ def _let_hydra_raise(on: bool) -> None:
         os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def explain(error: BaseException) -> str:
-    """Write the message of an error: of convpose's own if one is the cause, else of Hydra's."""
+def explain(error: BaseException, config_name: str = "train") -> str:
+    """Write the message of an error: of convpose's own if one is the cause, else of Hydra's.
+
+    Args:
+        error: what was raised.
+        config_name: of the application, for the keys that it has.
+    """
+    text = str(error).strip()
+    typed = re.match(r"Could not override '(.+?)'", text)
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -146,8 +163,7 @@ def explain(error: BaseException) -> str:
     for link in chain:
         parent = getattr(link, "parent_node", None)
         if isinstance(link, ConfigAttributeError | ConfigKeyError) and parent is not None:
-            keys = sorted(str(key) for key in parent if str(key)[0] != "_")
-            return f"unknown key {link.full_key}{suggest('keys', str(link.key), keys)}"
+            return unknown_key(typed.group(1) if typed else str(link.full_key), parent._get_root())
         if isinstance(link, MissingConfigException) and link.missing_cfg_file in EXTRA_OF_LAUNCHER:
             launcher = "=".join(link.missing_cfg_file.rsplit("/", 1))
             extra = EXTRA_OF_LAUNCHER[link.missing_cfg_file]
@@ -155,12 +171,20 @@ def explain(error: BaseException) -> str:
         if isinstance(link, MissingConfigException) and link.options:
             group, _, option = str(link.missing_cfg_file).rpartition("/")
             return f"{group}={option}: no such option{suggest('options', option, link.options)}"
-    text = str(error).strip()
     if text.startswith("Config group override must be"):
         return "GROUP=null: a group is left out by ~GROUP, or by its option none, as in logger=none"
-    if text.startswith("Could not override"):  # Hydra's advice, to append +, would not help
-        group = text.partition("'")[2].partition("'")[0]
+    if typed:  # Hydra's advice, to append +, would not help
+        group = typed.group(1)
+        if found := meant(group, all_keys(defaults_of(config_name))):
+            return f"unknown group {group}; did you mean {' or '.join(found)}?"
         return f"unknown group {group}: this application has none; leave {group}=… out"
+    if text.startswith("Ambiguous value for"):
+        override = text.partition("'")[2].partition("'")[0]
+        key, _, values = override.partition("=")
+        return (
+            f"{override}: several values; type -m {override} to run one after the other, or "
+            f"{key}=[{values}] for a list"
+        )
     if text.startswith("Multiple values for"):
         group = text.split(".")[0].rpartition(" ")[2]
         return f"{group}: chosen twice; type {group}=… once, without +"
@@ -170,13 +194,6 @@ def explain(error: BaseException) -> str:
             "a-z, such as spaces and brackets, wants quotes of its own, \"KEY='VALUE'\""
         )
     return text
-
-
-def suggest(kind: str, word: str, known: Sequence[str]) -> str:
-    """Write the end of a message about an unknown word: the nearest match, and all known words."""
-    near = difflib.get_close_matches(word, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{hint}\n{kind} there: {', '.join(known)}"
 
 
 def check_added(cfg: DictConfig, config_name: str) -> None:
@@ -194,7 +211,7 @@ def check_added(cfg: DictConfig, config_name: str) -> None:
     for key in added:
         read = f"${{{key}}}" in values or f"${{{key}." in values  # by an interpolation
         if key in cfg and key not in known and not read:
-            raise ConfigError(f"unknown key {key}{suggest('keys', key, sorted(known))}")
+            raise ConfigError(unknown_key(key, cfg))
 
 
 def known_keys(config_name: str) -> set[str]:

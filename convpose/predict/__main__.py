@@ -13,15 +13,11 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from convpose.config.application import application
+from convpose.config.arguments import TAKES_VALUE
 
 PATHS = ("source", "run", "weights", "boxes", "output", "detector.weights")
 # what Hydra understands: an option, ~key, +key=value, key=value; but ~/photo.jpg is a path
 OVERRIDE = re.compile(r"-.+|~[^/].*|\+.+|[a-z][\w./@]*=.*", re.DOTALL)
-# options of Hydra that are followed by a value
-TAKES_VALUE = (
-    *("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-name", "-cn"),
-    *("--config-path", "-cp", "--config-dir", "-cd", "--experimental-rerun"),
-)
 
 
 @application("predict")

@@ -11,11 +11,13 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
-from convpose.config.application import FailedJobs, explain, suggest, write_error
+import convpose
+from convpose.config.application import FailedJobs, explain, write_error
+from convpose.config.meant_keys import suggest
 from convpose.errors import ConfigError, DataError
 
 REFUSED = {
-    "data.batch_siz=4": "unknown key data.batch_siz; did you mean batch_size?\nkeys there: batch_",
+    "data.batch_siz=4": "unknown key data.batch_siz; did you mean data.batch_size?\nkeys",
     "+model.foo=1": "unknown key model.foo; keys there: depth, width, dropout, batch_norm",
     "data.batch_size=ten": "data.batch_size=ten: expected a whole number above 0 or auto",
     "model=vgg": "model=vgg: no such option; did you mean vgg_bn?\noptions there: ",
@@ -25,6 +27,7 @@ REFUSED = {
     "foo": "foo: not KEY=VALUE as Hydra reads it; a value with other letters than a-z",
     "study=me & you": "study=me & you: not KEY=VALUE as Hydra reads it",
     "+trainr.sync_batchnorm=true": "unknown key trainr; did you mean trainer?\nkeys there: aug",
+    "+lr=0.1": "unknown key lr; did you mean optimizer.lr?",
     "+model=vgg_narrow": "model: chosen twice; type model=… once, without +",
 }
 
@@ -56,6 +59,21 @@ def test_a_key_that_another_reads_may_be_added(command, train_as):
     mine.parent.mkdir(parents=True)
     mine.write_text("_target_: convpose.models.backbones.vgg.VggBn\ndepth: 11\nwidth: ${half}\n")
     assert command("--config-dir", "mine", "model=half", "+half=0.5").code == 0
+
+
+def test_options_stand_anywhere_and_the_version_is_that_of_convpose(command, train_as):
+    train_as(lambda cfg, folder: cfg.optimizer.lr)
+    assert command("optimizer.lr=0.1,0.2", "-m", "study=two", "seed=0").code == 0
+    assert command("--version").out == f"convpose {convpose.__version__}\n"
+
+
+def test_help_lists_groups_and_keys_with_their_comments(command):
+    said = command("--help", "model=resnet50", "data=synthetic").out
+    assert "\n  * resnet50             ResNet-50, on which most papers compare heads; timm " in said
+    assert re.search(r"\ndata.batch_size=64 +images in a step of one process; auto: 64 on", said)
+    assert re.search(r"\ncallbacks.early_stopping.patience=10 +epochs without a better value", said)
+    assert re.search(r"\ndata.sources.synthetic.seed=0 +of people and scenes", said)
+    assert not re.search(r"^detector=$|^hydra|_target_|model.depth", said, re.MULTILINE)
 
 
 def test_an_archive_that_is_not_there(command):
@@ -186,7 +204,7 @@ def test_explain_finds_our_own_error_below_others():
 
 def test_explain_knows_better_than_hydra():
     words = "Could not override 'model'.\nNo match in the defaults list."
-    assert explain(ConfigCompositionException(words)) == (
+    assert explain(ConfigCompositionException(words), "compare") == (
         "unknown group model: this application has none; leave model=… out"
     )
 
@@ -231,7 +249,8 @@ def test_explain_lists_the_keys():
     with pytest.raises(Exception, match="optimzer") as caught:
         OmegaConf.select(cfg, "model").optimzer  # noqa: B018
     assert explain(caught.value) == (
-        "unknown key model.optimzer\nkeys there: batch_norm, depth, dropout, weights, width"
+        "unknown key model.optimzer; did you mean optimizer?\n"
+        "keys there: batch_norm, depth, dropout, weights, width"
     )
 
 

@@ -48,14 +48,15 @@ def download(
     """
     is_new_folder = not target.parent.exists()
     console = Console(stderr=True)
-    reasons = []
+    reasons: list[str] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for url in mirrors:
+            said = f"{reasons[-1].strip()}; now" if reasons else "asking"
+            console.print(f"{said} {url}", markup=False, highlight=False, soft_wrap=True)
             reason = _try_mirror(url, target, sha256, timeout_s, attempts, sleep)
             if reason is None:
                 return target
-            console.print(f"{url}: {reason}", markup=False, highlight=False, soft_wrap=True)
             reasons.append(f"\n  {url}: {reason}")
     except OSError as error:
         raise DataError(
@@ -65,10 +66,9 @@ def download(
     if is_new_folder:  # perhaps by a misspelt name
         with contextlib.suppress(OSError):
             target.parent.rmdir()
-    tried = "every mirror failed:" + "".join(reasons) if reasons else "no mirror is configured"
     raise DataError(
-        f"{target.name} cannot be downloaded; {tried}\nGet the file in another way, then type "
-        f"data.source=/path/to/{target.name} or put it at {target}"
+        f"{target.name} is not here; put it at {target}, or type "
+        f"data.source=/path/to/{target.name}\nIt cannot be downloaded:{''.join(reasons)}"
     )
 
 
@@ -96,11 +96,11 @@ def _try_mirror(
             reason = f"HTTP {error.response.status_code} {error.response.reason}"
             if error.response.status_code not in TRANSIENT_STATUS:
                 break
-        except requests.exceptions.ChunkedEncodingError as error:
-            reason = f"cut off: {error}"
+        except requests.exceptions.ChunkedEncodingError:
+            reason = "cut off"
         except (requests.ConnectionError, requests.Timeout) as error:
             slow = "timed out" in str(error)  # while reading it is a ConnectionError, too
-            reason = f"nothing arrived for {timeout_s:g} s" if slow else f"no connection: {error}"
+            reason = f"nothing arrived for {timeout_s:g} s" if slow else "no connection"
         except (DataError, requests.RequestException) as error:  # no zip; no such scheme, …
             return str(error)
     return reason
