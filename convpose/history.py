@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from convpose import files
+from convpose.bounded import MAX_FACTS, parse_csv, read_file
 from convpose.errors import DataError
 
 Row = dict[str, float]
@@ -23,17 +24,13 @@ def read_history(path: Path, *columns: str) -> list[Row]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; a training writes it after its first epoch")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
+    found, lines = parse_csv(str(path), read_file(path, MAX_FACTS))
+    rows: list[Row] = []
+    for line in lines:
         try:
-            found = next(reader, [])
-            rows = [
-                {name: float(cell) for name, cell in zip(found, cells, strict=True) if cell}
-                for cells in reader
-                if cells
-            ]
-        except (csv.Error, ValueError) as error:
-            raise DataError(f"{path}: line {reader.line_num} is no row of numbers") from error
+            rows.append({name: float(cell) for name, cell in line.items() if cell != ""})
+        except (TypeError, ValueError) as error:  # TypeError: more or fewer cells than names
+            raise DataError(f"{path}: line {len(rows) + 2} is no row of numbers") from error
     missing = [name for name in ("epoch", *columns) if name not in found]
     if missing or not rows:
         raise DataError(

@@ -65,7 +65,7 @@ class TestRefused:
 
     def test_bytes_that_are_no_text(self, path):
         path.write_bytes(b"epoch\xff\n0\n")
-        with pytest.raises(DataError, match=r"metrics\.csv: line 0 is no row of numbers"):
+        with pytest.raises(DataError, match=r"metrics\.csv: not a CSV file in UTF-8"):
             read_history(path)
 
     def test_no_column(self, path):

@@ -1,7 +1,14 @@
 """The plan of the house: rooms in order, and imports that only go down."""
 
 import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+
+import pytest
 
 import convpose
 
@@ -72,3 +79,46 @@ def test_a_command_is_a_room():
     for command in COMMANDS:
         assert (ROOT / command / "__main__.py").is_file()
         assert (ROOT / command / "command.py").is_file()
+
+
+def test_one_opencv():
+    """A second one overwrites the files of the first, and that of windows wants libGL."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(want for extra in extras for want in extra)]
+    needed: dict[str, str] = {}
+    while asked:
+        name = re.split(r"[^\w.-]", asked.pop())[0].lower().replace("_", "-")
+        try:
+            wants = [] if name in needed or name == "convpose" else requires(name) or []
+        except PackageNotFoundError:  # of another system, or an extra that is not installed
+            wants = []
+        needed[name] = ", ".join(wants)
+        asked += [want for want in wants if "extra ==" not in want]
+    assert "numpy" in needed, "packages of packages are looked at"
+    assert [name for name in needed if name.startswith("opencv")] == ["opencv-python-headless"]
+
+
+_ALL = """
+import importlib, pkgutil, sys
+import convpose
+for module in pkgutil.walk_packages(convpose.__path__, "convpose."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+for extra in ("onnxruntime", "openvino", "pyarrow", "gradio", "optuna", "albumentations"):
+    importlib.import_module(extra)
+print(sorted({line.split("/")[-1] for line in open("/proc/self/maps") if "libGL" in line}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is loaded")
+def test_everything_imports_without_libgl():
+    """A slim Debian has none; where there is one, it must not be asked for."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _ALL],
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "[]"), ended.stderr[-2000:]

@@ -1,18 +1,21 @@
 """Follow people from frame to frame of a clip: tracking and smoothing."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
 from convpose.config.schema import NotNegative, Positive, Share
-from convpose.errors import require_extra
 from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.sources import Frame
+
+FRAMES_S = 30.0  # in which the noise is counted
+DRIFT = 0.01  # what a frame adds to the variance of a box's corner (px²) and of its speed
+NOISE = 0.1  # variance of a detector's corner (px²)
 
 
 class Tracker(Protocol):
@@ -24,18 +27,16 @@ class Tracker(Protocol):
 
 
 class ByteTrack:
-    """Match boxes by overlap with where they should be: ByteTrack of the package ``trackers``.
+    """Match boxes by overlap with where they should be.
 
     A person seen with a high box score gets a number in the second frame and keeps it. A box with
-    a low score can continue a number, but not start one. Source: Zhang et al., ECCV 2022.
+    a low score can continue a number, but not start one. Source: Zhang et al., ByteTrack, ECCV
+    2022; a Kalman filter of constant speed says where boxes should be.
 
     Args:
         sure: box score from which a person may get a new number.
         overlap: least intersection over union with the predicted box of the person.
         lost_s: seconds for which a number is kept for a person who is not seen.
-
-    Raises:
-        ConfigError: the package is not installed.
     """
 
     def __init__(
@@ -44,34 +45,104 @@ class ByteTrack:
         overlap: Annotated[float, Gt(0), Lt(1)] = 0.1,
         lost_s: NotNegative = 1.0,
     ) -> None:
-        require_extra("track", "trackers", "supervision")
-        import supervision  # an extra, as the next one is
-        from trackers import ByteTrackTracker
+        # here, because it costs 0.3 s that pictures need not wait for
+        from scipy.optimize import linear_sum_assignment
 
-        self._to_detections: Any = supervision.Detections
-        self._tracker: Any = ByteTrackTracker(
-            lost_track_buffer=round(30 * lost_s),  # the package counts frames at 30 a second
-            track_activation_threshold=sure,
-            high_conf_det_threshold=sure,
-            minimum_iou_threshold=overlap,
-            minimum_consecutive_frames=1,
-        )
+        self._assign = linear_sum_assignment
         self.sure = sure
+        self.overlap = overlap
+        self.lost_s = lost_s
+        self._tracks: list[_Track] = []
+        self._count = 0
+        self._time_s: float | None = None
 
     def __call__(self, people: Sequence[Person], time_s: float) -> list[Person]:
         """Number the people of the next frame; an unsure box that continues nobody is left out."""
-        found = self._to_detections(
-            xyxy=np.array([person.extent_px for person in people]).reshape(-1, 4),
-            confidence=np.array([person.box_score for person in people], dtype=np.float64),
-            data={"person": np.arange(len(people))},
-        )
-        tracked = self._tracker.update(found, timestamp=time_s)
-        numbers = dict(zip(tracked.data.get("person", ()), tracked.tracker_id, strict=True))
-        return [
-            replace(person, track=int(numbers[i]) + 1 if numbers.get(i, -1) >= 0 else None)
-            for i, person in enumerate(people)
-            if numbers.get(i, -1) >= 0 or person.box_score >= self.sure
+        step = 1.0 if self._time_s is None else (time_s - self._time_s) * FRAMES_S
+        self._time_s = time_s
+        self._tracks = [
+            track
+            for track in self._tracks
+            # a first sight that did not come again was nobody
+            if track.missed == 0
+            or (time_s - track.seen_s <= self.lost_s and (track.number or track.missed == 1))
         ]
+        for track in self._tracks:
+            track.predict(step)
+        found, free = dict[int, _Track](), self._tracks
+        for sure in (True, False):
+            boxes = {
+                i: person.extent_px
+                for i, person in enumerate(people)
+                if (person.box_score >= self.sure) == sure
+            }
+            for i, track in self._pairs(free, boxes):
+                if track.number is None:
+                    self._count += 1
+                    track.number = self._count
+                track.update(boxes[i], time_s)
+                found[i] = track
+            free = [track for track in free if track.missed]
+            if sure:
+                new = [_Track(box, time_s) for i, box in boxes.items() if i not in found]
+        self._tracks = [*self._tracks, *new]
+        return [
+            replace(person, track=found[i].number if i in found else None)
+            for i, person in enumerate(people)
+            if i in found or person.box_score >= self.sure
+        ]
+
+    def _pairs(
+        self, tracks: Sequence["_Track"], boxes: Mapping[int, NDArray[np.float64]]
+    ) -> list[tuple[int, "_Track"]]:
+        """Pair boxes with tracks so that the sum of the overlaps is the largest."""
+        if not tracks or not boxes:
+            return []
+        shared = _overlaps(np.stack([t.box_px for t in tracks]), np.stack(list(boxes.values())))
+        numbers = list(boxes)
+        rows, columns = (found.tolist() for found in self._assign(shared, maximize=True))
+        return [
+            (numbers[column], tracks[row])
+            for row, column in zip(rows, columns, strict=True)
+            if shared[row, column] >= self.overlap
+        ]
+
+
+class _Track:
+    """Person who is followed: a Kalman filter, the same for the four coordinates of the box."""
+
+    def __init__(self, box_px: NDArray[np.float64], time_s: float) -> None:
+        self.box_px = np.asarray(box_px, np.float64)
+        self.speed = np.zeros(4)  # px a frame
+        self.spread = np.eye(2)  # covariance of position and speed
+        self.number: int | None = None
+        self.missed = 0  # frames since it was seen
+        self.seen_s = time_s
+
+    def predict(self, step: float) -> None:
+        """Go on by so many frames."""
+        self.missed += 1
+        move = np.array([[1.0, step], [0.0, 1.0]])
+        self.box_px = self.box_px + step * self.speed
+        self.spread = move @ self.spread @ move.T + step * DRIFT * np.eye(2)
+
+    def update(self, box_px: NDArray[np.float64], time_s: float) -> None:
+        """Take where it was seen."""
+        self.missed, self.seen_s = 0, time_s
+        gain = self.spread[0] / (self.spread[0, 0] + NOISE)
+        error = box_px - self.box_px
+        self.box_px, self.speed = self.box_px + gain[0] * error, self.speed + gain[1] * error
+        self.spread = self.spread - np.outer(gain, self.spread[0])
+
+
+def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the intersection over union of boxes, (N, 4) and (M, 4), as (N, M)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared: NDArray[np.float64] = np.clip(high - low, 0, None).prod(2)
+    areas = [np.clip(x[:, 2:] - x[:, :2], 0, None).prod(1) for x in (a, b)]
+    shared /= np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9)
+    return shared
 
 
 @dataclass(slots=True)

@@ -29,8 +29,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from convpose import files
+from convpose.bounded import UNEXPECTED, load_json
 from convpose.config.schema import Count
-from convpose.errors import ConfigError, ConvposeError, require_extra
+from convpose.errors import ConfigError, ConvposeError, DataError, require_extra
 from convpose.predict import pipeline
 from convpose.predict.boxes import BoxFile
 from convpose.predict.command import build_clip_smoother, build_predictor, limits_of
@@ -99,7 +100,7 @@ class Cluster:
         request = _request(names, settings)
         _check_folder(folder, request)
         shards = {i: names[i * size :][:size] for i in range(math.ceil(len(names) / size))}
-        missing = {i: shard for i, shard in shards.items() if not summary_path(folder, i).is_file()}
+        missing = {i: shard for i, shard in shards.items() if read_summary(folder, i) is None}
         if missing:
             # an error of the configuration is better told before the cluster starts
             build_predictor(OmegaConf.create(settings | {"accelerator": "cpu"}))
@@ -201,6 +202,16 @@ def summary_path(folder: Path, number: int) -> Path:
     return folder / "done" / f"{number:06d}.json"
 
 
+def read_summary(folder: Path, number: int) -> pipeline.Summary | None:
+    """Read the summary of a shard; None of one that is not done, or whose summary is damaged."""
+    with contextlib.suppress(DataError, FileNotFoundError, *UNEXPECTED):
+        facts = load_json(summary_path(folder, number))
+        failures = [Failure(**failure) for failure in facts["failures"]]
+        frames, people = (int(facts[key]) for key in ("frames", "people"))
+        return pipeline.Summary(1, frames, people, failures, [*map(str, facts["notes"])])
+    return None
+
+
 @contextlib.contextmanager
 def _connected() -> Iterator[Any]:
     """Connect to the cluster of RAY_ADDRESS, or start one on this machine."""
@@ -234,7 +245,9 @@ def _request(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Val
 def _check_folder(folder: Path, request: Mapping[str, Value]) -> None:
     """Refuse a folder that holds the shards of another prediction."""
     path = folder / REQUEST_FILE
-    before = json.loads(path.read_text("utf-8")) if path.is_file() else request
+    before = load_json(path, f"type output=ANOTHER than {folder}") if path.is_file() else request
+    if not isinstance(before, dict):
+        raise DataError(f"{path}: no request of a prediction; type output=ANOTHER")
     for key in dict.fromkeys((*request, *before)):
         if request.get(key) != before.get(key):
             raise ConfigError(
@@ -247,11 +260,13 @@ def _sum_up(folder: Path, inputs: int, shards: int) -> pipeline.Summary:
     """Add up the summaries of all shards, and write the list of failures."""
     total = pipeline.Summary(inputs)
     for number in range(shards):
-        shard = json.loads(summary_path(folder, number).read_text("utf-8"))
-        total.frames += shard["frames"]
-        total.people += shard["people"]
-        total.failures += [Failure(**failure) for failure in shard["failures"]]
-        total.notes += shard["notes"]
+        shard = read_summary(folder, number)
+        if shard is None:
+            raise DataError(f"{summary_path(folder, number)}: gone or damaged; type it again")
+        total.frames += shard.frames
+        total.people += shard.people
+        total.failures += shard.failures
+        total.notes += shard.notes
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerows([("image", "error"), *((f.name, f.message) for f in total.failures)])

@@ -65,7 +65,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
     clips = build_clip_smoother(cfg)
     several = bool(cfg.get("detector")) or (boxes is not None and not boxes.numbered)
     if cfg.tracker is not None and several and any(source.clip for source in sources):
-        build(cfg.tracker, "tracker")  # better told now than in mid-clip if its package is missing
+        build(cfg.tracker, "tracker")  # its numbers are checked now, not in mid-clip
     if cfg.engine == "ray":
         found: pipeline.Summary = build(cfg.cluster, "cluster").predict(cfg, sources)
         found.notes[:0] = [source.note for source in sources if source.note]

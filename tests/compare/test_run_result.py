@@ -72,7 +72,7 @@ BROKEN = [  # the content of one file → why there is nothing to compare
     ("metrics.csv", b"epoch,val/loss\n0,low\n", NO_ROW),
     ("metrics.csv", b"epoch,val/loss\n0.0\n", NO_ROW),
     ("metrics.csv", b"epoch,val/loss\n0.0,0.1\n1.0,", "no epoch gave a finite val/pck@0.2"),
-    ("metrics.csv", b"\x80\x81", "metrics.csv: line 0 is no row of numbers"),
+    ("metrics.csv", b"\x80\x81", "metrics.csv: not a CSV file in UTF-8"),
     ("metrics.csv", b"epoch\n0\0\n", "metrics.csv: line "),
     ("metrics.csv", b"", "metrics.csv: no column epoch"),
     ("metrics.csv", b"epoch,val/pck@0.2\n0,nan\n", "no epoch gave a finite val/pck@0.2"),

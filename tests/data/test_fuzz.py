@@ -29,6 +29,7 @@ from convpose.evaluate.predictions import Predictions, match
 from convpose.history import read_history
 from convpose.models.backbones.movenet_weights import _manifest
 from convpose.predict.boxes import BoxFile
+from convpose.predict.cluster import read_summary
 from convpose.run import Run
 from convpose.runtime.exported import read_spec
 from convpose.runtime.load import network_config
@@ -59,6 +60,8 @@ def people_csv() -> bytes:
 
 BOXES = [{"image": "a.jpg", "box_px": [1, 2, 3, 4], "score": 0.5, "id": 1, "frame": 0}]
 COCO_BOXES = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}
+FAILED = {"name": "a.jpg", "message": "a.jpg: broken"}
+SHARD = {"inputs": 1, "frames": 2, "people": 3, "failures": [FAILED], "notes": ["b.gif: a note"]}
 SPEC = {"version": 1, "spec": {"input_size_px": 64, "frame": "image", "box_scale": 1.25}}
 SPEC["spec"] |= {"skeleton": "lsp14", "keypoints": list(LSP14.keypoints)}
 MANIFEST = {"weightsManifest": [{"paths": ["a.bin"], "weights": [{"name": "a", "shape": [1]}]}]}
@@ -99,6 +102,11 @@ def files_of(kind):
             {"metrics.csv": (OLD_RUN / "metrics.csv").read_bytes()},
             "metrics.csv",
             lambda f: read_history(f / "metrics.csv"),
+        ),
+        "shard": (
+            {"done/000000.json": dumped(SHARD)},
+            "done/000000.json",
+            lambda f: read_summary(f, 0),
         ),
         "facts": ({"a": dumped(SPEC)}, "a", lambda f: read_spec(f, text_of(f / "a"))),
         "manifest": ({"a.json": dumped(MANIFEST)}, "a.json", lambda f: _manifest(f / "a.json")),
@@ -189,9 +197,9 @@ def generated(content: bytes, name: str, dice: random.Random) -> bytes:
 KINDS = (
     *("coco", "coco skeleton", "mpii", "mpii json", "flic", "lsp", "csv", "boxes", "coco boxes"),
     *("csv boxes", "split", "predictions", "history", "facts", "manifest", "config.yaml"),
-    *("run.json", "splits.json"),
+    *("run.json", "splits.json", "shard"),
 )
-EACH = 112  # 18 readers: 2,016 files
+EACH = 112  # 19 readers: 2,128 files
 
 
 @pytest.mark.slow

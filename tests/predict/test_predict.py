@@ -177,7 +177,6 @@ def test_boxes_of_a_file(predict):
 
 
 def test_a_clip_of_several_people(predict):
-    pytest.importorskip("trackers")
     rng = np.random.default_rng(0)
     video = VideoFile(Path("clip.mp4"), 96, 64)
     rows = ["image,frame,x0,y0,x1,y1"]
@@ -227,15 +226,11 @@ REFUSED = {
     (): "what to look at? type source=FILE",
     ("source=photos", "detector=yolo"): "detector=yolo: no such option; did you mean yolox?",
     ("source=photos", "tracker.sur=1"): "unknown key tracker.sur; did you mean sure?",
-    ("source=clip.mp4", "boxes=ok.csv"): "trackers is not installed; type pip install",
 }
 
 
 @pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
-def test_refused_in_one_message_and_nothing_written(arguments, predict, monkeypatch):
-    monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
-    Path("ok.csv").write_text("image,x0,y0,x1,y1\nclip.mp4,1,1,9,9\n")
-    Path("clip.mp4").write_bytes(b"")
+def test_refused_in_one_message_and_nothing_written(arguments, predict):
     before = sorted(Path.cwd().rglob("*"))
     ended = predict(*arguments)
     assert (ended.code, ended.out) == (2, ""), ended

@@ -1,13 +1,10 @@
 """Numbers of people stay with them."""
 
 import numpy as np
-import pytest
 from some_people import person
 
-from convpose.errors import ConfigError
 from convpose.predict.clips import ByteTrack
 
-pytest.importorskip("trackers")
 STEP_S = 1 / 30
 
 
@@ -62,7 +59,21 @@ def test_a_second_clip_begins_with_one():
     assert follow(ByteTrack(), *[[person()]] * 2)[1] == [1]
 
 
-def test_without_the_package(monkeypatch):
-    monkeypatch.setattr("convpose.errors.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"trackers is not installed; .*'convpose\[track\]'"):
-        ByteTrack()
+def test_a_first_sight_that_did_not_come_again_was_nobody():
+    seen, away = [person()], []
+    assert follow(ByteTrack(), seen, away, seen) == [[None], [], [1]]
+    assert follow(ByteTrack(), seen, away, away, seen) == [[None], [], [], [None]]
+
+
+def test_a_person_is_expected_where_the_speed_leads():
+    """Two frames are left out: at 12 px a frame, the last box of 40 px would overlap by nothing."""
+    walk = [[person(50 + 12 * t, 60)] for t in range(30)]
+    walk[10] = walk[11] = walk[12] = []
+    numbers = follow(ByteTrack(), *walk)
+    assert [n for n in numbers if n] == [[None], *[[1]] * 26]
+    slow, twice = ByteTrack(), ByteTrack()
+    for t in range(20):  # the same walk at half the frames a second
+        slow([person(50 + 12 * t, 60)], t / 30)
+        twice([person(50 + 24 * t, 60)], t / 15)
+    assert np.allclose(slow._tracks[0].speed, [12, 0, 12, 0], atol=0.1)
+    assert np.allclose(twice._tracks[0].speed, [12, 0, 12, 0], atol=0.1)
