@@ -167,6 +167,8 @@ EXPECTED = {
     "data data.gallery_images=0": COUNT,
     "data data.gallery_images=all": f"{COUNT}, got str",
     "app looks=twice": "1 or 2",
+    "app open=1": f"{BOOL}, got int",
+    "app names=[1]": "a list, each item a text, got list",
     "app port=0": "a whole number from 1 to 65535",
     "app port=70000": "a whole number from 1 to 65535",
     "app max_file_mb=0": COUNT,
@@ -313,6 +315,9 @@ SAID = {
     "benchmark what=date": "what=[date]: unknown part; type what=[data,…",
     "benchmark what=[]": "what=[]: nothing to measure; type what=[data,…",
     "benchmark output=photo.jpg/b.json": "…cannot be written (Not a directory); type output=FILE",
+    "app host=0.0.0.0": "host=0.0.0.0: everybody who reaches this machine could use the page; set …"
+    "_PASSWORD, or type open=true for a page without a password",
+    "app host=my.machine password=''": "host=my.machine: everybody …",
     "benchmark output=here": "output=here: cannot be written (Is a directory); type output=FILE",
 }
 

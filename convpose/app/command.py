@@ -1,25 +1,38 @@
 """Build the page in Gradio, and serve it."""
 
+import ipaddress
+import logging
 import os
+import signal
 import socket
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
 import gradio as gr
+import uvicorn
 from annotated_types import Ge, Le
+from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
 
-from convpose.app.handlers import KEEP_S, Networks, ResultFolders, predict_clip, predict_picture
+from convpose.app.guard import Guard
+from convpose.app.handlers import Networks, in_words, predict_clip, predict_picture, visitor_files
 from convpose.config.instantiate import build
 from convpose.config.schema import Count, Looks, Packaged, check_table
-from convpose.errors import ConfigError, ConvposeError, DataError
+from convpose.errors import ConfigError, DataError
 from convpose.predict import limits
 from convpose.predict.command import limits_of
 
+log = logging.getLogger(__name__)
 KEYS = {
+    "host": str,
+    "names": list[str],
+    "password": str | None,
+    "open": bool,
     "network": Packaged,
     "looks": Looks,
     "port": Annotated[int, Ge(1), Le(65535)],
@@ -37,47 +50,91 @@ THEME = gr.themes.Base(
 
 
 def serve(cfg: DictConfig) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C, SIGTERM or the end of the terminal; then remove all uploads.
 
     Args:
         cfg: of ``conf/app.yaml``.
 
     Raises:
-        ConfigError: a value out of its range, or a port that is taken.
+        ConfigError: a value out of its range, a port that is taken, or no password for a page that
+            other machines reach.
         ModelError: the first network cannot be loaded.
+        SystemExit: a signal.
     """
-    page = build_page(cfg)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if hasattr(signal, "SIGHUP"):  # uvicorn ends at SIGTERM in order, and passes it on
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    with visitor_files():
+        page = build_page(cfg)
+        with _listen(cfg.host, cfg.port) as listening:
+            host = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
+            print(f"the page is at http://{host}:{cfg.port}; Ctrl-C ends it", flush=True)
+            server(page, cfg).run([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((cfg.host, cfg.port)):
-            pass
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"host={cfg.host} port={cfg.port}: cannot listen there ({error.strerror}); type "
-            f"another port, as port={7861 if cfg.port == 7860 else 7860}, or host=127.0.0.1"
+            f"host={host} port={port}: cannot listen there ({error.strerror}); type "
+            f"another port, as port={7861 if port == 7860 else 7860}, or host=127.0.0.1"
         ) from error
-    page.launch(**launch_settings(cfg))
 
 
-def launch_settings(cfg: DictConfig) -> dict[str, Any]:
-    """Return the settings of Gradio's `launch`: nothing is shared, uploads are bounded."""
-    return {
-        "server_name": cfg.host,
-        "server_port": cfg.port,
-        "max_file_size": f"{cfg.max_file_mb}mb",
-        "share": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "show_error": True,
-        "footer_links": [],
-        "theme": THEME,
-    }
+class Server(uvicorn.Server):
+    """Server that cuts off unfinished answers at its end without a traceback for each."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, as uvicorn does."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+
+def server(page: gr.Blocks, cfg: DictConfig) -> Server:
+    """Make the server of a page; nothing is shared, uploads are bounded."""
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        max_file_size=f"{cfg.max_file_mb}mb",
+        enable_monitoring=False,
+        ssr_mode=False,
+        show_error=False,
+        run_history=False,
+        footer_links=[],
+        theme=THEME,
+    )
+    guard = Guard(app, cfg.names, cfg.password or None)
+    # answers that never end, such as those that wait for results, are not waited for
+    return Server(
+        uvicorn.Config(guard, log_level="warning", server_header=False, timeout_graceful_shutdown=1)
+    )
+
+
+def _check_password(cfg: DictConfig) -> None:
+    """Refuse a page for everybody that nobody has asked for.
+
+    Raises:
+        ConfigError: other machines reach it, and there is neither a password nor ``open=true``.
+    """
+    try:
+        alone = cfg.host == "localhost" or ipaddress.ip_address(cfg.host).is_loopback
+    except ValueError:  # a name
+        alone = False
+    if not (alone or cfg.password or cfg.open):
+        raise ConfigError(
+            f"host={cfg.host}: everybody who reaches this machine could use the page; set "
+            "CONVPOSE_PASSWORD, or type open=true for a page without a password"
+        )
 
 
 def build_page(cfg: DictConfig) -> gr.Blocks:
     """Build the page and load its first network."""
     check_table(cfg, KEYS)
+    _check_password(cfg)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
-    folders = ResultFolders()
     networks = Networks(
         Path(cfg.paths.runs), cfg.run or cfg.network, detector, cfg.accelerator, cfg.looks
     )
@@ -86,7 +143,7 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
         path, name = _file(upload, "a picture")
         predictor = networks.predictor(network, several)
         image, rows, file, sentence = predict_picture(
-            *(path, name, predictor, limits_of(cfg), folders.new())
+            *(path, name, predictor, limits_of(cfg), _new_folder())
         )
         return image, rows, str(file), sentence
 
@@ -94,18 +151,16 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
         path, name = _file(upload, "a clip")
         predictor = networks.predictor(network, several)
         video, file, sentence = predict_clip(
-            *(path, name, predictor, limits_of(cfg), cfg.max_frames, folders.new())
+            *(path, name, predictor, limits_of(cfg), cfg.max_frames, _new_folder())
         )
         return str(video), str(file), sentence
 
     page: gr.Blocks
-    with gr.Blocks(
-        title="convpose", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)
-    ) as page:
+    with gr.Blocks(title="convpose", analytics_enabled=False) as page:
         gr.Markdown("# convpose\nFind the joints of a person in a picture or a clip.")
         with gr.Row():
-            names = networks.names()
-            network = gr.Dropdown(list(names), value=names[0], label="Network", scale=3)
+            names = list(networks.names())
+            network = gr.Dropdown(names, value=names[0], label="Network", scale=3)
             several = gr.Checkbox(
                 label="Look for several people",
                 value=detector is not None,
@@ -150,8 +205,10 @@ def _wire(
     def handle(*values: Any) -> Any:
         try:
             return handler(*values)
-        except ConvposeError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        except Exception as error:
+            if not isinstance(error, DataError):
+                log.exception("a request failed")
+            raise gr.Error(in_words(error), print_exception=False) from error
 
     button.click(
         handle,
@@ -161,6 +218,13 @@ def _wire(
         concurrency_limit=cfg.at_once,
         api_name=handler.__name__,
     )
+
+
+def _new_folder() -> Path:
+    """Make a folder for a result, among the uploads."""
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=folder))
 
 
 def _file(upload: Any, what: str) -> tuple[Path, str]:

@@ -2,15 +2,17 @@
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from convpose.config.schema import Looks
-from convpose.errors import ConfigError, DataError
+from convpose.errors import DataError
 from convpose.geometry import Image
 from convpose.predict import pipeline
 from convpose.predict.clips import ClipSmoother, OneEuro
@@ -28,6 +30,8 @@ from convpose.runtime.packaged import NAMES, load_packaged
 
 Row = list[str | float]
 KEEP_S = 3600  # how long a visitor can download the files of a result
+SWEEP_S = 60
+PREFIX = "convpose-page-"
 
 
 class Networks:
@@ -60,23 +64,32 @@ class Networks:
         self._load = lru_cache(maxsize=4)(self._open)
         self._load(first)  # fails now, not when a visitor asks
 
-    def names(self) -> Sequence[str]:
-        """List the networks to choose from, the first choice first; finds runs added meanwhile."""
+    def names(self) -> Mapping[str, str]:
+        """List the networks to choose from, the first choice first; finds runs added meanwhile.
+
+        Returns:
+            Study and run, or the name of a packaged network, to what is loaded: visitors need not
+            see where runs lie.
+        """
         found = [file.parents[1] for file in self.runs.glob("*/*/checkpoints/best.ckpt")]
-        runs = [str(folder) for folder in sorted(found, key=begun, reverse=True)]
-        return list(dict.fromkeys([self.first, *NAMES, *runs]))
+        runs = sorted(found, key=begun, reverse=True)
+        shown: dict[str, str] = {}
+        for folder in (self.first, *NAMES, *map(str, runs)):
+            shown.setdefault("/".join(Path(folder).parts[-2:]), folder)
+        return shown
 
     def predictor(self, name: str, several: bool) -> PosePredictor:
         """Load the network of that name, with or without the detector.
 
         Raises:
-            ConfigError: a name that is not offered; visitors may not open other folders.
+            DataError: a name that is not offered; visitors may not open other folders.
             ModelError: weights that cannot be loaded.
         """
-        if name not in self.names():
-            raise ConfigError(f"{name}: not one of the networks of this page; choose one from it")
+        folder = self.names().get(name)
+        if folder is None:
+            raise DataError(f"{name}: not one of the networks of this page; choose one from it")
         detector = self.detector if several else None
-        return PosePredictor(self._load(name).runtime, detector, looks=self.looks)
+        return PosePredictor(self._load(folder).runtime, detector, looks=self.looks)
 
     def _open(self, name: str) -> PosePredictor:
         if name in NAMES:
@@ -84,20 +97,54 @@ class Networks:
         return PosePredictor(load_run(name, accelerator=self.accelerator))
 
 
-class ResultFolders:
-    """Makes a folder for each result; removes those older than `KEEP_S`, and all at exit."""
+@contextlib.contextmanager
+def visitor_files() -> Iterator[Path]:
+    """Keep uploads and results in one folder: a file for `KEEP_S`, all until the end.
 
-    def __init__(self) -> None:
-        self._root = tempfile.TemporaryDirectory(prefix="convpose-", ignore_cleanup_errors=True)
+    A page that was killed leaves its folder to the next page, which removes it by its age.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or another page removes it
+            if left.stat().st_mtime < time.time() - KEEP_S:
+                shutil.rmtree(left)
+    ended, before = threading.Event(), os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
 
-    def new(self) -> Path:
-        """Make an empty folder; remove old ones."""
-        root = Path(self._root.name)
-        for old in root.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another request removed it
-                if old.stat().st_mtime < time.time() - KEEP_S:
-                    shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(dir=root))
+        def sweep() -> None:
+            while not ended.wait(SWEEP_S):
+                remove_old(folder)
+
+        sweeper = threading.Thread(target=sweep, daemon=True)
+        sweeper.start()
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        try:
+            yield folder
+        finally:
+            ended.set()
+            sweeper.join()
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def remove_old(folder: Path) -> None:
+    """Remove the files below a folder that came more than `KEEP_S` ago, and note it is in use."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
+        with contextlib.suppress(OSError):  # a folder that holds something
+            if path.lstat().st_ctime < time.time() - KEEP_S:  # copies take their mtime along
+                path.rmdir() if path.is_dir() else path.unlink()
+    os.utime(folder)
+
+
+def in_words(error: Exception) -> str:
+    """Say to a visitor what is wrong, without paths and words of libraries."""
+    if not isinstance(error, DataError):
+        return "this did not work; the terminal in which the page was started says why"
+    text, cause = str(error), error.__cause__
+    for reason in (str(cause), getattr(cause, "strerror", None), type(cause).__name__):
+        text = text.replace(f" ({reason})", "")
+    return text
 
 
 def predict_picture(
@@ -153,7 +200,14 @@ def predict_clip(
     Raises:
         DataError: not a clip that can be read, or over a limit.
     """
-    source = Source(name, lambda: read_clip(path, name, limits), None, clip=True)
+
+    def frames() -> Iterator[Frame]:
+        try:
+            yield from read_clip(path, name, limits)
+        except DataError as error:
+            raise DataError(in_words(error)) from error
+
+    source = Source(name, frames, None, clip=True)
     outputs = pipeline.Outputs(
         predictor.skeleton, open_keypoints("json", folder, predictor.skeleton), Drawings(folder)
     )

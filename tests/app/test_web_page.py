@@ -1,18 +1,22 @@
 """The web page: what visitors may do, and what they may not."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
+import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from browser import open_page
 from PIL import Image
-from tiny import QUIET, composed, tiny_run
+from tiny import QUIET, composed, start, tiny_run
 
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
@@ -27,14 +31,18 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-from convpose.app.command import _file, build_page, launch_settings, serve  # noqa: E402
+from convpose.app import handlers  # noqa: E402
+from convpose.app.command import _file, build_page, serve, server  # noqa: E402
 from convpose.app.handlers import (  # noqa: E402
     KEEP_S,
     Networks,
-    ResultFolders,
     predict_clip,
     predict_picture,
+    remove_old,
+    visitor_files,
 )
+
+OFFERED = "study/one"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +78,7 @@ def app_config(*overrides):
 
 
 def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo, tmp_path):
-    predictor = networks.predictor(str(run), several=False)
+    predictor = networks.predictor(OFFERED, several=False)
     image, rows, file, sentence = predict_picture(
         photo, "person.png", predictor, Limits(), tmp_path
     )
@@ -90,8 +98,10 @@ def test_a_clip_gets_a_clip(networks, run, tmp_path):
     for i in range(5):
         film.write(SyntheticSource(5, 64).read_image(i)[0], i / 10)
     film.close(complete=True)
-    predictor, folders = networks.predictor(str(run), several=False), ResultFolders()
-    drawn, file, sentence = predict_clip(path, "walk.mp4", predictor, Limits(), 3, folders.new())
+    predictor = networks.predictor(OFFERED, several=False)
+    answer = tmp_path / "answer"
+    answer.mkdir()
+    drawn, file, sentence = predict_clip(path, "walk.mp4", predictor, Limits(), 3, answer)
     assert drawn.stat().st_size > 500
     assert len(json.loads(file.read_text())["frames"]) == 3
     assert sentence.startswith("3 frames, ")
@@ -100,26 +110,37 @@ def test_a_clip_gets_a_clip(networks, run, tmp_path):
 def test_what_is_no_clip_is_refused_by_its_name(networks, run, tmp_path):
     path = tmp_path / "upload.mp4"
     path.write_text("not a film")
-    predictor = networks.predictor(str(run), several=False)
-    with pytest.raises(DataError, match=r"^holiday\.mp4: not a video that can be read") as error:
+    predictor = networks.predictor(OFFERED, several=False)
+    with pytest.raises(
+        DataError, match=r"^holiday\.mp4: not a video that can be read; get"
+    ) as error:
         predict_clip(path, "holiday.mp4", predictor, Limits(), 10, tmp_path / "answer")
     assert str(tmp_path) not in str(error.value)
 
 
-def test_answers_do_not_pile_up(monkeypatch):
-    folders = ResultFolders()
-    old, young = folders.new(), folders.new()
-    (old / "clip.mp4").touch()
-    os.utime(old, (0, time.time() - KEEP_S - 60))
-    new = folders.new()
-    assert sorted(new.parent.iterdir()) == sorted([young, new])
-    listed = [new.parent / "gone", new]
-    monkeypatch.setattr(Path, "iterdir", lambda self: listed)
-    assert folders.new().is_dir(), "a folder that another answer took away meanwhile"
-    monkeypatch.undo()
-    del folders
-    gc.collect()
-    assert not new.parent.exists()
+def test_answers_do_not_pile_up(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(handlers, "SWEEP_S", 0.01)
+    killed, alive = tmp_path / "convpose-page-a", tmp_path / "convpose-page-b"
+    for folder in (killed, alive):
+        (folder / "upload").mkdir(parents=True)
+        (folder / "upload" / "clip.mp4").touch()
+    os.utime(killed, (0, time.time() - KEEP_S - 60))
+    with visitor_files() as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
+        assert sorted(tmp_path.iterdir()) == sorted([alive, folder])
+        (folder / "clip.mp4").touch()
+        os.utime(folder, (0, 0))
+        while folder.stat().st_mtime == 0:  # it notes that it is alive
+            time.sleep(0.01)
+        assert (folder / "clip.mp4").exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == "before"
+    assert list(tmp_path.iterdir()) == [alive]
+    now = time.time()
+    monkeypatch.setattr(handlers.time, "time", lambda: now + KEEP_S + 60)
+    remove_old(alive)
+    assert list(alive.iterdir()) == []
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
@@ -130,8 +151,8 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
 
 
 def test_visitors_open_offered_networks_only(networks, run, tmp_path):
-    assert list(networks.names()) == [str(run), "small", "large"]
-    with pytest.raises(ConfigError, match="not one of the networks of this page"):
+    assert networks.names() == {OFFERED: str(run), "small": "small", "large": "large"}
+    with pytest.raises(DataError, match="not one of the networks of this page"):
         networks.predictor(str(tmp_path), several=False)
 
 
@@ -144,16 +165,7 @@ def test_visitors_see_no_files_of_this_machine(photo):
 
 def test_a_host_that_is_not_this_machine(run):
     with pytest.raises(ConfigError, match="type another port, as port=7860, or host=127"):
-        serve(app_config("host=nowhere.invalid", "port=7999", f"run={run}"))
-
-
-def test_it_stays_on_this_machine_and_tells_nobody():
-    settings = launch_settings(app_config("max_file_mb=7"))
-    assert settings["server_name"] == "127.0.0.1"
-    assert settings["share"] is False
-    assert settings["enable_monitoring"] is False
-    assert settings["max_file_size"] == "7mb"
-    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+        serve(app_config("host=nowhere.invalid", "open=true", "port=7999", f"run={run}"))
 
 
 def test_a_port_that_is_taken(run):
@@ -165,23 +177,166 @@ def test_a_port_that_is_taken(run):
             serve(app_config(f"port={port}", f"run={run}"))
 
 
+@contextlib.contextmanager
+def serving(run, *overrides):
+    """A page that answers on a port of its own, in a thread."""
+    cfg = app_config(f"run={run}", f"paths.runs={run.parent.parent}", *overrides)
+    with visitor_files() as folder, socket.create_server(("127.0.0.1", 0)) as listening:
+        page = server(build_page(cfg), cfg)
+        thread = threading.Thread(target=page.run, args=([listening],))
+        thread.start()
+        try:
+            while not page.started:
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", folder
+        finally:
+            page.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def url(run):
+    with serving(run, "max_file_mb=1", "names=[Pose.Example.org]") as (url, _):
+        yield url
+
+
+UPLOAD = "/gradio_api/upload"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 200),
+        ("/", {"Host": "localhost:{port}"}, 200),
+        ("/", {"Host": "LOCALHOST"}, 200),
+        ("/", {"Host": "pose.example.org"}, 200),  # of names=, behind a proxy
+        ("/", {"Host": "pose.example.org.evil.example"}, 403),
+        ("/", {"Host": "evil.example:{port}"}, 403),
+        ("/", {"Host": "10.1.2.3"}, 403),
+        ("/", {"Host": "[::1"}, 403),
+        ("/", {"Origin": "http://127.0.0.1:{port}"}, 200),
+        ("/", {"Host": "pose.example.org", "Origin": "https://pose.example.org"}, 200),
+        ("/", {"Origin": "http://127.0.0.1:1"}, 403),
+        ("/", {"Origin": "null"}, 403),
+        ("/", {"Origin": "http://evil.example"}, 403),
+        ("/config", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),  # a link
+        (UPLOAD, {}, 200),
+        (UPLOAD, {"Origin": "http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"}, 200),
+        (UPLOAD, {"Origin": "http://evil.example"}, 403),
+        (UPLOAD, {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        (UPLOAD, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ("/gradio_api/file=http://127.0.0.1:{port}/config", {}, 404),
+        ("/gradio_api/proxy=http://127.0.0.1:{port}/config", {}, 404),
+        ("/gradio_api/file=/etc/passwd", {}, 403),
+        ("/nowhere", {}, 404),
+    ],
+)
+def test_the_page_answers_itself_only(url, path, headers, status):
+    port = url.rpartition(":")[2]
+    headers = {name: value.format(port=port) for name, value in headers.items()}
+    if path == UPLOAD:
+        answer = requests.post(
+            url + path, files={"files": b"a picture"}, headers=headers, timeout=9
+        )
+    else:
+        answer = requests.get(url + path.format(port=port), headers=headers, timeout=9)
+    assert answer.status_code == status
+    strangers = {"http://evil.example", "null", "*", "http://127.0.0.1:1"}
+    assert answer.headers.get("access-control-allow-origin") not in strangers
+    if status >= 400:
+        assert "/etc" not in answer.text
+        assert len(answer.text) < 100, "a sentence of ours"
+
+
+def test_a_stranger_may_not_ask_what_is_allowed(url):
+    asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = requests.options(url + UPLOAD, headers=asked, timeout=9)
+    assert answer.status_code == 403
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+def test_an_upload_that_is_too_large(url):
+    answer = requests.post(url + UPLOAD, files={"files": bytes(2_000_000)}, timeout=9)
+    assert (answer.status_code, answer.text) == (413, "the file is larger than this page takes")
+
+
+def test_a_password(run):
+    with serving(run, "password='s3crét'") as (url, _):
+        for typed, status in ((None, 401), ("s3crét", 200), ("secret", 401), ("", 401)):
+            for path in ("/", "/assets/nothing", "/gradio_api/heartbeat/1"):
+                auth = None if typed is None else ("anybody", typed.encode())
+                answer = requests.get(url + path, auth=auth, timeout=9, stream=True)
+                answer.close()
+                assert answer.status_code == (404 if "assets" in path and status == 200 else status)
+        wrong = {"Authorization": "Basic é"}
+        assert requests.get(url, headers=wrong, timeout=9).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("upload", "name", "said"),
+    [
+        (None, "a.png", "no picture yet: upload a picture first"),
+        ("/etc/passwd", "a.png", "not an upload: files of this machine are not shown"),
+        ("notes", "a.png", "a.png: not an image that can be read; save it as JPEG, PNG"),
+        ("half", "a.png", "a.png: a broken image; get it again"),
+        ("whole", "a\0.png", "this did not work; the terminal in which the page was started says"),
+        (["odd"], "a.png", '"error": null'),
+    ],
+)
+def test_errors_show_no_path_and_no_library(run, photo, upload, name, said):
+    content = {"notes": b"text", "half": photo.read_bytes()[:999], "whole": photo.read_bytes()}
+    with serving(run) as (url, folder):
+        path = upload
+        if isinstance(upload, str) and upload in content:
+            files = {"files": ("photo.png", content[upload])}
+            path = requests.post(url + UPLOAD, files=files, timeout=9).json()[0]
+        given = {"path": path, "orig_name": name} if path else None
+        call = f"{url}/gradio_api/call/picture"
+        data = {"data": [given, OFFERED, False]}
+        event = requests.post(call, json=data, timeout=9).json()["event_id"]
+        answer = requests.get(f"{call}/{event}", timeout=60).text
+        assert said in answer
+        assert str(folder) not in answer
+        assert "Error'" not in answer
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_uploads_are_removed_at_every_ending(tmp_path, monkeypatch, stop):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    page = start(tmp_path, f"port={port}", module="convpose.app")
+    assert f"the page is at http://127.0.0.1:{port}" in page.stdout.readline()
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(100):
+        with contextlib.suppress(requests.ConnectionError):
+            requests.post(url + UPLOAD, files={"files": b"mine"}, timeout=9)
+            break
+        time.sleep(0.1)
+    waiting = requests.get(f"{url}/gradio_api/heartbeat/1", stream=True, timeout=9)
+    assert list(tmp_path.glob("convpose-page-*/*/*"))
+    page.send_signal(stop)
+    _, said = page.communicate(timeout=120)
+    waiting.close()
+    assert page.returncode == 128 + (signal.SIGINT if stop == signal.SIGINT else signal.SIGTERM)
+    assert "Traceback" not in said
+    assert list(tmp_path.glob("convpose-page-*")) == []
+
+
 @pytest.mark.slow
 def test_two_visitors_in_a_browser(run, photo, tmp_path):
     bad = tmp_path / "notes.png"
     bad.write_text("no picture at all")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    page = build_page(app_config(f"port={port}", f"run={run}", f"paths.runs={tmp_path}"))
-    settings = launch_settings(app_config(f"port={port}"))
-    page.launch(**settings, prevent_thread_lock=True, quiet=True)
-    try:
+    with serving(run) as (url, _):
         asked = []
         with open_page() as first:
             first.on("request", lambda request: asked.append(request.url))
             second = first.context.browser.new_page()
             for visitor in (first, second):
-                visitor.goto(f"http://127.0.0.1:{port}")
+                visitor.goto(url)
                 visitor.locator("input[type=file]").first.set_input_files(photo)
             for visitor in (first, second):
                 visitor.get_by_role("button", name="Find joints").first.click()
@@ -193,6 +348,4 @@ def test_two_visitors_in_a_browser(run, photo, tmp_path):
             first.get_by_role("button", name="Find joints").first.click()
             first.get_by_text("not an image that can be read").wait_for()
         assert asked
-        assert all(f"127.0.0.1:{port}" in url for url in asked if url.startswith("http"))
-    finally:
-        page.close()
+        assert all(one.startswith(url) for one in asked if one.startswith("http"))
