@@ -23,6 +23,7 @@ from tiny import composed
 
 import convpose
 from convpose.__main__ import COMMANDS
+from convpose.config.schema import check_table
 from convpose.data.synthetic import SyntheticSource
 from convpose.evaluate.__main__ import main as evaluate
 from convpose.predict.__main__ import as_overrides
@@ -101,7 +102,12 @@ def test_the_commands_of_the_documents_compose(page, application):
             else w
             for p, w in zip(parsed, words, strict=True)
         ]
-        assert composed(application, *firsts).paths.runs == "runs"
+        cfg = composed(application, *firsts)
+        assert cfg.paths.runs == "runs"
+        place = {"train": "train.build", "search": "search.setup"}.get(application)
+        check_table(
+            cfg, importlib.import_module(f"convpose.{place or application + '.command'}").KEYS
+        )
 
 
 def ends(content, first: str) -> Iterator[tuple[str, str]]:
