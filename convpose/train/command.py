@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -242,6 +243,16 @@ def keep_console_clean() -> None:
         warnings.filterwarnings("ignore", message)
     for library in ("lightning.pytorch", "lightning.fabric"):  # what they say of themselves
         logging.getLogger(library).setLevel(logging.WARNING)
+    threading.excepthook = _report_unless_disk
+
+
+def _report_unless_disk(failed: threading.ExceptHookArgs) -> None:
+    """Report an error that ended a thread, but not a disk's: the main thread meets it as well.
+
+    TensorBoard writes in a thread of its own, and raises what failed there at its next call.
+    """
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
 
 
 def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tiny import TINY, assert_same_run, history, saved, tiny_config
 
 from convpose.history import read_history
 from convpose.run import Run
-from convpose.train.command import train
+from convpose.train.command import keep_console_clean, train
 from convpose.train.resume import damage
 
 pytestmark = pytest.mark.slow
@@ -246,3 +247,13 @@ def test_a_hundred_epochs_need_no_more_memory_and_files(tmp_path):
     mib = {epoch: pages * os.sysconf("SC_PAGE_SIZE") / 2**20 for epoch, (pages, _) in used.items()}
     assert mib[100] - mib[30] < 5, mib
     assert used[100][1] <= used[30][1]
+
+
+@pytest.mark.parametrize(("error", "loud"), [(OSError(28, "full"), False), (KeyError("x"), True)])
+def test_a_thread_that_a_disk_ends_says_nothing(error, loud, monkeypatch, capsys):
+    """TensorBoard's writer raises in the main thread what failed in its own."""
+    monkeypatch.setattr(threading, "excepthook", None)
+    keep_console_clean()
+    thread = threading.current_thread()
+    threading.excepthook(threading.ExceptHookArgs((type(error), error, None, thread)))
+    assert (type(error).__name__ in capsys.readouterr().err) == loud
