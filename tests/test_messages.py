@@ -276,6 +276,10 @@ SAID = {
     "predict source=null": "what to look at? type source=FILE…",
     "predict source=": "what to look at? type source=FILE…",
     "predict source=none.jpg": "source=none.jpg: no such file; type a file, a folder…",
+    **{
+        f"{command} network=large weights=a.safetensors": "network=large weights=a.safetensors: two…"
+        for command in ("predict", "export", "evaluate run=null")
+    },
     "predict run=here weights=a.safetensors": "…weights=a.safetensors: two networks; type one of …",
     "predict run=nowhere": "run=nowhere: the folder does not exist; type run=FOLDER…",
     "predict boxes=b.csv": "boxes=b.csv: no such file; expected a CSV…",

@@ -48,7 +48,7 @@ def check_table(cfg: DictConfig, table: Mapping[str, Any]) -> None:
     """Check the keys of a configuration against a table of their hints.
 
     Raises:
-        ConfigError: a value that its hint does not allow.
+        ConfigError: a value that its hint does not allow, or ``weights`` beside ``network``.
     """
     for key, hint in table.items():
         try:
@@ -56,6 +56,9 @@ def check_table(cfg: DictConfig, table: Mapping[str, Any]) -> None:
         except OmegaConfBaseException:  # a list where a mapping is expected
             value = None
         check_value(key, value, hint)
+    network = cfg.get("network") if "network" in table else None
+    if network is not None and cfg.get("weights", network) != network:
+        raise ConfigError(f"network={network} weights={cfg.weights}: two networks; type one of them")
 
 
 def check_value(name: str, value: Any, hint: Any, usual: Any = None) -> None:
