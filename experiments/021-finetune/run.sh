@@ -12,7 +12,7 @@ for pair in 30:60 100:40 300:25 800:12; do
   for seed in 0 1 2; do
     own="seed=$seed data.source=$people/labels.json data.skeleton=$people/ten.yaml data.split=$people/$number.json trainer.max_epochs=${pair#*:} $small"
     run "packaged-$number-$seed" $own weights=small model=movenet_lightning head=movenet "$@"
-    run "imagenet-$number-$seed" $own weights=null model.weights=imagenet parameters.backbone_lr=0.2 "$@"
+    run "imagenet-$number-$seed" $own weights=null model.weights=imagenet parameters.backbone_lr=1.0 "$@"
     run "nothing-$number-$seed" $own weights=null callbacks.freeze=null optimizer.lr=1.0e-3 parameters.backbone_lr=1.0 "$@"
     for start in packaged imagenet nothing; do
       [ -f "runs/$study/$start-$number-$seed/evaluate_test/metrics.json" ] || score "$start-$number-$seed" split=test
