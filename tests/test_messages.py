@@ -277,7 +277,7 @@ SAID = {
     "predict source=": "what to look at? type source=FILE…",
     "predict source=none.jpg": "source=none.jpg: no such file; type a file, a folder…",
     **{
-        f"{command} network=large weights=a.safetensors": "network=large weights=a.safetensors: two…"
+        f"{command} network=large weights=a.onnx": "network=large weights=a.onnx: two networks; …"
         for command in ("predict", "export", "evaluate run=null")
     },
     "predict run=here weights=a.safetensors": "…weights=a.safetensors: two networks; type one of …",

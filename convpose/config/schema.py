@@ -56,9 +56,9 @@ def check_table(cfg: DictConfig, table: Mapping[str, Any]) -> None:
         except OmegaConfBaseException:  # a list where a mapping is expected
             value = None
         check_value(key, value, hint)
-    network = cfg.get("network") if "network" in table else None
-    if network is not None and cfg.get("weights", network) != network:
-        raise ConfigError(f"network={network} weights={cfg.weights}: two networks; type one of them")
+    name = cfg.get("network") if "network" in table else None
+    if name is not None and cfg.get("weights", name) != name:
+        raise ConfigError(f"network={name} weights={cfg.weights}: two networks; type one of them")
 
 
 def check_value(name: str, value: Any, hint: Any, usual: Any = None) -> None:

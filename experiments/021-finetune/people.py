@@ -1,7 +1,7 @@
 """Write LSP's people as labels of ten keypoints that convpose does not know, in COCO's format.
 
-``python experiments/021-finetune/people.py FOLDER [OVERRIDE…]`` writes photographs, ``labels.json``,
-``ten.yaml`` (the skeleton), and a split for each number of labelled photographs: ``30.json``.
+``python experiments/021-finetune/people.py FOLDER [OVERRIDE…]`` writes the photographs,
+``labels.json``, ``ten.yaml`` (the skeleton), and a split for each number of labelled photographs.
 Of them a fifth validates. The test subset of each is LSP's validation subset: no packaged network
 was trained on it, and LSP's own test part stays unread.
 """
@@ -42,9 +42,8 @@ def main(folder: Path, *overrides: str) -> None:
     data = build_datamodule(cfg)
     data.setup()
     source = data.datasets["train"].source
-    rows = [
-        data.skeleton.keypoints.index(f"{side}_{old}") for old in PARTS for side in ("right", "left")
-    ]
+    known = data.skeleton.keypoints
+    rows = [known.index(f"{side}_{old}") for old in PARTS for side in ("right", "left")]
     chosen = {s: sorted(data.split[s]) for s in ("train", "val")}
     wanted = {*chosen["train"], *chosen["val"]}
     folder.mkdir(parents=True, exist_ok=True)
