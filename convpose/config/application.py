@@ -31,6 +31,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from convpose import __version__
 from convpose.config.arguments import arranged, defaults_of
+from convpose.config.help_text import help_text
 from convpose.config.meant_keys import all_keys, meant, suggest, unknown_key
 from convpose.config.run_dirs import remove_if_empty
 from convpose.errors import ConfigError, ConvposeError, reader_may_leave
@@ -43,6 +44,7 @@ USER_ERRORS = (ConvposeError, HydraException, OmegaConfBaseException)
 # launchers that pip installs with an extra: convpose[search], convpose[slurm]
 EXTRA_OF_LAUNCHER = {"hydra/launcher/joblib": "search", "hydra/launcher/submitit_slurm": "slurm"}
 USER_WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+OmegaConf.register_new_resolver("help_text", help_text, replace=True)
 
 
 def output_folder() -> Path:

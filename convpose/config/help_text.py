@@ -117,6 +117,3 @@ def _keys(values: Mapping[str, Any], comments: Mapping[str, str], place: str = "
         elif str(name)[0] != "_" and value != {}:
             shown = value if isinstance(value, str) else json.dumps(value)
             yield f"{key}={shown}"
-
-
-OmegaConf.register_new_resolver("help_text", help_text, replace=True)
