@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from convpose.bounded import UNEXPECTED
 from convpose.config.allowlist import current_name, find_target
 from convpose.config.instantiate import build, build_skeleton, skeleton_of
 from convpose.data.cache import cached_skeleton
@@ -120,7 +121,11 @@ def _own_skeleton(cfg: DictConfig, wanted: str) -> Skeleton | None:
     try:
         for name, keys in _sources(cfg).items():
             ask = getattr(_target(name, keys), "own_skeleton", None)
-            own: Skeleton | None = ask(keys) if ask else None
+            try:
+                own: Skeleton | None = ask(keys) if ask else None
+            except UNEXPECTED as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise DataError(f"{keys.get('source')}: not as {name} has it ({reason})") from error
             if own:
                 return own
     except DataError:

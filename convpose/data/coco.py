@@ -33,8 +33,7 @@ import numpy as np
 
 from convpose.bounded import parse_json
 from convpose.config.instantiate import build_skeleton
-from convpose.data.reading import find_files, stem_of, subset_of
-from convpose.data.reading.archive import Archive
+from convpose.data.reading import stem_of, subset_of
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
@@ -52,13 +51,7 @@ class CocoSource(PeopleSource):
     NAME = "coco"
     STEMS = ("coco",)
     PATTERNS = ("person_keypoints_*2017.json",)
-
-    @classmethod
-    def find_files(cls, keys: Mapping[str, Any]) -> tuple[dict[str, bytes], Archive]:
-        """Find the files that an object of these arguments reads; see `reading.find_files`."""
-        patterns = keys.get("annotations") or cls.PATTERNS
-        where = keys.get("source"), keys.get("folder") or "", cls.STEMS
-        return find_files(cls.NAME, *where, patterns, keys.get("images"))
+    OTHERS = ("person_keypoints_*.json", "_annotations.coco.json")  # of CVAT, of Roboflow
 
     @classmethod
     def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton:

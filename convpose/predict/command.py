@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
@@ -19,7 +19,7 @@ from convpose.predict.drawing import Drawings, ScreenWindow
 from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import open_sources
-from convpose.predict.writers import open_keypoints
+from convpose.predict.writers import Format, open_keypoints
 
 KEYS = {
     "network": Packaged | None,
@@ -27,7 +27,7 @@ KEYS = {
     "max_frames": Count | None,
     "box_scale": Positive | None,
     "looks": Looks,
-    "format": Literal["json", "coco", "csv", "parquet"] | None,
+    "format": Format | None,
     "draw": bool | None,
     "show": bool,
     "threads": Count | None,

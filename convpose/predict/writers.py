@@ -8,15 +8,18 @@ import json
 from collections.abc import Callable, Sequence
 from io import RawIOBase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from convpose.errors import ConfigError, require_extra
 from convpose.files import finish, partial
 from convpose.predict.predictor import Person
+from convpose.predict.prelabels import CvatFile, YoloFolder, labelstudio_task
 from convpose.predict.records import coco_records, columns, frame_record, image_ids, rows
 from convpose.predict.sources import Frame
 from convpose.skeleton import Skeleton
 
+Format = Literal["json", "coco", "csv", "parquet", "labelstudio", "yolo", "cvat"]
+FORMATS = get_args(Format)
 ROW_GROUP = 10_000  # rows of a Parquet file that are written at a time
 
 
@@ -40,7 +43,7 @@ def open_keypoints(
     """Open ``keypoints.json``, ``keypoints_coco.json``, ``keypoints.csv`` or ``….parquet``.
 
     Args:
-        file_format: ``json``, ``coco``, ``csv`` or ``parquet``.
+        file_format: one of `FORMATS`; the last three are pre-labels, see `predict.prelabels`.
         folder: for the file.
         skeleton: names the keypoints.
         names: of all inputs, which share no id in COCO's format; see `image_ids`.
@@ -60,7 +63,12 @@ def open_keypoints(
         return CsvFile(folder / "keypoints.csv", skeleton)
     if file_format == "parquet":
         return ParquetFile(folder / "keypoints.parquet", skeleton)
-    raise ConfigError(f"format={file_format}: type json, coco, csv or parquet")
+    if file_format == "labelstudio":
+        path = folder / "keypoints_labelstudio.json"
+        return JsonFile(path, "[", "]", lambda of, people: [labelstudio_task(of, people, skeleton)])
+    if file_format in ("yolo", "cvat"):
+        return (YoloFolder if file_format == "yolo" else CvatFile)(folder, skeleton)
+    raise ConfigError(f"format={file_format}: type one of {', '.join(FORMATS)}")
 
 
 class GrowingFile:

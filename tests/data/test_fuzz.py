@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import random
+import tempfile
 import warnings
 from pathlib import Path
 
+import fake_labels
 import numpy as np
 import pytest
 from fake_coco import fake_coco
@@ -20,10 +22,12 @@ from convpose.config.allowlist import read_config
 from convpose.data.coco import CocoSource
 from convpose.data.csv_source import CsvSource
 from convpose.data.flic import FlicSource
+from convpose.data.labelstudio import LabelStudioSource
 from convpose.data.lsp import LspSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource
 from convpose.data.splits import make_split
 from convpose.data.synthetic import SyntheticSource
+from convpose.data.yolo import YoloSource
 from convpose.errors import ConvposeError
 from convpose.evaluate.predictions import Predictions, match
 from convpose.history import read_history
@@ -66,6 +70,7 @@ SPEC = {"version": 1, "spec": {"input_size_px": 64, "frame": "image", "box_scale
 SPEC["spec"] |= {"skeleton": "lsp14", "keypoints": list(LSP14.keypoints)}
 MANIFEST = {"weightsManifest": [{"paths": ["a.bin"], "weights": [{"name": "a", "shape": [1]}]}]}
 ANNOTATIONS = SyntheticSource(6, 64).annotations
+FIVE = {"name": "dog", "keypoints": fake_labels.NAMES}
 SPLIT = {"train": ["synthetic_000000"], "val": ["synthetic_000001"], "test": ["synthetic_000002"]}
 
 
@@ -85,6 +90,21 @@ def files_of(kind):
         "flic": (fake_flic(4, 2), "examples.mat", lambda f: FlicSource(str(f), "")),
         "lsp": (fake_files("lsp"), "joints.mat", lambda f: LspSource("lsp", f, f)),
         "csv": (photos | {"a.csv": people_csv()}, "a.csv", lambda f: CsvSource(str(f), "")),
+        "labelstudio": (
+            of_tool(fake_labels.labelstudio),
+            "export.json",
+            lambda f: LabelStudioSource(str(f), "", skeleton=FIVE),
+        ),
+        "yolo": (
+            of_tool(fake_labels.yolo),
+            "labels/train/0.txt",
+            lambda f: YoloSource(str(f), "", skeleton=FIVE),
+        ),
+        "yolo facts": (
+            of_tool(fake_labels.yolo),
+            "data.yaml",
+            lambda f: YoloSource(str(f), "", skeleton=FIVE),
+        ),
         "boxes": ({"a.json": dumped(BOXES)}, "a.json", lambda f: BoxFile(f / "a.json")),
         "coco boxes": ({"a.json": dumped(COCO_BOXES)}, "a.json", lambda f: BoxFile(f / "a.json")),
         "csv boxes": (
@@ -116,6 +136,12 @@ def files_of(kind):
         if name in run:
             table[name] = (run, name, compared)
     return table[kind]
+
+
+def of_tool(fake):
+    with tempfile.TemporaryDirectory() as folder:
+        files = [p for p in fake(Path(folder) / "dogs").rglob("*") if p.is_file()]
+        return {p.relative_to(f"{folder}/dogs").as_posix(): p.read_bytes() for p in files}
 
 
 def dumped(content) -> bytes:
@@ -196,10 +222,10 @@ def generated(content: bytes, name: str, dice: random.Random) -> bytes:
 
 KINDS = (
     *("coco", "coco skeleton", "mpii", "mpii json", "flic", "lsp", "csv", "boxes", "coco boxes"),
-    *("csv boxes", "split", "predictions", "history", "facts", "manifest", "config.yaml"),
-    *("run.json", "splits.json", "shard"),
+    *("csv boxes", "labelstudio", "yolo", "yolo facts", "split", "predictions", "history"),
+    *("facts", "manifest", "config.yaml", "run.json", "splits.json", "shard"),
 )
-EACH = 112  # 19 readers: 2,128 files
+EACH = 112  # 22 readers: 2,464 files
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def test_names_of_all_languages(tmp_path):
 
 
 def test_another_format(tmp_path):
-    with pytest.raises(ConfigError, match="format=xml: type json, coco, csv or parquet"):
+    with pytest.raises(ConfigError, match="format=xml: type one of json, coco, csv, parquet, lab"):
         open_keypoints("xml", tmp_path, LSP14)
 
 

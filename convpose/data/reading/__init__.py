@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from convpose.data.reading.archive import MAX_ANNOTATION_BYTES, Archive
+from convpose.bounded import read_file
+from convpose.data.reading.archive import (
+    MAX_ANNOTATION_BYTES,
+    Archive,
+    ZipFolder,
+    open_archive,
+)
 from convpose.data.reading.matlab import MatlabError, read_matlab
 from convpose.errors import DataError
 
-_ANNOTATIONS = (".json", ".mat", ".csv")
+_ANNOTATIONS = (".json", ".mat", ".csv", ".yaml", ".yml")
 _SUBSET = re.compile(r"(?<![a-z])(train|val|test)")
 
 
@@ -23,6 +29,7 @@ def find_files(
     stems: Sequence[str],
     patterns: Sequence[str],
     images: str | None,
+    others: Sequence[str] = (),
 ) -> tuple[dict[str, bytes], Archive]:
     """Find the annotation files of a data set and the archive of its photographs.
 
@@ -35,6 +42,7 @@ def find_files(
         patterns: of the annotation files in a folder or zip, at any depth.
         images: folder or zip of the photographs; None: where the annotation files are, which for
             a single file is the folder above one that is called ``annot…``.
+        others: patterns that are tried one after the other where no file is like `patterns`.
 
     Returns:
         Contents by path, in the order of the names; the archive.
@@ -47,9 +55,11 @@ def find_files(
         if not path.is_file():
             raise DataError(f"data.source={source}: no such file; type the path of one that exists")
         above = path.parent.parent if path.parent.name.startswith("annot") else path.parent
-        return {str(path): path.read_bytes()}, Archive(Path(images or above).expanduser())
-    archive = Archive(path or _locate(name, Path(folder), stems))
-    members = [f for f in archive.names() if any(fnmatch(f"/{f}", f"*/{p}") for p in patterns)]
+        return {str(path): read_file(path)}, open_archive(Path(images or above).expanduser())
+    archive = open_archive(path or _locate(name, Path(folder), stems))
+    members = next(
+        filter(None, (_like(archive, p) for p in (patterns, *([o] for o in others)))), []
+    )
     if not members:
         kind = PurePosixPath(patterns[0]).suffix
         there = [f for f in archive.names() if f.endswith(kind)][:8]
@@ -59,7 +69,14 @@ def find_files(
             f"file itself, or its name with data.sources.{name}.annotations=[NAME]"
         )
     files = {f"{archive.path / m}": archive.read(m, MAX_ANNOTATION_BYTES) for m in members}
-    return files, Archive(Path(images).expanduser()) if images else archive
+    return files, open_archive(Path(images).expanduser()) if images else archive
+
+
+def _like(archive: Archive, patterns: Sequence[str]) -> list[str]:
+    """List the files of an archive that are like patterns; those in its zips if no other is."""
+    found = [f for f in archive.names() if any(fnmatch(f"/{f}", f"*/{p}") for p in patterns)]
+    packed = archive.packed if isinstance(archive, ZipFolder) else {}
+    return [f for f in found if f not in packed] or found
 
 
 def _locate(name: str, folder: Path, stems: Sequence[str]) -> Path:
@@ -121,8 +138,12 @@ def number(struct: Any, *names: str) -> float:
 
 
 def subset_of(file: str) -> str | None:
-    """Return the subset that a file's name tells, if any: ``valid.json`` is ``val``."""
-    match = _SUBSET.search(PurePosixPath(file).name.lower())
+    """Return the subset that a file's name tells, if any: ``valid.json`` is ``val``.
+
+    Roboflow calls all its files the same, and their folders by the subset.
+    """
+    path = PurePosixPath(file.lower())
+    match = _SUBSET.search(path.parent.name if path.name.startswith("_annotations") else path.name)
     return match[0] if match else None
 
 

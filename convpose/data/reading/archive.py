@@ -4,6 +4,7 @@ A zip is read in place: nothing is written to disk, so nothing has to be trusted
 cleaned up. All members are checked when the archive is opened, before the first one is read.
 """
 
+import logging
 import os
 import stat
 import zipfile
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 from convpose.errors import DataError
 
+log = logging.getLogger(__name__)
 MAX_FILE_BYTES = 64 * 2**20  # one photograph; the largest of LSPET has 2 MB
 MAX_ANNOTATION_BYTES = 2**30  # one file of annotations; COCO's largest has 240 MB
 MAX_RATIO = 200  # uncompressed to compressed: photographs have 1, text 10, a bomb 1000
@@ -117,6 +119,37 @@ class Archive:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_zip": None}
+
+
+class ZipFolder(Archive):
+    """Files of a folder, and of the zips in it, each as if it were a folder of its name.
+
+    So COCO is read as it is published, ``train2017.zip`` beside ``annotations``. A zip beside its
+    folder has been unpacked, and one that cannot be read is passed over with a warning.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._zips: dict[str, Archive] = {}
+        for file in sorted(self.path.glob("*.zip")):
+            if not (self.path / file.stem).is_dir():
+                try:
+                    self._zips[file.stem] = Archive(file)
+                except DataError as error:
+                    log.warning("%s; it is passed over", error)
+        self.packed = {f"{stem}/{n}": n for stem, zip in self._zips.items() for n in zip.names()}
+        self._members |= self.packed
+
+    def open(self, name: str, limit: int = MAX_FILE_BYTES) -> IO[bytes]:
+        """Open a file of the folder or of a zip; see `Archive.open`."""
+        if name in self.packed:
+            return self._zips[name.partition("/")[0]].open(self.packed[name], limit)
+        return super().open(name, limit)
+
+
+def open_archive(path: str | Path) -> Archive:
+    """Open a zip, or a folder with the zips in it."""
+    return ZipFolder(path) if Path(path).is_dir() else Archive(path)
 
 
 _VANISHED = (

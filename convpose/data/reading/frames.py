@@ -20,6 +20,16 @@ from convpose.errors import DataError
 Upright = Literal["auto", "exif", "stored"]
 
 
+def framed_size(photos: Archive, file: str, choice: Upright) -> tuple[int, int]:
+    """Return the size of a photograph in the frame of its labels, upright unless ``stored``.
+
+    Raises:
+        DataError: missing, or no photograph.
+    """
+    stored, orientation = photo_header(photos, file)
+    return stored if choice == "stored" else upright_size(stored, orientation)
+
+
 def place_in_frames(
     name: str, photos: Archive, people: Sequence[AnnotatedPerson], choice: Upright
 ) -> tuple[list[AnnotatedPerson], list[str]]:

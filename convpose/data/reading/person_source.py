@@ -19,6 +19,7 @@ from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import Annotation
 from convpose.data.doubts import check_reach, find_doubts, listed
 from convpose.data.reading import find_files
+from convpose.data.reading.archive import Archive
 from convpose.data.reading.frames import Upright, place_in_frames
 from convpose.data.reading.images import read_photo
 from convpose.data.reading.joints import joint_notes, renamed
@@ -71,6 +72,7 @@ class PeopleSource:
     NAME = ""  # of the data set
     STEMS: Sequence[str] = ()  # names of its folder or zip
     PATTERNS: Sequence[str] = ()  # of its annotation files
+    OTHERS: Sequence[str] = ()  # of those of other tools, one after the other where there are none
     MISSING_SHARE = 0.0  # people whose photograph may be missing; they are left out
     BOXES_REACH_OUT = False  # True: a box may reach beyond the photograph
     UPRIGHT: Upright = "auto"  # what upright=null means
@@ -92,8 +94,8 @@ class PeopleSource:
         self.name = name = name or self.NAME
         self.category = category
         self.upright: Upright = upright or self.UPRIGHT
-        patterns = self.PATTERNS if annotations is None else annotations
-        files, photos = find_files(name, source, folder, self.STEMS, patterns, images)
+        where = {"source": source, "folder": folder, "annotations": annotations, "images": images}
+        files, photos = self.find_files(where, name)
         self.photos = photos
         self.target, self.other_names = build_skeleton(skeleton), dict(names or {})
         target = self.target
@@ -166,6 +168,16 @@ class PeopleSource:
             kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
             self.doubts.append(f"{name}: {listed(kind, turned)}")
         self.notes = joint_notes(name, joints, target, index, left_out)
+
+    @classmethod
+    def find_files(
+        cls, keys: Mapping[str, Any], name: str | None = None
+    ) -> tuple[dict[str, bytes], Archive]:
+        """Find the files of these arguments; see `convpose.data.reading.find_files`."""
+        patterns = list(keys.get("annotations") or cls.PATTERNS)
+        others = cls.OTHERS if patterns == list(cls.PATTERNS) else ()
+        where = keys.get("source"), keys.get("folder") or "", cls.STEMS
+        return find_files(name or cls.NAME, *where, patterns, keys.get("images"), others)
 
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Turn an annotation file into people; each reader has its own.

@@ -1,0 +1,166 @@
+"""YOLO-pose, as Ultralytics and Roboflow have it: ``data.yaml``, and a text file a photograph.
+
+Source: docs.ultralytics.com, "Pose Estimation Datasets".
+
+- **Files.** ``data.yaml`` says where the subsets are (``train: images/train``). The labels of
+  ``images/…/a.jpg`` are in ``labels/…/a.txt``.
+- **A row** is a person: class, centre, width and height of the box, then x, y and perhaps
+  visibility of each keypoint, all in fractions of the upright photograph.
+- **Pixels** are COCO's, whose coordinates these tools divide by width and height.
+- **Joints** have the names of ``kpt_names``; without them COCO's, where the number and ``flip_idx``
+  are COCO's, else ``point_1``, ``point_2`` and so on. ``flip_idx`` says what a mirror exchanges.
+- **Unlabelled** is visibility 0 or, in files without it, the point 0, 0 or a negative one.
+- **Left out** and counted: rows without keypoints, and with ``data.category`` other classes.
+- **Ids**: ``STEM_NUMBER``, from 1 in the order of the rows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from convpose.bounded import parse_yaml
+from convpose.config.instantiate import build_skeleton
+from convpose.data.reading import stem_of
+from convpose.data.reading.frames import framed_size
+from convpose.data.reading.person import AnnotatedPerson
+from convpose.data.reading.person_source import People, PeopleSource
+from convpose.errors import DataError
+from convpose.skeleton import COCO17, Skeleton, spelled
+
+SUBSETS = ("train", "val", "test")
+_REMEDY = "expected data.yaml of a pose data set, with kpt_shape: [K, 2 or 3], names, train and val"
+_ROW = "class x y width height, then x y, or x y visibility, of each keypoint"
+
+
+class YoloSource(PeopleSource):
+    """People of YOLO's text files; see `PeopleSource` for the arguments."""
+
+    NAME = "yolo"
+    PATTERNS = ("data.yaml", "data.yml")
+    OTHERS = ("*.yaml",)
+    UPRIGHT = "exif"
+
+    @classmethod
+    def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton:
+        """Build the skeleton that the file describes."""
+        file, content = next(iter(cls.find_files(keys)[0].items()))
+        facts = _facts(file, content)
+        names = keys.get("names") or {}
+        joints = [str(names.get(joint, joint)) for joint in _joints(facts)]
+        flip = facts.get("flip_idx")
+        pairs = None  # the names tell
+        if flip is not None and not any(spelled(j).startswith("left_") for j in joints):
+            pairs = [[joints[i], joints[j]] for i, j in enumerate(flip) if i < j]
+        skeleton = {"name": Path(file).parent.name or cls.NAME, "keypoints": joints, "pairs": pairs}
+        return build_skeleton({k: v for k, v in skeleton.items() if v is not None}, file)
+
+    def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
+        """Read the text files that belong to a ``data.yaml``."""
+        facts = _facts(file, content)
+        joints = _joints(facts)
+        return joints, self._people(facts, len(joints), left_out)
+
+    def _people(
+        self, facts: dict[str, Any], count: int, left_out: Counter[str]
+    ) -> Iterator[AnnotatedPerson]:
+        names = self.photos.names()
+        stems = {str(PurePosixPath(n).with_suffix("")): n for n in names if not n.endswith(".txt")}
+        for label in (name for name in names if _photo_of(name) in stems):
+            photo = stems[_photo_of(label)]
+            size, subset = framed_size(self.photos, photo, self.upright), _subset(facts, photo)
+            lines = self.photos.read(label).decode("utf-8", "replace").splitlines()
+            rows = [(i, line.split()) for i, line in enumerate(lines, start=1) if line.strip()]
+            for number, (line, cells) in enumerate(rows, start=1):
+                where = f"{self.photos.path}: {label}: line {line}"
+                values = _numbers(where, cells)
+                if self.category not in (None, _class_name(facts, values[0])):
+                    left_out[f"of another category than {self.category}"] += 1
+                    continue
+                if len(values) == 5:
+                    left_out["without keypoints"] += 1
+                    continue
+                if len(values) not in (5 + 2 * count, 5 + 3 * count):
+                    raise DataError(
+                        f"{where} has {len(values)} numbers, expected {_ROW}: {5 + 2 * count} or "
+                        f"{5 + 3 * count} for {count} keypoints"
+                    )
+                points = np.array(values[5:]).reshape(count, -1)
+                there = (points[:, :2] >= 0).all(axis=1) & (points[:, :2] > 0).any(axis=1)
+                flags = points[:, 2] if points.shape[1] == 3 else np.where(there, 2.0, 0.0)
+                if not np.isin(flags, (0, 1, 2)).all():
+                    raise DataError(f"{where} has a visibility that is none of 0, 1 and 2")
+                centre, sides = np.array(values[1:3]) * size, np.array(values[3:5]) * size
+                yield AnnotatedPerson(
+                    f"{stem_of(photo)}_{number}",
+                    photo,
+                    points[:, :2] * size,
+                    np.asarray(flags, np.uint8),
+                    np.concatenate([centre - sides / 2, centre + sides / 2]) - 0.5,
+                    subset,
+                    size,
+                )
+
+
+def _facts(file: str, content: bytes) -> dict[str, Any]:
+    facts = parse_yaml(file, content.decode("utf-8", "replace"))
+    shape = facts.get("kpt_shape") if isinstance(facts, dict) else None
+    if not isinstance(shape, list) or not shape or not isinstance(shape[0], int) or shape[0] < 1:
+        raise DataError(f"{file}: {_REMEDY}")
+    flip = facts.get("flip_idx")
+    if flip is not None and sorted(flip) != list(range(shape[0])):
+        raise DataError(f"{file}: flip_idx must have each of 0 to {shape[0] - 1} once")
+    assert isinstance(facts, dict)
+    return facts
+
+
+def _joints(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the keypoints."""
+    count, names = facts["kpt_shape"][0], facts.get("kpt_names")
+    if isinstance(names, dict):  # by class
+        names = next(iter(names.values()), None)
+    if isinstance(names, list) and len(names) == count:
+        return tuple(map(str, names))
+    if facts.get("flip_idx") == list(COCO17.mirror):
+        return COCO17.keypoints
+    return tuple(f"point_{i}" for i in range(1, count + 1))
+
+
+def _class_name(facts: Mapping[str, Any], number: float) -> str:
+    names = facts.get("names") or {}
+    named = dict(enumerate(names)) if isinstance(names, list) else names
+    return str(named.get(int(number), int(number)))
+
+
+def _photo_of(label: str) -> str:
+    """Return the path of the photograph of a text file, without its ending; else nothing."""
+    path = PurePosixPath(label)
+    if path.suffix != ".txt" or "labels" not in path.parts:
+        return ""
+    last = len(path.parts) - 1 - path.parts[::-1].index("labels")
+    return str(PurePosixPath(*path.parts[:last], "images", *path.parts[last + 1 :]).with_suffix(""))
+
+
+def _subset(facts: Mapping[str, Any], photo: str) -> str | None:
+    """Return the subset whose folder holds a photograph, if one does."""
+    folder = f"/{PurePosixPath(photo).parent}"
+    for subset in SUBSETS:
+        given = facts.get(subset)
+        for entry in given if isinstance(given, list) else [given]:
+            parts = [p for p in PurePosixPath(str(entry or "")).parts if p not in ("..", ".", "/")]
+            end = "/" + "/".join(parts)
+            if parts and (folder.endswith(end) or end.endswith(folder)):
+                return subset
+    return None
+
+
+def _numbers(where: str, cells: Sequence[str]) -> list[float]:
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError as error:
+        raise DataError(f"{where}: {error}; expected {_ROW}") from error
+    if len(values) < 5 or not np.isfinite(values).all() or values[0] < 0:
+        raise DataError(f"{where}: expected {_ROW}")
+    return values

@@ -1,0 +1,216 @@
+"""Everybody's labels: what each tool exports is read, trained on, scored, drawn and given back."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import composed
+
+sys.path.append(str(Path(__file__).parent.parent / "data"))
+import fake_labels
+from fake_labels import COUNT, NAMES, VAL, people
+
+from convpose.data.build import build_datamodule
+from convpose.data.coco import CocoSource
+from convpose.data.command import inspect
+from convpose.data.labelstudio import LabelStudioSource
+from convpose.data.yolo import YoloSource
+from convpose.errors import DataError
+from convpose.evaluate.command import evaluate
+from convpose.predict.images import Picture
+from convpose.predict.predictor import Person
+from convpose.predict.sources import Frame
+from convpose.predict.writers import open_keypoints
+from convpose.skeleton import Skeleton
+from convpose.train.command import train
+
+SMALL = (
+    *("data.input_size_px=32", "data.batch_size=4", "data.num_workers=0", "logger=none"),
+    *("trainer=cpu", "trainer.max_epochs=1", "model.depth=11", "model.width=0.0625"),
+    *("callbacks.preview=null", "augment=default"),
+)
+# fake, reader, keys of data, and whether the tool tells the subsets
+FORMATS = {
+    "cvat": (fake_labels.cvat, "coco", ("data.category=dog",), False),
+    "roboflow": (fake_labels.roboflow, "coco", (), True),
+    "yolo": (fake_labels.yolo, "yolo", (), True),
+    "labelstudio": (fake_labels.labelstudio, "labelstudio", (), False),
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_labels_go_in_and_come_out_again(kind, tmp_path, caplog):
+    fake, reader, keys, subsets = FORMATS[kind]
+    folder = fake(tmp_path / "dogs")
+    keys = (f"data={reader}", f"data.source={folder}", *keys)
+    run = tmp_path / "run"
+    train(composed("train", *SMALL, *keys), run)
+    evaluate(composed("evaluate", f"run={run}", "split=val", "gallery=1"))
+    assert (run / "evaluate_val" / "sample.png").is_file()
+
+    out = tmp_path / "people.json"
+    picture = f"data.gallery={tmp_path}/drawn.png"
+    inspect(composed("data", *keys, picture, f"coco={out}"))
+    assert cv2.imread(str(tmp_path / "drawn.png")).std() > 10
+    again = CocoSource(str(out), images=str(folder), skeleton=own(reader, folder))
+    expected, _ = people()
+    assert len(again.annotations) == COUNT
+    told = [a.subset for a in source(reader, folder).annotations]
+    assert told == ([None] * COUNT if not subsets else ["train"] * VAL + ["val"] * (COUNT - VAL))
+    for a in again.annotations:
+        number = int(Path(a.file).name.split(".")[0].split("_")[0])
+        np.testing.assert_allclose(a.keypoints_px, expected[number], atol=1e-4)
+        np.testing.assert_allclose(a.box_px, [1.5, 0.5, 61.5, 61.5], atol=1e-4)
+        assert a.visibility.tolist() == [2] * 5
+
+
+KINDS = {"coco": CocoSource, "yolo": YoloSource, "labelstudio": LabelStudioSource}
+
+
+def source(reader, folder, **keys):
+    keys = {"source": str(folder), "category": "dog", **keys}
+    return KINDS[reader](skeleton=own(reader, folder), **keys)
+
+
+def own(reader, folder):
+    """The skeleton that a format describes."""
+    skeleton = KINDS[reader].own_skeleton({"source": str(folder), "category": "dog"})
+    assert skeleton.keypoints == tuple(NAMES)
+    assert skeleton.pairs == (("paw l", "paw r"), ("foot l", "foot r"))
+    return skeleton
+
+
+def corrected_studio(folder, photos):
+    """Submit the predictions, with the first wrist a tenth further right, and export."""
+    file = folder / "keypoints_labelstudio.json"
+    tasks = json.loads(file.read_text())
+    for number, task in enumerate(tasks):
+        (found,) = task.pop("predictions")
+        task |= {"id": number, "annotations": [{"id": number, "result": found["result"]}]}
+    wrist = next(r for r in tasks[0]["annotations"][0]["result"] if r["id"].endswith("paw l"))
+    wrist["value"]["x"] += 10
+    (folder / "export.json").write_text(json.dumps(tasks))
+    return f"data.source={folder}/export.json", f"data.sources.labelstudio.images={photos}"
+
+
+def corrected_yolo(folder, photos):
+    file = folder / "keypoints_yolo" / "labels" / "0.txt"
+    cells = file.read_text().split(" ")
+    cells[5] = str(float(cells[5]) + 0.1)
+    file.write_text(" ".join(cells))
+    return (f"data.source={folder}/keypoints_yolo",)
+
+
+def corrected_cvat(folder, photos):
+    """CVAT gives back what it was given, and knows no key of ours."""
+    file = folder / "annotations" / "person_keypoints_default.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["keypoints"][0] += 6.4
+    for annotation in content["annotations"]:
+        del annotation["convpose_id"]
+    file.write_text(json.dumps(content))
+    return f"data.source={file}", f"data.sources.coco.images={photos}"
+
+
+PRELABELS = {
+    "labelstudio": ("labelstudio", corrected_studio),
+    "yolo": ("yolo", corrected_yolo),
+    "cvat": ("coco", corrected_cvat),
+}
+
+
+@pytest.mark.parametrize("kind", PRELABELS)
+def test_predictions_are_corrected_in_a_tool_and_trained_on(kind, tmp_path):
+    reader, correct = PRELABELS[kind]
+    skeleton = Skeleton("dog", tuple(NAMES))
+    points, photos = people()
+    file = open_keypoints(kind, tmp_path / "out", skeleton)
+    for i, pixels in enumerate(photos):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        person = Person(points[i].astype(np.float32), np.full(5, 0.9, np.float32))
+        file.write(Frame(str(tmp_path / f"{i}.png"), Picture.of(pixels)), [person])
+    file.close()
+
+    keys = (f"data={reader}", "data.split=seeded", *correct(tmp_path / "out", tmp_path))
+    datamodule = build_datamodule(cfg := composed("train", *SMALL, *keys))
+    assert datamodule.skeleton.keypoints == tuple(NAMES)
+    datamodule.setup()
+    points[0, 0, 0] += 6.4
+    for a in datamodule.datasets["train"].source.annotations:
+        number = int(Path(a.file).stem)
+        np.testing.assert_allclose(a.keypoints_px, points[number], atol=2e-3)
+        low, high = points[number].min(0), points[number].max(0)
+        if number:
+            np.testing.assert_allclose(a.box_px, [*low, *high], atol=2e-3)
+    train(cfg, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("kind", PRELABELS)
+def test_clips_have_no_pictures_for_a_tool(kind, tmp_path):
+    file = open_keypoints(kind, tmp_path, Skeleton("dog", tuple(NAMES)))
+    with pytest.raises(DataError, match="a clip has no pictures for a labelling tool"):
+        file.write(Frame("clip.mp4", Picture.of(people()[1][0]), 3, 0.1), [])
+    if kind != "labelstudio":  # whose tasks have whole paths
+        file.write(Frame("a/1.png", Picture.of(people()[1][0])), [])
+        with pytest.raises(DataError, match=r"b/1\.png: another picture is called 1\.png, too"):
+            file.write(Frame("b/1.png", Picture.of(people()[1][0])), [])
+    file.close(complete=False)
+
+
+def test_other_categories_are_counted(tmp_path):
+    folder = fake_labels.cvat(tmp_path / "dogs")
+    assert "coco: 1 people left out of another category than dog" in source("coco", folder).notes
+    for category, message in (
+        (None, "2 categories have keypoints: cat, dog; type data.category=cat, or another of them"),
+        ("cow", "data.category=cow: no category of that name has keypoints; those that have are c"),
+    ):
+        with pytest.raises(DataError, match=message):
+            CocoSource.own_skeleton({"source": str(folder), "category": category})
+
+
+def test_yolo_without_names_has_numbers_and_its_own_pairs(tmp_path):
+    folder = fake_labels.yolo(tmp_path / "dogs", names=False)
+    skeleton = YoloSource.own_skeleton({"source": str(folder / "data.yaml")})
+    assert skeleton.keypoints == ("point_1", "point_2", "point_3", "point_4", "point_5")
+    assert skeleton.pairs == (("point_1", "point_2"), ("point_3", "point_4"))
+
+
+YOLO, STUDIO = "labels/train/0.txt", "export.json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "old", "new", "message"),
+    [
+        ("yolo", "data.yaml", "kpt_shape: [5, 3]", "nc: 1", "data.yaml: expected data.yaml of a p"),
+        (
+            "yolo",
+            "data.yaml",
+            "[1, 0, 3, 2, 4]",
+            "[1, 0]",
+            "flip_idx must have each of 0 to 4 once",
+        ),
+        ("yolo", YOLO, " 2\n", "\n", r"0.txt: line 1 has 19 numbers, expected class .* 15 or 20"),
+        ("yolo", YOLO, " 2\n", " 3\n", "line 1 has a visibility that is none of 0, 1 and 2"),
+        ("yolo", YOLO, " 2\n", " x\n", "line 1: could not convert string to float: 'x'; expected"),
+        ("labelstudio", STUDIO, "[", "{", "export.json: not a JSON file"),
+        (
+            "labelstudio",
+            STUDIO,
+            '"paw l"',
+            '"paw r"',
+            "task 0 has paw r more than once in one pers",
+        ),
+        ("labelstudio", STUDIO, '"type"', '"kind"', "labelstudio has it|task 0 is not as expected"),
+    ],
+)
+def test_damaged_labels_are_named(kind, file, old, new, message, tmp_path):
+    folder = getattr(fake_labels, kind)(tmp_path / "dogs")
+    skeleton = own(kind, folder)
+    (folder / file).write_text((folder / file).read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        KINDS[kind](str(folder), skeleton=skeleton)
