@@ -367,10 +367,33 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     assert foreign == {}
 
 
+def loaded(name: str):
+    """A module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "docs" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_notebook_becomes_a_page_that_saw_no_archive(tmp_path, monkeypatch):
+    for module in ("nbformat", "nbclient", "ipykernel"):
+        pytest.importorskip(module, reason="pip install 'convpose[notebooks]'")
+    import nbformat
+
+    new = nbformat.v4
+    monkeypatch.setenv("CONVPOSE_DATA", "photographs")
+    code = "import os\nprint('data:', os.environ.get('CONVPOSE_DATA'))\nprint(os.listdir())\n6 * 7"
+    cells = [new.new_markdown_cell("# Title"), new.new_code_cell(code)]
+    file = tmp_path / "a.ipynb"
+    nbformat.write(new.new_notebook(cells=cells), file)
+    notebooks = loaded("mkdocs/notebooks.py")
+    source = f"# Title\n\n```python\n{code}\n```\n"
+    assert notebooks.page(file, executed=False) == source
+    assert notebooks.page(file, executed=True) == f"{source}\n```text\ndata: None\n[]\n42\n```\n"
+
+
 def test_the_picture_of_the_readme_is_drawn(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("figure", ROOT / "docs" / "figure.py")
-    figure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figure)
+    figure = loaded("figure.py")
     monkeypatch.setattr(figure, "SHOWN", 1)
     picture = tmp_path / "picture.png"
     monkeypatch.setattr(sys, "argv", ["figure.py", "--people", "2", "--output", str(picture)])

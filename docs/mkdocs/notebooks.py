@@ -25,10 +25,13 @@ def page(path: Path, executed: bool) -> str:
         _execute(notebook)
     parts = []
     for cell in notebook.cells:
+        code = cell.cell_type == "code"
+        parts.append(f"```python\n{cell.source}\n```" if code else cell.source)
+        outputs = [_output(output) for output in cell.get("outputs", [])]
+        shown = "\n\n".join(filter(None, outputs))
         parts.append(
-            cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```"
-        )
-        parts += [_output(output) for output in cell.get("outputs", [])]
+            shown.replace("\n```\n\n```text\n", "\n")
+        )  # lines that were printed one by one
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
