@@ -165,7 +165,7 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
                 label="Look for several people",
                 value=detector is not None,
                 interactive=detector is not None,
-                info="" if detector else "start with detector=yolox or torchvision",
+                info="" if detector else "start with detector=auto",
             )
         with gr.Tab("Picture"), gr.Row():
             with gr.Column():

@@ -42,6 +42,7 @@ KINDS = {
     "optuna.distributions.BaseDistribution",
     "optuna.samplers._base.BaseSampler",
     "optuna.pruners._base.BasePruner",
+    "convpose.predict.detectors.Detector",
 }
 
 MOVED = {  # modules of version 0.1, as run folders, packaged weights and exports name them

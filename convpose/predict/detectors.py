@@ -1,6 +1,8 @@
 """Detect people: detectors of torchvision, and YOLOX in ONNX."""
 
 import importlib
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.geometry import Image
 from convpose.models.weights import read_weights
 
+log = logging.getLogger(__name__)
 PERSON = 1  # of torchvision's COCO categories; 0 is the background
 
 
@@ -189,6 +192,35 @@ class YoloxDetector:
         corners, confidence = torch.from_numpy(boxes), torch.from_numpy(scores)
         kept = nms(corners, confidence, self.overlap_threshold)
         return to_detections(corners[kept], confidence[kept], image)
+
+
+def find_detector(folders: Sequence[str], accelerator: str = "auto") -> Detector:
+    """Open the first detector at hand, and say which.
+
+    It is the first ``yolox*.onnx`` of the folders, or else torchvision's, whose weights are
+    downloaded once.
+
+    Args:
+        folders: where to look for files.
+        accelerator: of torchvision's.
+
+    Raises:
+        ModelError: no file, and no download.
+    """
+    files = (file for folder in folders for file in sorted(Path(folder).glob("yolox*.onnx")))
+    if (file := next(files, None)) is not None:
+        log.info("detector=auto: %s", file)
+        return YoloxDetector(str(file))
+    name = "fasterrcnn_mobilenet_v3_large_fpn"
+    published = models.get_model_weights(name).DEFAULT
+    copy = Path(torch.hub.get_dir(), "checkpoints", published.url.rpartition("/")[2])
+    if not copy.is_file():
+        log.info(
+            "detector=auto: no yolox*.onnx in %s; fetching torchvision's, %.0f MB, the name ends "
+            "in the first digits of its SHA-256: %s",
+            *(", ".join(folders), published.meta["_file_size"], published.url),
+        )
+    return TorchvisionDetector(name, accelerator=accelerator)
 
 
 def _open_onnx(weights: str, threads: int | None) -> Any:

@@ -8,6 +8,7 @@ from itertools import islice
 from convpose.errors import ConvposeError
 from convpose.predict.boxes import BoxFile
 from convpose.predict.clips import ClipSmoother, Follower
+from convpose.predict.crowd import holds_several
 from convpose.predict.drawing import Drawings, ScreenWindow, draw_people
 from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.sources import Failure, Frame, Source, read_frames
@@ -28,6 +29,7 @@ class Summary:
         people: number of people in all frames.
         failures: inputs that could not be read, or not to their end.
         notes: messages about other inputs.
+        crowded: pictures taken for one person that seem to hold several.
     """
 
     inputs: int
@@ -35,6 +37,7 @@ class Summary:
     people: int = 0
     failures: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    crowded: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -118,7 +121,18 @@ def run(
             raise
     finally:
         outputs.close(complete and summary.frames > 0)
+    if summary.crowded:
+        summary.notes.append(_crowd_note(summary))
     return summary
+
+
+def _crowd_note(summary: Summary) -> str:
+    first, number = summary.crowded[0], len(summary.crowded)
+    which = first if number == 1 else f"{number} of {summary.frames} frames, the first is {first}"
+    return (
+        f"{which}: more than one person, it seems, but one skeleton for all; type detector=auto, "
+        "or boxes=FILE"
+    )
 
 
 def batches(found: Iterable[Frame | Failure], size: int) -> Iterator[list[Frame | Failure]]:
@@ -157,6 +171,9 @@ def _process(
         if known is not None:
             facts = zip(people, known.scores, known.tracks, strict=True)
             people = [replace(p, box_score=score, track=number) for p, score, number in facts]
+        alone = known is None and follower is not None and frame.time_s is None
+        if alone and holds_several(predictor, frame.picture, people[0]):
+            summary.crowded.append(frame.name)
         people = clips(frame, people)
         summary.frames += 1
         summary.people += len(people)

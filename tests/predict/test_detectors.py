@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,7 @@ def test_torchvision_has_no_such_detector():
 
 def test_every_detector_is_configured():
     names = {path.stem for path in (conf_folder() / "detector").glob("*.yaml")}
-    assert names == {"none", "torchvision", "yolox"}
+    assert names == {"auto", "none", "torchvision", "yolox"}
     assert not composed("predict", "detector=none").detector
 
 
@@ -201,6 +202,24 @@ def test_a_torchvision_from_its_yaml(monkeypatch):
     monkeypatch.setattr(models, "get_model", lambda *a, **k: FakeTorchvision())
     cfg = composed("predict", "detector=torchvision", "accelerator=cpu")
     assert build(cfg.detector, "detector").device == torch.device("cpu")
+
+
+@needs_onnx
+def test_auto_takes_a_yolox_at_hand_else_torchvisions(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(models, "get_model", lambda *a, **k: FakeTorchvision())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    cfg = composed("predict", "detector=auto", "accelerator=cpu", f"paths.data={tmp_path / 'data'}")
+    with caplog.at_level("INFO"):
+        assert isinstance(build(cfg.detector, "detector"), TorchvisionDetector)
+    assert re.search(
+        r"no yolox\*\.onnx in \., \S+data; fetching .* 74 MB.* SHA.*\.pth", caplog.text
+    )
+    (tmp_path / "data").mkdir()
+    network(tmp_path / "data" / "yolox_s.onnx", {})
+    with caplog.at_level("INFO"):
+        assert isinstance(build(cfg.detector, "detector"), YoloxDetector)
+    assert f"detector=auto: {tmp_path / 'data' / 'yolox_s.onnx'}" in caplog.text
 
 
 @pytest.mark.archive

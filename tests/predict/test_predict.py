@@ -212,6 +212,22 @@ def test_a_note_is_printed(predict):
     assert ended.code == 0
 
 
+def test_several_people_are_noticed(predict):
+    people = [SyntheticSource(2, 192).read_image(i)[0] for i in range(2)]
+    Path("team").mkdir()
+    Image.fromarray(people[0]).save("team/0.png")
+    assert "more than one" not in predict("source=team", using="network=small").out
+    for i in (1, 2):
+        Image.fromarray(np.concatenate(people, axis=1)).save(f"team/{i}.png")
+    said = "more than one person, it seems, but one skeleton for all; type detector=auto, or boxes="
+    ended = predict("source=team/1.png", using="network=small")
+    assert f"note: team/1.png: {said}FILE\n1 person in 1 frame" in ended.out
+    ended = predict("source=team", using="network=small")
+    assert f"note: 2 of 3 frames, the first is team/1.png: {said}" in ended.out
+    Path("boxes.csv").write_text("image,x0,y0,x1,y1\n1.png,0,0,380,190\n")
+    assert said not in predict("source=team/1.png", "boxes=boxes.csv", using="network=small").out
+
+
 def test_packaged_weights(predict, unbroken, monkeypatch):
     packaged.pack(unbroken, "own/small.safetensors")
     assert predict("source=photos/0.png", using="weights=own/small.safetensors").code == 0
