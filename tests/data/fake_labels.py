@@ -1,9 +1,11 @@
 """One set of people as the tools of labellers export them, each a folder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from convpose.data.synthetic import SyntheticSource
@@ -125,4 +127,46 @@ def labelstudio(folder: Path):
         annotations = [{"id": i, "was_cancelled": False, "result": result}, skipped]
         tasks.append({"id": i, "data": {"img": path}, "annotations": annotations})
     (folder / "export.json").write_text(json.dumps(tasks))
+    return folder
+
+
+def sleap(folder: Path, file="labels.slp", **options):
+    """Labels of images, or with the images in them."""
+    sleap_io = pytest.importorskip("sleap_io")
+    points, photos = people()
+    for i, pixels in enumerate(photos):
+        photo(folder / "frames" / f"{i}.png", pixels)
+    names = [str(folder / "frames" / f"{i}.png") for i in range(COUNT)]
+    video = sleap_io.Video.from_filename(names, grayscale=False)
+    pairs = [("paw l", "paw r"), ("foot l", "foot r")]
+    edges = [("paw l", "nose tip"), ("paw r", "nose tip")]
+    skeleton = sleap_io.Skeleton(nodes=list(NAMES), edges=edges, symmetries=pairs, name="dog")
+    frames = [
+        sleap_io.LabeledFrame(
+            video=video,
+            frame_idx=i,
+            instances=[sleap_io.Instance.from_numpy(points[i], skeleton=skeleton)],
+        )
+        for i in range(COUNT)
+    ]
+    sleap_io.Labels(frames).save(str(folder / file), verbose=False, **options)
+    return folder
+
+
+def sleap_package(folder: Path):
+    sleap(folder, "labels.pkg.slp", embed=True)
+    shutil.rmtree(folder / "frames")
+    return folder
+
+
+def deeplabcut(folder: Path):
+    pytest.importorskip("sleap_io")
+    points, photos = people()
+    head = [["scorer", *["me"] * 10], ["bodyparts", *[n for n in NAMES for _ in "xy"]]]
+    rows = [*head, ["coords", *["x", "y"] * 5]]
+    for i, pixels in enumerate(photos):
+        photo(folder / "labeled-data" / "dogs" / f"img{i:02d}.png", pixels)
+        rows.append([f"labeled-data/dogs/img{i:02d}.png", *points[i].ravel().tolist()])
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    (folder / "labeled-data" / "dogs" / "CollectedData_me.csv").write_text(text + "\n")
     return folder

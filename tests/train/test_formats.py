@@ -1,6 +1,7 @@
 """Everybody's labels: what each tool exports is read, trained on, scored, drawn and given back."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from convpose.data.build import build_datamodule
 from convpose.data.coco import CocoSource
 from convpose.data.command import inspect
 from convpose.data.labelstudio import LabelStudioSource
+from convpose.data.sleap import SleapSource
 from convpose.data.yolo import YoloSource
 from convpose.errors import DataError
 from convpose.evaluate.command import evaluate
@@ -39,14 +41,19 @@ FORMATS = {
     "roboflow": (fake_labels.roboflow, "coco", (), True),
     "yolo": (fake_labels.yolo, "yolo", (), True),
     "labelstudio": (fake_labels.labelstudio, "labelstudio", (), False),
+    "sleap": (fake_labels.sleap, "sleap", (), False),
+    "sleap package": (fake_labels.sleap_package, "sleap", (), False),
+    "deeplabcut": (fake_labels.deeplabcut, "sleap", (), False),
 }
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_labels_go_in_and_come_out_again(kind, tmp_path, caplog):
     fake, reader, keys, subsets = FORMATS[kind]
-    folder = fake(tmp_path / "dogs")
-    keys = (f"data={reader}", f"data.source={folder}", *keys)
+    folder = labels = fake(tmp_path / "dogs")
+    if reader == "sleap":
+        labels = next(p for p in folder.rglob("*") if p.suffix in (".slp", ".csv"))
+    keys = (f"data={reader}", f"data.source={labels}", *keys)
     run = tmp_path / "run"
     train(composed("train", *SMALL, *keys), run)
     evaluate(composed("evaluate", f"run={run}", "split=val", "gallery=1"))
@@ -56,31 +63,46 @@ def test_labels_go_in_and_come_out_again(kind, tmp_path, caplog):
     picture = f"data.gallery={tmp_path}/drawn.png"
     inspect(composed("data", *keys, picture, f"coco={out}"))
     assert cv2.imread(str(tmp_path / "drawn.png")).std() > 10
-    again = CocoSource(str(out), images=str(folder), skeleton=own(reader, folder))
-    expected, _ = people()
+    expected, photos = people()
+    if kind == "sleap package":  # whose frames are nowhere else
+        for i, pixels in enumerate(photos):
+            fake_labels.photo(folder / "labels.pkg-0" / f"{i:06d}.png", pixels)
+    again = CocoSource(str(out), images=str(folder), skeleton=Skeleton("dog", tuple(NAMES)))
     assert len(again.annotations) == COUNT
-    told = [a.subset for a in source(reader, folder).annotations]
+    told = [a.subset for a in source(reader, labels).annotations]
     assert told == ([None] * COUNT if not subsets else ["train"] * VAL + ["val"] * (COUNT - VAL))
     for a in again.annotations:
-        number = int(Path(a.file).name.split(".")[0].split("_")[0])
+        number = int(re.search(r"\d+", Path(a.file).name)[0])
         np.testing.assert_allclose(a.keypoints_px, expected[number], atol=1e-4)
-        np.testing.assert_allclose(a.box_px, [1.5, 0.5, 61.5, 61.5], atol=1e-4)
+        box = [1.5, 0.5, 61.5, 61.5]
+        if reader == "sleap":  # which has no boxes
+            box = [*expected[number].min(0), *expected[number].max(0)]
+        np.testing.assert_allclose(a.box_px, box, atol=1e-4)
         assert a.visibility.tolist() == [2] * 5
 
 
-KINDS = {"coco": CocoSource, "yolo": YoloSource, "labelstudio": LabelStudioSource}
+KINDS = {
+    "coco": CocoSource,
+    "yolo": YoloSource,
+    "labelstudio": LabelStudioSource,
+    "sleap": SleapSource,
+}
+
+
+def of(reader):
+    return None if reader == "sleap" else "dog"
 
 
 def source(reader, folder, **keys):
-    keys = {"source": str(folder), "category": "dog", **keys}
+    keys = {"source": str(folder), "category": of(reader), **keys}
     return KINDS[reader](skeleton=own(reader, folder), **keys)
 
 
 def own(reader, folder):
     """The skeleton that a format describes."""
-    skeleton = KINDS[reader].own_skeleton({"source": str(folder), "category": "dog"})
-    assert skeleton.keypoints == tuple(NAMES)
-    assert skeleton.pairs == (("paw l", "paw r"), ("foot l", "foot r"))
+    skeleton = KINDS[reader].own_skeleton({"source": str(folder), "category": of(reader)})
+    assert sorted(skeleton.keypoints) == sorted(NAMES)  # DeepLabCut's are in the alphabet's order
+    assert sorted(skeleton.pairs) == [("foot l", "foot r"), ("paw l", "paw r")]
     return skeleton
 
 
@@ -178,6 +200,19 @@ def test_yolo_without_names_has_numbers_and_its_own_pairs(tmp_path):
     skeleton = YoloSource.own_skeleton({"source": str(folder / "data.yaml")})
     assert skeleton.keypoints == ("point_1", "point_2", "point_3", "point_4", "point_5")
     assert skeleton.pairs == (("point_1", "point_2"), ("point_3", "point_4"))
+
+
+def test_files_that_sleap_io_cannot_read_are_named(tmp_path):
+    pytest.importorskip("sleap_io")
+    (tmp_path / "a.slp").write_bytes(b"no labels")
+    for name, message in (
+        ("a.slp", "a.slp: not a file that sleap-io reads"),
+        ("b.slp", "data.source=.*b.slp: no such file; type the path of the labels"),
+        ("https://a.b/c.slp", "data.source=https:/a.b/c.slp: no such file"),
+    ):
+        where = name if "//" in name else str(tmp_path / name)
+        with pytest.raises(DataError, match=message):
+            SleapSource(where)
 
 
 YOLO, STUDIO = "labels/train/0.txt", "export.json"
