@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ImageNet or MoveNet: from where should a small network start? About 25 minutes on one core of an AMD EPYC.
+# ImageNet or MoveNet: from where should a small network start? About 15 minutes on one core of an AMD EPYC.
 # Usage, from the repository's root, with movenet_lightning.safetensors there or in MOVENET: bash experiments/018-start/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"
 lsp="data=lsp data.split=lsp data.crop=letterbox data.input_size_px=128 data.cache=null \
