@@ -13,16 +13,18 @@ its direction. Batches are (..., 2, 3). `transform` serves NumPy arrays and torc
 """
 
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # arrays alone need no torch, whose import takes seconds
+    import torch
 
 Affine = NDArray[np.float64]
 Image = NDArray[np.uint8]
-Points = TypeVar("Points", NDArray[np.float64], NDArray[np.float32], torch.Tensor)
+Points = TypeVar("Points", NDArray[np.float64], NDArray[np.float32], "torch.Tensor")
 
 
 def identity() -> Affine:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import re
+import shutil
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -116,6 +117,11 @@ def describe_hardware() -> str:
         names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
     return f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def nvidia_driver() -> bool:
+    """Tell if there may be a GPU of NVIDIA's, without asking torch, whose import takes seconds."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
 def available_cores() -> int:

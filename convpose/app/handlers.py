@@ -26,7 +26,8 @@ from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
 from convpose.run import begun
 from convpose.runtime.load import load_run
-from convpose.runtime.packaged import NAMES, load_packaged
+from convpose.runtime.packaged import load_packaged
+from convpose.runtime.shipped import NAMES
 
 Row = list[str | float]
 KEEP_S = 3600  # how long a visitor can download the files of a result

@@ -7,13 +7,15 @@ or metric that forgets the mask fails loudly instead of learning garbage.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convpose.geometry import Affine, Image
+
+if TYPE_CHECKING:  # a reader of annotations needs no torch
+    import torch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,10 +95,10 @@ class PoseSample(TypedDict):
         image_id: the annotation's id.
     """
 
-    image: torch.Tensor
-    keypoints: torch.Tensor
-    visibility: torch.Tensor
-    keypoints_px: torch.Tensor
-    unit_to_px: torch.Tensor
-    box_px: torch.Tensor
+    image: "torch.Tensor"
+    keypoints: "torch.Tensor"
+    visibility: "torch.Tensor"
+    keypoints_px: "torch.Tensor"
+    unit_to_px: "torch.Tensor"
+    box_px: "torch.Tensor"
     image_id: str

@@ -25,10 +25,11 @@ from convpose.export.writers import (
 from convpose.files import FULL, LOCKED
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
-from convpose.runtime import TorchRuntime
 from convpose.runtime.exported import VERSION
 from convpose.runtime.load import load_run
-from convpose.runtime.packaged import load_packaged, weights_file
+from convpose.runtime.packaged import load_packaged
+from convpose.runtime.pytorch import TorchRuntime
+from convpose.runtime.shipped import weights_file
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 PRECISIONS = ("fp32", "fp16", "int8")

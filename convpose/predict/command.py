@@ -20,6 +20,7 @@ from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import open_sources
 from convpose.predict.writers import Format, open_keypoints
+from convpose.runtime.shipped import onnx_file
 
 KEYS = {
     "network": Packaged | None,
@@ -94,9 +95,13 @@ def limits_of(cfg: DictConfig) -> limits.Limits:
 
 def build_predictor(cfg: DictConfig) -> PosePredictor:
     """Build the predictor: the network of ``run``, ``weights`` or the package, and the detector."""
+    engine = cfg.engine
+    several = cfg.mirror_test or cfg.quarter_turns
+    if several and engine == "auto" and cfg.run is None and onnx_file(cfg.weights):
+        engine = "torch"  # which averages heatmaps; the other engines know keypoints only
     network = open_network(
         *(cfg.run, cfg.weights, cfg.checkpoint),
-        *(cfg.engine, cfg.accelerator, cfg.precision, cfg.threads),
+        *(engine, cfg.accelerator, cfg.precision, cfg.threads),
     )
     runtime = network.with_tta(cfg.mirror_test, cfg.quarter_turns)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None

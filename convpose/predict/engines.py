@@ -1,14 +1,12 @@
 """Open the network that a user names by run, weights and engine."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
 from convpose.errors import ConfigError
-from convpose.export.network import exported
+from convpose.hardware import nvidia_driver
 from convpose.runtime.exported import ENGINE_OF, OPENERS, AnyRuntime
-from convpose.runtime.load import load_run
-from convpose.runtime.packaged import load_packaged
+from convpose.runtime.shipped import onnx_file
 
 
 def open_network(
@@ -23,14 +21,16 @@ def open_network(
     """Open the network of a run, of packaged weights or of an exported file, in an engine.
 
     An engine other than PyTorch needs an exported file. That of a run or of packaged weights is
-    written on first use and kept, see `convpose.export.network.exported`.
+    written on first use and kept, see `convpose.export.network.exported`. The default network comes
+    with its ONNX file: without a GPU, ONNX Runtime has answered before torch would be imported.
 
     Args:
         run: folder of a run, or of a study for its newest run.
         weights: ``small``, ``large``, packaged weights (``.safetensors``) or a file of
             `convpose.export` (``.onnx``, ``.xml``, ``.torchscript``); None without a run for small.
         checkpoint: ``best``, ``last`` or a file; with a run only.
-        engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: what the file is for, else torch.
+        engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: what the file is for; ``onnx`` for
+            the default network on a CPU, if onnxruntime is installed; else torch.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where the engine sees one.
         precision: of PyTorch, see `convpose.runtime.load.to_runtime`; an exported file has
             its own.
@@ -51,7 +51,17 @@ def open_network(
         raise ConfigError(
             f"weights={weights} engine={engine}: that file is for engine={suits}; type engine=auto"
         )
+    if run is None and suits is None and engine in ("auto", "onnx") and precision == "auto":
+        shipped = onnx_file(weights)
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not nvidia_driver())
+        if shipped and (engine == "onnx" or (on_cpu and find_spec("onnxruntime"))):
+            return OPENERS["onnx"](shipped, accelerator, threads)
     if suits is None and engine in ("auto", "torch"):
+        import torch  # the engines above are open before it is imported
+
+        from convpose.runtime.load import load_run
+        from convpose.runtime.packaged import load_packaged
+
         if threads is not None:
             torch.set_num_threads(threads)
         if run is not None:
@@ -64,4 +74,6 @@ def open_network(
         )
     if suits is not None and weights is not None:
         return OPENERS[suits](weights, accelerator, threads)
+    from convpose.export.network import exported  # imports torch
+
     return OPENERS[engine](exported(engine, run, weights, checkpoint), accelerator, threads)

@@ -11,6 +11,7 @@ people[0].keypoints_px                               # (14, 2) in pixels of the 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +21,14 @@ from convpose.data.crop import found_box_px
 from convpose.data.doubts import FARTHEST_PX
 from convpose.errors import DataError, ModelError
 from convpose.geometry import Affine, Image, compose, invert, transform, warp
-from convpose.predict.detectors import Detector
 from convpose.predict.engines import open_network
 from convpose.predict.images import Picture
 from convpose.runtime import Runtime
-from convpose.runtime.packaged import NAMES, load_packaged
+from convpose.runtime.shipped import NAMES
 from convpose.skeleton import Skeleton
+
+if TYPE_CHECKING:  # the module imports torch
+    from convpose.predict.detectors import Detector
 
 ScoredBox = tuple[NDArray[np.float64] | None, float]  # None: the whole frame
 Job = tuple[Picture, ScoredBox]
@@ -90,13 +93,15 @@ class PosePredictor:
     def __init__(
         self,
         runtime: Runtime | str | Path = NAMES[0],
-        detector: Detector | None = None,
+        detector: Optional["Detector"] = None,
         batch_size: int = 16,
         box_scale: float | None = None,
         looks: Looks = 2,
     ) -> None:
         check_value("looks", looks, Looks)
         if isinstance(runtime, str | Path):
+            from convpose.runtime.packaged import load_packaged  # imports torch
+
             runtime = load_packaged(runtime)
         self.runtime = runtime
         self.spec = (
@@ -110,7 +115,7 @@ class PosePredictor:
     def from_run(
         cls,
         folder: str | Path,
-        detector: Detector | None = None,
+        detector: Optional["Detector"] = None,
         checkpoint: str = "best",
         accelerator: str = "auto",
         precision: str = "auto",
@@ -124,7 +129,7 @@ class PosePredictor:
     def from_weights(
         cls,
         path: str | Path,
-        detector: Detector | None = None,
+        detector: Optional["Detector"] = None,
         accelerator: str = "auto",
         precision: str = "auto",
     ) -> "PosePredictor":

@@ -1,27 +1,22 @@
 """Compute keypoints from crops, in whatever engine.
 
 A predictor knows no network. It cuts the crops that a `CropSpec` describes and hands them to a
-`Runtime`: `TorchRuntime`, or an exported network in another engine.
+`Runtime`: `TorchRuntime`, or an exported network in another engine, which needs no torch.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from torch import nn
 
 from convpose.config.instantiate import build_skeleton
 from convpose.config.schema import Side, check_value
 from convpose.data.crop import Scale, around_box, whole_frame
 from convpose.errors import ConfigError, ModelError
 from convpose.geometry import Affine
-from convpose.hardware import autocast
-from convpose.models.tta import TestTimeAugmentation
 from convpose.skeleton import LSP14, Skeleton, bundled
 
 FACTS = {"input_size_px": Side, "box_scale": Scale, "frame": Literal["image", "letterbox"]}
@@ -116,37 +111,3 @@ class Runtime(Protocol):
     def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Turn (B, 3, S, S) uint8 RGB into unit keypoints (B, K, 2) and scores (B, K)."""
         ...
-
-
-class TorchRuntime:
-    """Run a network in PyTorch.
-
-    Args:
-        model: a `PoseModel` with its weights, or a module that answers like one.
-        spec: see `CropSpec`.
-        device: where to compute.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-    """
-
-    def __init__(
-        self, model: nn.Module, spec: CropSpec, device: str = "cpu", precision: str = "32-true"
-    ) -> None:
-        self.spec = spec
-        self.device = torch.device(device)
-        self.model: Any = model.eval().to(self.device)
-        self.precision = precision
-
-    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute keypoints; see `Runtime`."""
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            output = self.model(torch.from_numpy(crops).to(self.device))
-        keypoints, scores = output["keypoints"].float().cpu(), output["scores"].float().cpu()
-        return keypoints.numpy(), scores.numpy()
-
-    def with_tta(self, mirror: bool, quarter_turns: bool) -> "TorchRuntime":
-        """Return a runtime with test-time augmentation; itself where neither is asked for."""
-        if not (mirror or quarter_turns):
-            return self
-        other = copy.copy(self)
-        other.model = TestTimeAugmentation(self.model, self.spec.skeleton, mirror, quarter_turns)
-        return other

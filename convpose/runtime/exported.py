@@ -6,17 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from convpose.bounded import MAX_FACTS, parse_json
 from convpose.errors import DataError, ModelError, require_extra
 from convpose.hardware import want_gpu
-from convpose.runtime import CropSpec, Runtime, TorchRuntime
+from convpose.runtime import CropSpec, Runtime
+
+if TYPE_CHECKING:  # the module imports torch
+    from convpose.runtime.pytorch import TorchRuntime
 
 VERSION = 1  # of the facts
 KEY = "convpose"  # under which a file's metadata holds the facts about it
@@ -50,19 +51,9 @@ class ExportedRuntime(ABC):
         """Return a runtime with test-time augmentation; itself where neither is asked for."""
         if not (mirror or quarter_turns):
             return self
-        return TorchRuntime(_AsModule(self), self.spec).with_tta(mirror, quarter_turns)
+        from convpose.runtime.pytorch import AsModule, TorchRuntime  # augments in torch
 
-
-class _AsModule(nn.Module):
-    """Wrap a runtime as a module that answers like a `PoseModel` on the CPU."""
-
-    def __init__(self, runtime: ExportedRuntime) -> None:
-        super().__init__()
-        self._runtime = runtime
-
-    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        keypoints, scores = self._runtime(image.contiguous().numpy())
-        return {"keypoints": torch.from_numpy(keypoints), "scores": torch.from_numpy(scores)}
+        return TorchRuntime(AsModule(self), self.spec).with_tta(mirror, quarter_turns)
 
 
 class OnnxRuntime(ExportedRuntime):
@@ -155,7 +146,7 @@ class OpenVinoRuntime(ExportedRuntime):
 
 def load_torchscript(
     path: str | Path, accelerator: str = "auto", threads: int | None = None
-) -> TorchRuntime:
+) -> "TorchRuntime":
     """Load a ``.torchscript`` file of `convpose.export`.
 
     Such a file holds a program: open none from people whose programs you would not run.
@@ -169,6 +160,10 @@ def load_torchscript(
         ConfigError: no such accelerator.
         ModelError: no such file, or one that cannot be read.
     """
+    import torch  # the other engines are open before it is imported
+
+    from convpose.runtime.pytorch import TorchRuntime
+
     path = Path(path)
     check_file(path)
     on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
@@ -257,7 +252,7 @@ def broken(path: Path, kind: str, error: Exception) -> ModelError:
     return ModelError(f"weights={path}: not a readable {kind} file ({reason})")
 
 
-AnyRuntime = TorchRuntime | ExportedRuntime
+AnyRuntime = Union["TorchRuntime", ExportedRuntime]
 # by engine: (file, accelerator, threads) → runtime
 OPENERS: dict[str, Callable[[str | Path, str, int | None], AnyRuntime]] = {
     "torch": load_torchscript,

@@ -15,7 +15,8 @@ from convpose.models.build import NETWORK, build_model, drop_weights
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
-from convpose.runtime import CropSpec, TorchRuntime
+from convpose.runtime import CropSpec
+from convpose.runtime.pytorch import TorchRuntime
 from convpose.skeleton import LSP14
 
 CROPS = {"data.crop": Mode | Mapping[str, Mode], "data.box_scale": Scale}

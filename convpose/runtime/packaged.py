@@ -8,7 +8,7 @@ card, ``NAME.json``: the file's SHA-256, the same facts for people, and the meas
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -17,19 +17,18 @@ from safetensors.torch import save
 
 from convpose.bounded import MAX_FACTS, load_json, parse_json
 from convpose.config.allowlist import as_data
-from convpose.config.schema import Packaged
 from convpose.errors import DataError, ModelError
 from convpose.files import replacing, write
 from convpose.models.build import build_model
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
-from convpose.runtime import CropSpec, TorchRuntime
+from convpose.runtime import CropSpec
 from convpose.runtime.load import network_config, to_runtime
+from convpose.runtime.pytorch import TorchRuntime
+from convpose.runtime.shipped import weights_file
 
 VERSION = 1
-FOLDER = Path(__file__).parents[1] / "weights"
-NAMES: tuple[str, ...] = get_args(Packaged)  # the first is the default
 
 
 def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best", **head: Any) -> Path:
@@ -83,23 +82,6 @@ def pack(run_folder: str | Path, target: str | Path, checkpoint: str = "best", *
         file.write(content)
     write(target.with_suffix(".json"), json.dumps(card, indent=1))
     return target
-
-
-def weights_file(weights: str | Path | None = None) -> Path:
-    """Find the file of a network that comes with convpose, or take a file's path as it is.
-
-    Args:
-        weights: ``small``, ``large``, ``packaged`` or None for the default, or a path.
-
-    Raises:
-        ModelError: a name that is none of these.
-    """
-    name = NAMES[0] if weights in (None, "packaged") else str(weights)
-    if name in NAMES:
-        return FOLDER / f"{name}.safetensors"
-    if not (path := Path(name)).suffix and not path.exists():
-        raise ModelError(f"weights={name}: type {', '.join(NAMES)} or weights=FILE.safetensors")
-    return path
 
 
 def load_packaged(

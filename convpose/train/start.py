@@ -18,7 +18,8 @@ from convpose.models.build import build_head, drop_weights
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import read_weights
 from convpose.run import Run
-from convpose.runtime.packaged import is_packaged, read_packaged, weights_file
+from convpose.runtime.packaged import is_packaged, read_packaged
+from convpose.runtime.shipped import weights_file
 from convpose.skeleton import counterparts
 
 

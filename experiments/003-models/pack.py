@@ -1,14 +1,22 @@
 """Package a run as ``small`` or ``large``, with its model card.
 
 ``python experiments/003-models/pack.py NAME RUN_FOLDER``; the card takes over the measures of the
-evaluations that lie in the run folder.
+evaluations that lie in the run folder. ``python experiments/003-models/pack.py NAME`` alone writes
+the ONNX file beside packaged weights, with which ``convpose predict`` answers without torch.
 """
 
 import hashlib
 import json
 import sys
 
-from convpose.runtime.packaged import FOLDER, pack
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
+
+from convpose.export.network import exported
+from convpose.runtime.packaged import pack
+from convpose.runtime.shipped import FOLDER
 
 START = (
     "MoveNet SinglePose {} (Copyright Google LLC, Apache-2.0; see NOTICE), trained by its authors "
@@ -70,5 +78,39 @@ def main(name: str, run: str) -> None:
     path.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
 
 
+def write_onnx(name: str) -> None:
+    """Write the ONNX file of packaged weights, as small as they are.
+
+    The export has folded batch norm into its weights, which are no longer those in half precision.
+    They are stored as these and a factor for each channel; the engine multiplies at its start.
+    """
+    packed = FOLDER / f"{name}.safetensors"
+    model, halves = onnx.load(exported("onnx", None, name)), load_file(packed)
+    made = []
+    for whole in list(model.graph.initializer):
+        half = halves.get(whole.name.removeprefix("model."))
+        value = numpy_helper.to_array(whole)
+        if half is None or half.dtype != np.float16 or half.shape != value.shape or half.ndim < 2:
+            continue
+        rows = half.astype(np.float64).reshape(len(half), -1)
+        wanted = value.astype(np.float64).reshape(len(half), -1)
+        factor = (rows * wanted).sum(1) / np.maximum((rows**2).sum(1), 1e-30)
+        assert np.abs(rows * factor[:, None] - wanted).max() < 1e-5 * np.abs(wanted).max()
+        factor = factor.astype(np.float32).reshape(-1, *[1] * (half.ndim - 1))
+        parts = [f"{whole.name}_{part}" for part in ("half", "factor", "float")]
+        model.graph.initializer.remove(whole)
+        model.graph.initializer.append(numpy_helper.from_array(half, parts[0]))
+        model.graph.initializer.append(numpy_helper.from_array(factor, parts[1]))
+        made.append(helper.make_node("Cast", [parts[0]], [parts[2]], to=TensorProto.FLOAT))
+        made.append(helper.make_node("Mul", [parts[2], parts[1]], [whole.name]))
+    nodes = [*made, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    packed.with_suffix(".onnx").write_bytes(model.SerializeToString())
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[2:]:
+        main(*sys.argv[1:])
+    write_onnx(sys.argv[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -30,6 +31,20 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
+
+
+def test_predict_answers_without_importing_torch(tmp_path):
+    pytest.importorskip("onnxruntime")
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.jpg")
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['convpose', 'predict', 'photo.jpg', 'accelerator=cpu']\n"
+        "runpy.run_module('convpose', run_name='__main__')\n"
+        "print('imported:', sorted({'torch', 'lightning', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    result = python(code, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "1 person in 1 frame; written to runs/predict\nimported: []\n"
 
 
 ANSWERS = {("--help",): "data.batch_size=64 ", ("--cfg", "job"): "batch_size: 64"}

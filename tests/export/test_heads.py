@@ -8,8 +8,9 @@ from convpose.export.checks import Difference, synthetic_crops
 from convpose.export.writers import Deployed, write_onnx
 from convpose.files import conf_folder
 from convpose.models.build import build_model
-from convpose.runtime import CropSpec, TorchRuntime
+from convpose.runtime import CropSpec
 from convpose.runtime.exported import VERSION, OnnxRuntime
+from convpose.runtime.pytorch import TorchRuntime
 
 pytest.importorskip("onnxscript", reason="ONNX is written with onnxscript")
 pytest.importorskip("onnxruntime", reason="and computed by onnxruntime")

@@ -1,5 +1,6 @@
 """The same network in every engine, and what cannot be opened."""
 
+import hashlib
 import json
 import shutil
 from importlib.util import find_spec
@@ -13,11 +14,15 @@ from tiny import composed
 
 from convpose.errors import ConfigError, ModelError
 from convpose.export import network as on_demand
-from convpose.predict.command import predict
+from convpose.export.checks import Difference, synthetic_crops
+from convpose.predict import engines
+from convpose.predict.command import build_predictor, predict
 from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
-from convpose.runtime.exported import KEY, VERSION
+from convpose.runtime.exported import KEY, VERSION, OnnxRuntime
 from convpose.runtime.packaged import pack
+from convpose.runtime.pytorch import TorchRuntime
+from convpose.runtime.shipped import weights_file
 
 
 def needing(*packages):
@@ -58,6 +63,35 @@ def test_predict_finds_the_same_people(engine, looks, one_graph, trained, pictur
     scale = np.array([64, 300, 32]) / 32  # pixels of the picture in one of the crop
     assert (np.abs(found - expected).max(axis=(1, 2)) < 1e-3 * scale).all()
     assert np.abs(scores - expected_scores).max() < 1e-4
+
+
+@needing("onnxruntime")
+def test_the_default_network_answers_without_torch_and_as_pytorch_does(monkeypatch):
+    monkeypatch.setattr(engines, "nvidia_driver", lambda: False)
+    shipped, reference = open_network(threads=1), open_network(engine="torch", accelerator="cpu")
+    assert isinstance(shipped, OnnxRuntime)
+    assert shipped.path == weights_file("small").with_suffix(".onnx")
+    difference = Difference.between(reference, shipped, synthetic_crops(reference.spec))
+    assert difference.largest_px < 0.01
+    assert difference.score < 1e-4
+    assert shipped.spec == reference.spec
+    facts = json.loads(shipped._session.get_modelmeta().custom_metadata_map[KEY])
+    assert facts["sha256"] == hashlib.sha256(weights_file("small").read_bytes()).hexdigest()
+
+
+def test_what_the_shipped_file_is_not_for(monkeypatch):
+    def takes_torch(**how):
+        return isinstance(open_network(**how), TorchRuntime)
+
+    monkeypatch.setattr(engines, "nvidia_driver", lambda: False)
+    assert takes_torch(precision="32-true", accelerator="cpu")
+    assert takes_torch(weights="large")
+    flip = composed("predict", "source=a.jpg", "mirror_test=true", "accelerator=cpu")
+    assert isinstance(build_predictor(flip).runtime, TorchRuntime)
+    monkeypatch.setattr(engines, "nvidia_driver", lambda: True)
+    assert takes_torch()
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert takes_torch(accelerator="cpu")
 
 
 def test_an_export_is_made_once(one_graph, trained, tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from convpose.errors import ConfigError, ModelError
 from convpose.predict.predictor import PosePredictor
 from convpose.runtime import packaged
 from convpose.runtime.packaged import load_packaged, pack
+from convpose.runtime.shipped import NAMES, weights_file
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +210,8 @@ def test_the_name_of_the_target(trained, tmp_path):
 
 
 def test_a_network_is_loaded_by_its_name(weights, monkeypatch):
-    for name in packaged.NAMES:
-        assert packaged.weights_file(name).is_file()
+    for name in NAMES:
+        assert weights_file(name).is_file()
     monkeypatch.setattr(packaged, "weights_file", lambda name: weights)
     (person,) = PosePredictor("large")(dot(48, 48, (20, 25)))
     assert np.array_equal(PosePredictor()(dot(48, 48, (20, 25)))[0].scores, person.scores)
