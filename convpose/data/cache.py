@@ -7,6 +7,7 @@ another machine, where the archive is not needed any more.
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,6 +30,7 @@ CHUNK = 2**24  # bytes that are checked at a time
 NAMES = ("keypoints_px", "offsets", "region_to_px", "size_px", "visibility")
 FORMATS = {"jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY)}
 
+log = logging.getLogger(__name__)
 _REMEDY = "delete the file to have it written again, or type data.cache=ANOTHER_FILE"
 
 
@@ -114,6 +116,26 @@ class CropCache:
         encoded = self._pixels[int(self._offsets[index]) : int(self._offsets[index + 1])]
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
         return np.asarray(image, dtype=np.uint8), self._regions[index]
+
+
+def cache_file(path: Path, crop: Crop, contents: str) -> Path:
+    """Return the file of a cache: `path`, or if another cache lies there, one beside it.
+
+    That one is named by what is in it, so that no experiment stands in another's way.
+    """
+    asked = [str(crop), crop.box_scale, contents]
+    try:
+        with safe_open(path, framework="np") as file:
+            meta = parse_json("", file.metadata()["convpose"])
+        held = [meta[key] for key in ("crop", "box_scale", "contents")]
+    except (SafetensorError, DataError, OSError, *UNEXPECTED):
+        return path  # there is none yet, or `CropCache` says what is wrong
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+    if held == asked:
+        return path
+    beside = path.with_stem(f"{path.stem}-{digest}")
+    log.info("data.cache=%s holds other crops; these are in %s", path, beside)
+    return beside
 
 
 def cached_skeleton(path: Path) -> dict[str, Any] | None:

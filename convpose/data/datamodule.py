@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from convpose.config.schema import Count, Side
 from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.augment import Augment
-from convpose.data.cache import CropCache, write_cache
+from convpose.data.cache import CropCache, cache_file, write_cache
 from convpose.data.crop import Crop, Mode, Scale
 from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
 from convpose.data.loader import Loader
@@ -122,19 +122,25 @@ class PoseDataModule(LightningDataModule):
 
     def open_source(self) -> PoseSource:
         """Open the sources, or the crop cache; write the cache first if its file is missing."""
-        if self.cache is not None and self.cache.exists():
-            return CropCache(self.cache, self.crop, self.contents)
-        opened = [
-            partial(opener, skeleton=self.skeleton)() if _takes_skeleton(opener) else opener()
-            for opener in self.sources.values()
-        ]
+        if (given := self.cache) is not None:
+            self.cache = cache_file(given, self.crop, self.contents)
+            if self.cache.exists():
+                return CropCache(self.cache, self.crop, self.contents)
+        try:
+            opened = [
+                partial(opener, skeleton=self.skeleton)() if _takes_skeleton(opener) else opener()
+                for opener in self.sources.values()
+            ]
+        except DataError as error:
+            other = "" if self.cache == given else f"; data.cache={given} holds other crops"
+            raise DataError(f"{error}{other}") from error
         source: PoseSource = opened[0] if len(opened) == 1 else JoinedSource(opened)
         if self.cache is None:
             return source
         bar = partial(progress, what=f"writing {self.cache}")
         held = self.cache, self.crop, self.contents
         self.write_cache(source, *held, progress=bar, skeleton=self.skeleton.to_dict())
-        return CropCache(self.cache, self.crop, self.contents)
+        return CropCache(*held)
 
     @property
     def contents(self) -> str:

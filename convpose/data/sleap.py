@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image as PillowImage
 
+from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
 from convpose.data.reading import stem_of
 from convpose.data.reading.archive import MAX_FILE_BYTES, Archive, open_archive
@@ -77,11 +78,14 @@ class FrameArchive(Archive):
     def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser()
         self._opened: tuple[int, Any] | None = None
-        labels = self._labels()
-        self._frames = {
-            _frame_name(labels, f, self.path.parent): (labels.videos.index(f.video), f.frame_idx)
-            for f in labels
-        }
+        labels, folder = self._labels(), self.path.parent
+        try:
+            self._frames = {
+                _frame_name(labels, f, folder): (labels.videos.index(f.video), f.frame_idx)
+                for f in labels
+            }
+        except UNEXPECTED as error:
+            raise DataError(f"{self.path}: a frame of no image or video ({error})") from error
         self._members = {name: name for name in self._frames}
 
     def open(self, name: str, limit: int = MAX_FILE_BYTES) -> IO[bytes]:

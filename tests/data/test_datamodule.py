@@ -239,19 +239,35 @@ class TestCache:
         assert sizes[1] > 1.3 * sizes[0]
         assert sizes[1] > 1.3 * sizes[2]
 
-    def test_it_is_held_against_crop_and_data_set(self, tmp_path):
-        path = str(tmp_path / "crops")
-        ready(cache=path)
-        with pytest.raises(DataError, match=r"asked for data\.crop=image"):
-            ready(cache=path, crop="image")
+    def test_others_crops_lie_beside_it_and_nobody_is_in_the_way(self, tmp_path, caplog):
+        caplog.set_level("INFO", "convpose")
+        path = tmp_path / "crops.st"
+        ready(cache=str(path))
+        before = path.read_bytes()
         other = {"synthetic": partial(SyntheticSource, num_images=41, image_size_px=64)}
-        with pytest.raises(
-            DataError,
-            match=r"holds synthetic num_images=40 image_size_px=64; .*, the .* num_images=41",
+        for keys, number in (
+            ({"crop": "image"}, 40),
+            ({"sources": other}, 41),
+            ({"cache_size_px": 96}, 40),  # an old, small cache is not used unnoticed
         ):
-            ready(cache=path, sources=other)
-        with pytest.raises(DataError, match=r"holds .*; 224 px jpeg 90, the .*; 96 px jpeg 90;"):
-            ready(cache=path, cache_size_px=96)  # an old, small cache is not used unnoticed
+            files = set(tmp_path.iterdir())
+            for _ in range(2):  # the second time it is there
+                made = ready(cache=str(path), **keys)
+                assert made.cache.name.startswith("crops-")
+                assert len(made.datasets["train"].source.annotations) == number
+            assert {made.cache} == set(tmp_path.iterdir()) - files
+        assert path.read_bytes() == before
+        assert ready(cache=str(path)).cache == path
+        assert f"data.cache={path} holds other crops; these are in {tmp_path}/crops-" in caplog.text
+
+    def test_without_its_archive_it_says_what_there_is(self, tmp_path):
+        def opening():
+            raise DataError("lspet not found")
+
+        path = tmp_path / "crops"
+        ready(cache=str(path))
+        with pytest.raises(DataError, match=f"lspet not found; data.cache={path} holds other cro"):
+            ready(sources={"lspet": opening}, cache=str(path))
 
     def test_it_says_when_it_holds_less_than_a_network_is_to_see(self, tmp_path, caplog):
         for size_px in (32, 31):
@@ -281,11 +297,8 @@ class TestCache:
         path = str(tmp_path / "crops")
         ready(sources={"csv": partial(opening, source="/x/a.csv")}, cache=path)
         ready(sources={"csv": partial(opening, source="/y/a.csv")}, cache=path)
-        message = (
-            r"holds csv source=a\.csv; .*, the configuration asks for csv source=b\.csv; .*delete"
-        )
-        with pytest.raises(DataError, match=message):
-            ready(sources={"csv": partial(opening, source="/x/b.csv")}, cache=path)
+        other = ready(sources={"csv": partial(opening, source="/x/b.csv")}, cache=path)
+        assert other.cache.name != "crops"
 
 
 class TestRefused:
