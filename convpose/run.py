@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -26,8 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from convpose import files
 from convpose.bounded import load_json
 from convpose.config.allowlist import read_config
+from convpose.config.run_dirs import NON_RESULT_KEYS, begun, named_like
 from convpose.config.schema import check_table
-from convpose.errors import ConfigError, DataError, ModelError
+from convpose.errors import ConfigError, ModelError
 from convpose.hardware import available_cores, describe_hardware
 
 Value = bool | int | float | str | None
@@ -42,8 +42,6 @@ SCORED = {  # what an evaluation reads before a part is built
     "monitor": str,
     "monitor_mode": Literal["max", "min"],
 }
-_START = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+)_)?")  # see `config.run_dirs`
-NON_RESULT_KEYS = ("study", "ckpt_path", "paths", "logger")  # keys that change no result
 
 
 class Run:
@@ -60,11 +58,20 @@ class Run:
     def find(cls, path: Path) -> "Run":
         """Find the run in a folder, or the newest run in a study's folder.
 
+        A run may also be named by its number, ``runs/rates/3``.
+
         Raises:
             ConfigError: no run there.
         """
         if (path / "config.yaml").is_file():
             return cls(path)
+        if not path.exists():
+            like = [folder for folder in named_like(path) if (folder / "config.yaml").is_file()]
+            if len(like) > 1:
+                listed = "".join(f"\n  run={folder}" for folder in sorted(like))
+                raise ConfigError(f"run={path}: {len(like)} runs have this number; type{listed}")
+            if like:
+                return cls(like[0])
         found = [file.parent for file in path.glob("[!.]*/config.yaml")]
         if not found:
             if path.is_file():
@@ -168,21 +175,6 @@ class Run:
         files.write(self.folder / name, json.dumps(content, indent=1))
 
 
-def begun(folder: Path) -> tuple[str, int, str]:
-    """Return what sorts runs by age: start, number of the job, name.
-
-    The start is in the folder's name, else in ``run.json``. A copy keeps both, but not the times
-    of files.
-    """
-    if named := _START.match(folder.name):
-        return named[1], int(named[2] or 0), folder.name
-    try:
-        started = str(load_json(folder / "run.json")["started"])
-    except (OSError, DataError, LookupError, TypeError):
-        started = ""
-    return started.replace(" ", "_").replace(":", "-"), 0, folder.name
-
-
 def describe() -> dict[str, Any]:
     """Collect what repeats a run: command, choices, revision, versions, hardware."""
     import torch
@@ -279,6 +271,12 @@ def _leaves(node: Mapping[str, Any], parent: str) -> Iterator[tuple[str, Value]]
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, float | str | bool]:
-    """List what HParams may show of a run; TensorBoard shows what differs between runs first."""
+    """List what HParams may show of a run; TensorBoard shows what differs between runs first.
+
+    A loss that follows its head is left out, as nobody varied it.
+    """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {key: value for key, value in flat(config, choices()).items() if value is not None}
+    values = {key: value for key, value in flat(config, choices()).items() if value is not None}
+    if values.get("loss") == values.get("head"):
+        values.pop("loss", None)
+    return values

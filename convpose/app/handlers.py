@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from convpose.config.run_dirs import begun
 from convpose.config.schema import Looks
 from convpose.errors import DataError
 from convpose.geometry import Image
@@ -24,7 +25,6 @@ from convpose.predict.predictor import PosePredictor
 from convpose.predict.records import frame_record
 from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
-from convpose.run import begun
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 from convpose.runtime.shipped import NAMES

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from convpose.compare.run_result import RunResult
+from convpose.config.run_dirs import short_titles
 from convpose.history import Row
 from convpose.plot.tables import five_digits, percent, pixels
 from convpose.run import Value
@@ -21,11 +22,20 @@ METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
     "val/pcp@0.5": ("PCP@0.5 %", percent, False),
     "val/mse_unit": ("MSE [0, 1]", five_digits, True),
     "val/spread": ("spread", "{:.3f}".format, False),
+    "test/pck@0.2": ("test PCK@0.2 %", percent, False),
+    "test/epe_px": ("test EPE px", pixels, True),
 }
 TITLES = {"seconds": "time", "images_per_s": "images/s"}
 # columns of a terminal beside the monitor and the first keys; the highest rank gives way first
-RANKS = {"state": 2, "val/pck@0.2": 2, "val/epe_px": 3, "parameters": 3, "seconds": 4}
-RANKS |= {"best_epoch": 5, "val/auc": 6, "val/loss": 7, "epochs": 8}
+RANKS = {
+    "state": 2,
+    "val/pck@0.2": 2,
+    "val/epe_px": 3,
+    "parameters": 3,
+    "seconds": 4,
+    "test/pck@0.2": 1,
+}
+RANKS |= {"test/pck@0.2": 1, "best_epoch": 5, "val/auc": 6, "val/loss": 7, "epochs": 8}
 
 
 @dataclass(frozen=True)
@@ -88,11 +98,11 @@ def _keys(runs: Sequence[RunResult]) -> tuple[list[Column], list[str]]:
 
 
 def _metrics(best: Sequence[Row], monitor: str) -> list[Column]:
-    """Make the columns of the monitor and of all other validation metrics that a run has."""
+    """Make the columns of the monitor, and of all other validation and test metrics of a run."""
     columns = []
     for name in dict.fromkeys((monitor, *METRICS, *(k for row in best for k in row))):
         values = [row.get(name) for row in best]
-        if name.startswith("val/") and any(value is not None for value in values):
+        if name.startswith(("val/", "test/")) and any(value is not None for value in values):
             title, show, _ = METRICS.get(name, (name, "{:.4g}".format, False))
             texts = [ABSENT if value is None else show(value) for value in values]
             rank = 0 if name == monitor else RANKS.get(name)
@@ -189,18 +199,6 @@ def abbreviate(names: Sequence[str]) -> list[str]:
         if len(set(short)) == len(set(names)):
             return short
     return list(names)
-
-
-def short_titles(keys: Sequence[str]) -> list[str]:
-    """Shorten each key to its last word, or to more words where another key ends in the same."""
-    titles = []
-    for key in keys:
-        words = key.split(".")
-        ends = [".".join(words[-count:]) for count in range(1, len(words) + 1)]
-        others = [f".{other}" for other in keys if other != key]
-        unique = [end for end in ends if not any(o.endswith(f".{end}") for o in others)]
-        titles.append((unique or [key])[0])
-    return titles
 
 
 def _all_text(column: Sequence[Value]) -> bool:

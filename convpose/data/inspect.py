@@ -191,6 +191,7 @@ def gallery(
     predicted: Sequence[torch.Tensor] | None = None,
     notes: Sequence[str] | None = None,
     columns: int = 5,
+    letters: float = 0.052,
 ) -> Image:
     """Draw samples with their ground truth, and predictions if given, as one contact sheet.
 
@@ -199,8 +200,9 @@ def gallery(
         positions: of the samples to draw.
         skeleton: of the keypoints.
         predicted: (K, 2) unit coordinates for each position; None draws the ground truth alone.
-        notes: a text for each position that follows its id in the caption.
+        notes: a text for each position that goes before its id in the caption.
         columns: tiles a row.
+        letters: height of the captions as a fraction of a tile's width.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -211,8 +213,8 @@ def gallery(
         for position, pose in zip(positions, poses, strict=True)
     ]
     ids = [dataset.image_ids[position] for position in positions]
-    titles = ids if notes is None else [f"{i}  {n}" for i, n in zip(ids, notes, strict=True)]
-    return grid(tiles, columns, titles)
+    titles = ids if notes is None else [f"{n}  {i}" for i, n in zip(ids, notes, strict=True)]
+    return grid(tiles, columns, titles, letters)
 
 
 def tile(

@@ -157,13 +157,19 @@ def enlarge(image: Image, keypoints_px: Points, side_px: int = 384) -> tuple[Ima
     return np.asarray(sized, dtype=np.uint8), (keypoints_px + 0.5) * ratio - 0.5
 
 
-def grid(images: Sequence[Image], columns: int, titles: Sequence[str] | None = None) -> Image:
+def grid(
+    images: Sequence[Image],
+    columns: int,
+    titles: Sequence[str] | None = None,
+    letters: float = 0.052,
+) -> Image:
     """Lay images out in rows as a contact sheet, centred in equal cells, captions below.
 
     Args:
         images: (H, W, 3) uint8 each, of any size.
         columns: images per row.
         titles: one caption per image; what does not fit is cut with an ellipsis.
+        letters: their height as a fraction of an image's width.
 
     Raises:
         ValueError: no image, or another number of titles.
@@ -172,7 +178,7 @@ def grid(images: Sequence[Image], columns: int, titles: Sequence[str] | None = N
         raise ValueError(f"{len(images)} images, {len(titles or [])} titles")
     columns = min(columns, len(images))
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    font_px = max(11, round(0.052 * width))
+    font_px = max(11, round(letters * width))
     gap, caption = max(4, width // 32), 0 if titles is None else round(1.7 * font_px)
     rows = math.ceil(len(images) / columns)
     size = (gap + columns * (width + gap), gap + rows * (height + caption + gap))

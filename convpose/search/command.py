@@ -5,7 +5,6 @@ import logging
 import os
 import platform
 import time
-from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -15,13 +14,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from convpose.config.application import explain, write_error
-from convpose.config.run_dirs import folder_name
+from convpose.config.run_dirs import free_name, short_name
 from convpose.errors import ModelError
 from convpose.hardware import lease_gpu
 from convpose.run import Run
 from convpose.search.samplers import Pruning, sampler
 from convpose.search.setup import SearchSetup, composed, prepare
-from convpose.search.space import Value, label, overrides, suggest
+from convpose.search.space import Value, overrides, short, suggest
 from convpose.search.storage import close_storage, find_trial_id, requeue
 from convpose.search.summary import print_summary, trial_line
 from convpose.search.workers import run_workers
@@ -119,8 +118,10 @@ def run_trial(setup: SearchSetup, number: int) -> None:
 
 def _train(setup: SearchSetup, trial: optuna.Trial) -> None:
     values = suggest(trial, setup.space)
-    named = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{trial.number:03d}_{folder_name(label(values))}"
+    drawn = short_name(f"{key}={short(value)}" for key, value in values.items())
     resumed = "run" in trial.user_attrs
+    # a study that was begun again, without its database, leaves the runs of the one before alone
+    named = free_name(setup.folder, f"{trial.number:03d}_{drawn}")
     folder = setup.folder / trial.user_attrs.get("run", named)
     trial.set_user_attr("run", folder.name)
     trial.set_user_attr("worker", f"{platform.node()}:{os.getpid()}")

@@ -84,11 +84,6 @@ def _literal(value: Value) -> str:
 _CONSTANTS = ("true", "false", "null", "nan", "inf")
 
 
-def label(values: Mapping[str, Value]) -> str:
-    """Write values for a folder's name or a line; shorten numbers."""
-    return "+".join(f"{k}-{short(v)}" for k, v in values.items())
-
-
 def short(value: Value) -> str:
     """Shorten a value for reading: 0.0123 for 0.012345678."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

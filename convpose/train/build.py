@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
@@ -23,6 +23,7 @@ from convpose.runtime.load import rebuild_run
 from convpose.runtime.packaged import rebuild
 from convpose.runtime.shipped import NAMES
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
+from convpose.train.loggers import OURS
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
 
 KEYS: dict[str, Any] = {
@@ -127,7 +128,7 @@ def check_pair(head: nn.Module, loss: nn.Module) -> None:
 
 
 def build_trainer(
-    cfg: DictConfig, callbacks: list[Callback], logger: Logger | bool, folder: Path
+    cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], folder: Path
 ) -> Trainer:
     """Build Lightning's trainer, with ``precision=auto`` resolved.
 
@@ -137,7 +138,7 @@ def build_trainer(
     settings = cfg.trainer.copy()
     settings.precision = resolve_precision(cfg)
     settings.enable_progress_bar = any(isinstance(c, ProgressBar) for c in callbacks)
-    given: dict[str, Any] = {"callbacks": callbacks, "logger": logger}
+    given: dict[str, Any] = {"callbacks": callbacks, "logger": loggers}
     given["default_root_dir"] = str(folder)
     given["enable_checkpointing"] = any(isinstance(c, Checkpoint) for c in callbacks)
     trainer: Trainer = build(settings, "trainer", **given)
@@ -161,24 +162,32 @@ def build_callbacks(cfg: DictConfig, report: EpochReport) -> list[Callback]:
     return callbacks
 
 
-def build_logger(cfg: DictConfig, folder: Path, purge_step: int | None = None) -> Logger | bool:
-    """Build the logger, which writes into the run folder itself; False for ``logger=null``.
+def build_loggers(cfg: DictConfig, folder: Path, resumed: bool = False) -> list[Logger]:
+    """Build the loggers of a run; none for ``logger=none``.
+
+    A logger of somebody else writes into the run folder itself, or where its ``save_dir`` says.
 
     Args:
-        cfg: with ``logger``.
+        cfg: with ``logger``, one of them or some by name.
         folder: of the run.
-        purge_step: epoch that a continued run begins with; TensorBoard then forgets what an
-            interrupted training wrote of it and later ones.
+        resumed: whether the run is continued.
+
+    Raises:
+        ConfigError: the package of a logger is not installed.
     """
-    if not cfg.get("logger"):
-        return False
-    given: dict[str, Any] = {"save_dir": str(folder), "name": "", "version": ""}
-    target = find_target(cfg.logger.get("_target_"), "logger")
-    board = isinstance(target, type) and issubclass(target, TensorBoardLogger)
-    if purge_step is not None and board:
-        given["purge_step"] = purge_step
-    logger: Logger = build(cfg.logger, "logger", **given)
-    return logger
+    group: Any = cfg.get("logger") or {}
+    nodes: dict[str, DictConfig] = (
+        {"": group} if "_target_" in group else {f".{k}": v for k, v in group.items() if v}
+    )
+    loggers: list[Logger] = []
+    for name, node in nodes.items():
+        target = find_target(node.get("_target_"), f"logger{name}")
+        given: dict[str, Any] = {"save_dir": str(folder), "name": "", "version": ""}
+        given = {key: value for key, value in given.items() if node.get(key) is None}
+        if isinstance(target, type) and issubclass(target, OURS):
+            given = {"run_folder": str(folder), "resumed": resumed}
+        loggers.append(build(node, f"logger{name}", **given))
+    return loggers
 
 
 def check_monitor(cfg: DictConfig) -> None:

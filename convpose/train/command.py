@@ -14,6 +14,7 @@ from lightning import Callback, Trainer, seed_everything
 from omegaconf import DictConfig
 
 from convpose import files
+from convpose.bounded import load_json
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
@@ -25,17 +26,18 @@ from convpose.models.weights import transfer
 from convpose.run import Run, hyperparameters
 from convpose.train.build import (
     build_callbacks,
-    build_logger,
+    build_loggers,
     build_module,
     build_trainer,
     check_monitor,
     check_top_level,
 )
 from convpose.train.calibration import calibrate, measure_start_errors
-from convpose.train.callbacks.epoch_report import EpochReport, tensorboard
+from convpose.train.callbacks.epoch_report import EpochReport
 from convpose.train.checkpoints import BEST, DirectFiles
 from convpose.train.distributed import StopTogether, check_processes
 from convpose.train.failures import fit_or_explain
+from convpose.train.loggers import log_text
 from convpose.train.module import PoseModule
 from convpose.train.norms import settle_norms
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
@@ -129,14 +131,13 @@ def build(
     """Build data, module and trainer, hold the checkpoint against the module, read the data."""
     datamodule = build_datamodule(cfg)
     module = build_module(cfg, build_model(cfg))
-    epochs = None
     if checkpoint:
-        epochs = check_checkpoint(checkpoint, module, cfg.trainer.max_epochs)
+        check_checkpoint(checkpoint, module, cfg.trainer.max_epochs)
         check_optimizer(checkpoint, module)
     report = EpochReport(folder, cfg.monitor, cfg.monitor_mode, {})
     all_callbacks = [*build_callbacks(cfg, report), *callbacks, StopTogether()]
-    logger = build_logger(cfg, folder, purge_step=epochs)
-    trainer = build_trainer(cfg, all_callbacks, logger, folder)
+    loggers = build_loggers(cfg, folder, checkpoint is not None)
+    trainer = build_trainer(cfg, all_callbacks, loggers, folder)
     trainer.strategy.checkpoint_io = DirectFiles()
     check_processes(trainer, cfg)
     datamodule.prepare_data()
@@ -194,6 +195,7 @@ def fit(training: Training) -> None:
             run = Run(folder)
             stack.enter_context(run.claimed())
             run.write_start(self_contained(cfg), training.datamodule.split)
+            log_text(trainer, "command", command_of(folder))
             write_layers(trainer, module.model, cfg.data.input_size_px, folder)
         if cfg.compile:
             module.model.compile()
@@ -255,10 +257,16 @@ def _report_unless_disk(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
+def command_of(folder: Path) -> str:
+    """Write the command that repeats a run alone, an override a line, as Markdown."""
+    facts = load_json(folder / "run.json")
+    words = ["python -m convpose.train", *facts["overrides"]]
+    return "    " + " \\\n      ".join(words) if facts["overrides"] else f"    {facts['command']}"
+
+
 def write_layers(trainer: Trainer, model: PoseModel, input_size_px: int, folder: Path) -> None:
-    """Write the layer table to ``layers.md``, and as text to TensorBoard."""
+    """Write the layer table to ``layers.md`` and, as text, to the loggers."""
     image = torch.zeros(1, 3, input_size_px, input_size_px, dtype=torch.uint8)
     text = layer_table_markdown(layer_table(model, image))
     files.write(folder / "layers.md", text)
-    if writer := tensorboard(trainer):
-        writer.add_text("layers", text)
+    log_text(trainer, "layers", text)

@@ -20,7 +20,7 @@ from convpose.hardware import resolve_precision
 from convpose.models.build import build_head, build_model
 from convpose.train.build import (
     build_callbacks,
-    build_logger,
+    build_loggers,
     build_module,
     build_trainer,
     check_monitor,
@@ -184,8 +184,8 @@ def test_callbacks_build(name, tmp_path):
 
 @pytest.mark.parametrize("name", options("logger"))
 def test_logger_builds(name, tmp_path):
-    logger = build_logger(composed("train", f"logger={name}"), tmp_path)
-    assert (logger is False) is (name == "none")
+    loggers = build_loggers(composed("train", f"logger={name}"), tmp_path)
+    assert len(loggers) == (name != "none")
     assert not list(tmp_path.iterdir()), "nothing is written before training"
 
 

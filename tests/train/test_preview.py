@@ -6,11 +6,11 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from tiny import tiny_config
 
 from convpose.data.build import build_datamodule
 from convpose.train.callbacks.preview import PosePreview
+from convpose.train.loggers import Board
 
 POSE = torch.full((14, 2), 0.5)
 
@@ -18,10 +18,10 @@ POSE = torch.full((14, 2), 0.5)
 @pytest.fixture
 def images(monkeypatch):
     drawn = {}
-    writer = SimpleNamespace(
-        add_image=lambda name, image, step, dataformats: drawn.update({(name, step): image})
+    monkeypatch.setattr(
+        "convpose.train.callbacks.preview.log_picture",
+        lambda trainer, name, image, step: drawn.update({(name, step): image}),
     )
-    monkeypatch.setattr("convpose.train.callbacks.preview.tensorboard", lambda trainer: writer)
     return drawn
 
 
@@ -31,7 +31,7 @@ def asked(monkeypatch):
     calls = []
     monkeypatch.setattr(
         "convpose.train.callbacks.preview.gallery",
-        lambda dataset, positions, skeleton, poses, notes: calls.append((positions, notes)),
+        lambda dataset, positions, skeleton, poses, notes, **_: calls.append((positions, notes)),
     )
     return calls
 
@@ -44,9 +44,12 @@ def datamodule():
 
 
 def trainer(datamodule, epoch=0, max_epochs=9):
-    logger = MagicMock(spec=TensorBoardLogger)
     return SimpleNamespace(
-        current_epoch=epoch, max_epochs=max_epochs, datamodule=datamodule, logger=logger
+        current_epoch=epoch,
+        max_epochs=max_epochs,
+        datamodule=datamodule,
+        loggers=[MagicMock(spec=Board)],
+        is_global_zero=True,
     )
 
 
@@ -67,8 +70,8 @@ def test_pictures_come_every_few_epochs_and_at_the_end(images, datamodule):
     for epoch in (0, 1, 5, 6):
         draw(preview, trainer(datamodule, epoch, max_epochs=7))
         assert bool(preview._seen) is (epoch != 1), "nothing is kept for an epoch without pictures"
-    assert set(images) == {(f"val/{n}", e) for n in ("fixed", "worst") for e in (0, 5, 6)}
-    assert images["val/fixed", 0].dtype == np.uint8
+    assert set(images) == {(f"pictures/{n}", e) for n in ("fixed", "worst") for e in (0, 5, 6)}
+    assert images["pictures/fixed", 0].dtype == np.uint8
 
 
 def test_the_worst_are_those_with_the_largest_mean_error(images, datamodule, asked):
@@ -97,6 +100,6 @@ def test_what_all_processes_have_seen_is_drawn(images, datamodule, asked, monkey
 def test_no_pictures_are_possible_too(images, datamodule):
     draw(PosePreview(images=0, worst=0), trainer(datamodule))
     without = trainer(datamodule)
-    without.logger = None
+    without.loggers = []
     draw(PosePreview(), without)
     assert not images

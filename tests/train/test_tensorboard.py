@@ -67,7 +67,7 @@ def view(board):
 
 def test_the_scalars_of_all_runs_overlay(view, board, sweep):
     view.goto(f"{board}#timeseries")
-    view.get_by_role("combobox", name="Filter tags (regex)").fill("^val/pck@0.2$")
+    view.get_by_role("combobox", name="Filter tags (regex)").fill("^main/val/pck@0.2$")
 
     def shown():
         lines = view.locator("metrics-filtered-view card-view").first.inner_text().splitlines()
@@ -87,7 +87,7 @@ def test_the_scalars_of_all_runs_overlay(view, board, sweep):
 
 def test_the_chart_has_a_line_for_every_run(view, board, sweep):
     view.goto("about:blank")
-    view.goto(f"{board}#scalars&tagFilter=%5Etrain%2Floss%24")
+    view.goto(f"{board}#scalars&tagFilter=%5Emain%2Ftrain%2Floss%24")
     card = view.locator("tf-scalar-card").first
 
     def drawn():
@@ -96,7 +96,7 @@ def test_the_chart_has_a_line_for_every_run(view, board, sweep):
         )
 
     assert eventually(drawn, lambda count: count == 12), "each smoothed and as it is"
-    assert card.get_by_text("train/loss").count()
+    assert card.get_by_text("main/train/loss").count()
 
 
 def test_images_step_through_the_epochs(view, board, sweep):
@@ -136,8 +136,8 @@ def test_hparams_list_the_runs_with_their_values_and_metrics(hparams, sweep, vie
     header, *rows = hparams
     assert header[0] == "Trial ID"
     assert header[2:4] == ["data.batch_size", "optimizer.lr"], "first of all what was varied"
-    assert "best/val/pck@0.2" in header
-    shift = header.index("best/val/pck@0.2") - len(header)
+    assert "main/val/pck@0.2_best" in header
+    shift = header.index("main/val/pck@0.2_best") - len(header)
     found = {row[0]: row for row in rows}
     assert set(found) == {run.name for run in sweep}
     for run in sweep:
@@ -151,12 +151,12 @@ def test_hparams_list_the_runs_with_their_values_and_metrics(hparams, sweep, vie
 
 
 def test_hparams_sort_the_runs_by_the_best_metric(hparams, view):
-    for label, choice in (("Sort by", "best/val/pck@0.2"), ("Direction", "Descending")):
+    for label, choice in (("Sort by", "main/val/pck@0.2_best"), ("Direction", "Descending")):
         menu = view.locator(f"tf-hparams-query-pane paper-dropdown-menu[label='{label}']")
         menu.click()
         menu.locator("paper-item").get_by_text(choice, exact=True).click()
     header = hparams[0]
-    shift = header.index("best/val/pck@0.2") - len(header)
+    shift = header.index("main/val/pck@0.2_best") - len(header)
 
     def values():
         with contextlib.suppress(ValueError, IndexError):  # the table is being drawn

@@ -1,34 +1,30 @@
-"""Report every epoch: a line on the console, a row of metrics.csv, points in TensorBoard."""
+"""Report every epoch: a line on the console, a row of metrics.csv, points in the loggers."""
 
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger as EventsOnly
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from convpose.history import Row, best_row, read_history, write_history
+from convpose.train.loggers import chart_names, log_numbers, loggers_of
 
-SESSION_START, SESSION_END = 1, 2  # of the summaries that torch makes of hyperparameters
-ONE_CHART = {"losses": {"train/loss and val/loss": ["Multiline", ["train/loss", "val/loss"]]}}
+BATCHES_A_POINT = 50  # of main/train/loss_step
 
 
 class EpochReport(Callback):
     """Write the numbers of every epoch; the step of all curves is the epoch.
 
-    HParams lists a run from its start on, by ``best/MONITOR`` and what else its best epoch gave.
-    TensorBoard finds out itself which hyperparameters differ between the runs that it was given:
-    an ``Experiment`` summary, of which it reads one run's only, would hide the others' keys.
+    ``main/train/loss_step`` alone is over optimizer steps, where an epoch has more than 50 batches;
+    each point is the mean of as many.
 
     Args:
         folder: of the run, where ``metrics.csv`` goes; its rows before a resumed epoch are kept.
         monitor: the metric whose best epoch counts.
         mode: ``max`` or ``min`` of the monitor.
-        hyperparameters: flat names and values for TensorBoard's HParams.
+        hyperparameters: flat names and values for the loggers.
     """
 
     def __init__(
@@ -40,25 +36,44 @@ class EpochReport(Callback):
         self.hyperparameters = hyperparameters
         self.rows: list[Row] = []
         self._start_s = self._train_s = 0.0
+        self._losses: list[torch.Tensor] = []  # of the steps since the last point
 
     def best(self) -> Row:
         """Find the row of the best epoch by the monitor; empty if there is none."""
         return best_row(self.rows, self.monitor, self.mode)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the rows of a run that is continued, lay out the loss chart."""
+        """Read the rows of a run that is continued, tell the loggers the hyperparameters."""
         self.rows = read_history(self.path) if self.path.exists() else []
-        if writer := tensorboard(trainer):
-            writer.add_custom_scalars(ONE_CHART)
-            self._enter(writer, SESSION_START)
+        for logger in loggers_of(trainer):
+            logger.log_hyperparams(self.hyperparameters)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of the epochs before this one; Lightning knows it only now."""
-        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+        epoch, before = trainer.current_epoch, self.rows
+        self.rows = [row for row in before if row["epoch"] < epoch]
+        # steps may be forgotten alone, for an epoch's number is smaller; epochs with all steps only
+        first = epoch if len(self.rows) < len(before) else trainer.global_step
+        for logger in loggers_of(trainer) if trainer.global_step else ():
+            if hasattr(logger, "forget_from"):
+                logger.forget_from(first)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start_s, self._train_s = time.perf_counter(), 0.0
+        self._losses = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the loss of the last steps, if an epoch is long."""
+        if not trainer.loggers or trainer.num_training_batches <= BATCHES_A_POINT:
+            return
+        self._losses.append(outputs["loss"].detach())
+        if (batch_idx + 1) % BATCHES_A_POINT == 0:
+            mean = float(torch.stack(self._losses).float().mean())
+            self._losses = []
+            log_numbers(trainer, {"main/train/loss_step": mean}, trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the training time: what follows is validation."""
@@ -85,35 +100,13 @@ class EpochReport(Callback):
         if trainer.is_global_zero:
             write_history(self.path, self.rows)
             print(_line(row, trainer.max_epochs), flush=True)
-        if writer := tensorboard(trainer):
-            for name, point in (row | self._best_curves(row)).items():
-                if name != "epoch":
-                    writer.add_scalar(name, point, trainer.current_epoch)
-            writer.flush()
+        log_numbers(trainer, chart_names(row, self.best(), self.monitor), trainer.current_epoch)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell HParams that the run succeeded."""
-        writer = tensorboard(trainer)
-        if writer and self.best():
-            self._enter(writer, SESSION_END)
-            writer.flush()
-
-    def _best_curves(self, row: Row) -> Row:
-        """Make the metrics of HParams if the epoch is the best so far, else none."""
-        if self.best() is not row:
-            return {}
-        validation = {k: v for k, v in row.items() if k.startswith("val/") and k != self.monitor}
-        others = {"epoch": row["epoch"] + 1} | validation
-        # TensorBoard sorts by name and shows the first five: the monitor, then the others
-        return {f"best/{self.monitor}": row[self.monitor]} | {
-            f"best_epoch/{name}": value for name, value in others.items()
-        }
-
-    def _enter(self, writer: SummaryWriter, part: int) -> None:
-        given = self.hyperparameters.items()
-        values = {k: str(v).lower() if isinstance(v, bool) else v for k, v in given}  # else 0 or 1
-        summary = hparams(values, {})[part]  # type: ignore[no-untyped-call]
-        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        """Tell TensorBoard's HParams that the run succeeded."""
+        for logger in loggers_of(trainer) if self.best() else ():
+            if hasattr(logger, "log_success"):
+                logger.log_success()
 
 
 class EpochBar(RichProgressBar):
@@ -121,14 +114,6 @@ class EpochBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs} "
-
-
-def tensorboard(trainer: Trainer) -> SummaryWriter | None:
-    """Find the run's TensorBoard writer, in the process that writes; None if there is none."""
-    if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
-        writer: SummaryWriter = trainer.logger.experiment
-        return writer
-    return None
 
 
 def _line(row: Row, max_epochs: int | None) -> str:
@@ -146,11 +131,3 @@ def _line(row: Row, max_epochs: int | None) -> str:
     of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
     speed = f"{row['images_per_s']:.0f} images/s"
     return f"epoch {row['epoch'] + 1:.0f}{of}  {measures}  {speed}  {row['seconds']:.1f} s"
-
-
-class Board(TensorBoardLogger):
-    """TensorBoard logger without ``hparams.yaml``: the run has its ``config.yaml``."""
-
-    def save(self) -> None:
-        """Write the remaining events."""
-        EventsOnly.save(self)

@@ -1,4 +1,4 @@
-"""Draw validation images with prediction and ground truth for TensorBoard.
+"""Draw validation images with prediction and ground truth for the loggers.
 
 Captions give the mean error of the image in percent of the crop's side.
 """
@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from convpose.config.schema import Count, Natural
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
-from convpose.train.callbacks.epoch_report import tensorboard
 from convpose.train.distributed import gather
+from convpose.train.loggers import log_picture, takes_pictures
 
+# TensorBoard shows a sheet 340 px wide, in which the captions are to be read
+COLUMNS, LETTERS = 3, 0.1
 Seen = tuple[str, float, torch.Tensor]  # image id, mean error, predicted keypoints (K, 2)
 
 
@@ -28,7 +29,7 @@ class PosePreview(Callback):
         every_epochs: pause between pictures; the last epoch always has one.
     """
 
-    def __init__(self, images: Natural = 10, worst: Natural = 10, every_epochs: Count = 1) -> None:
+    def __init__(self, images: Natural = 9, worst: Natural = 9, every_epochs: Count = 1) -> None:
         self.images = images
         self.worst = worst
         self.every_epochs = every_epochs
@@ -55,7 +56,7 @@ class PosePreview(Callback):
         self._seen += zip(batch["image_id"], distance.tolist(), predicted, strict=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the images of all processes and write them to TensorBoard."""
+        """Draw the images of all processes and write them to the loggers."""
         if not self._is_due(trainer):
             return
         data: PoseDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -64,8 +65,7 @@ class PosePreview(Callback):
         fixed = [entry for entry in self._seen if position[entry[0]] < self.images]
         worst = sorted(self._seen, key=_error, reverse=True)[: self.worst]
         shares = gather((fixed, worst))
-        writer = tensorboard(trainer)
-        if writer is None:
+        if not trainer.is_global_zero:
             return
         fixed = sorted(
             (entry for share in shares for entry in share[0]), key=lambda e: position[e[0]]
@@ -77,14 +77,16 @@ class PosePreview(Callback):
             ids, errors, poses = zip(*chosen, strict=True)
             notes = [f"{100 * error:.0f} %" for error in errors]
             positions = [position[image_id] for image_id in ids]
-            picture = gallery(dataset, positions, data.skeleton, poses, notes)
-            writer.add_image(f"val/{name}", picture, trainer.current_epoch, dataformats="HWC")
+            picture = gallery(
+                dataset, positions, data.skeleton, poses, notes, columns=COLUMNS, letters=LETTERS
+            )
+            log_picture(trainer, f"pictures/{name}", picture, trainer.current_epoch)
 
     def _is_due(self, trainer: Trainer) -> bool:
         """Tell if this epoch has pictures; all processes give the same answer."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
         chosen = last or trainer.current_epoch % self.every_epochs == 0
-        return chosen and isinstance(trainer.logger, TensorBoardLogger)
+        return chosen and takes_pictures(trainer)
 
 
 def _error(entry: Seen) -> float:
