@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from statistics import mean, stdev
 from typing import Any
 
 from convpose.compare.columns import METRICS, Column
 from convpose.compare.comparison import Comparison
+from convpose.compare.settings import curve, of_runs, settings
 
 COLOURS = ("#1f83d6", "#f0801a", "#2a9d6f", "#c8437a", "#7a5cc2", "#b08900", "#17a2b0", "#8a5a3c")
 GREY = "#aab1bc"  # of all runs after the best ones
@@ -43,6 +45,51 @@ def curves(comparison: Comparison) -> tuple[list[Chart], Chart]:
             "log" if max(spans) > math.log10(LOG_FROM_RATIO) else "linear"
         )
     return losses, charts[2]
+
+
+def over_seeds(comparison: Comparison) -> list[Chart]:
+    """Draw the settings over seeds: mean curves with a band, best epochs with error bars.
+
+    Bands and bars are the sample deviation. None where no setting has two runs.
+    """
+    _, found = settings(comparison)
+    if not found:
+        return []
+    metric = next(c for c in comparison.columns if c.name == comparison.monitor)
+    lines: list[Chart] = []
+    points: list[Chart] = []
+    for n, setting in enumerate(found[: len(COLOURS)]):
+        name = escape(comparison.label(setting.runs[0], without_seed=True))
+        epochs, centre, spread = curve(comparison, setting)
+        upper = [a + b for a, b in zip(centre, spread, strict=True)]
+        lower = [a - b for a, b in zip(centre, spread, strict=True)]
+        band: Chart = {"x": [*epochs, *epochs[::-1]], "y": [*upper, *lower[::-1]], "fill": "toself"}
+        band |= {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        line = {"type": "scatter", "mode": "lines", "x": epochs, "y": centre, "name": name}
+        lines += [
+            band | {"fillcolor": colour(n), "opacity": 0.2},
+            line | {"line": {"color": colour(n), "width": 2.2}},
+        ]
+        scale = 100 if "%" in metric.title else 1
+        best = [scale * value for value in of_runs(metric, setting.runs)]
+        points.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [mean(best)],
+                "y": [name],
+                "error_x": {"type": "data", "array": [stdev(best) if len(best) > 1 else 0.0]},
+                "marker": {"color": colour(n), "size": 9},
+                "hovertemplate": f"%{{y}}: <b>%{{x:.4g}}</b>, {len(best)} seeds<extra></extra>",
+            }
+        )
+    layouts = [_layout(300), _layout(300)]
+    layouts[0]["xaxis"] |= {"title": {"text": "epoch"}}
+    layouts[0]["yaxis"] |= {"title": {"text": metric.title}}
+    layouts[1]["xaxis"] |= {"title": {"text": f"{metric.title}, best epoch"}}
+    layouts[1]["yaxis"] |= {"autorange": "reversed"}
+    pairs = zip((lines, points), layouts, strict=True)
+    return [{"data": data, "layout": layout} for data, layout in pairs]
 
 
 def joints(comparison: Comparison) -> dict[str, Chart]:

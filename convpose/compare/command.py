@@ -7,12 +7,14 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from convpose import files
-from convpose.compare.comparison import WHAT_TO_TYPE, read_comparison, seed_table
+from convpose.compare.comparison import WHAT_TO_TYPE, read_comparison
+from convpose.compare.settings import seed_table, to_markdown
 from convpose.config.schema import Natural, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
 
-KEYS = {"top": Natural}
+FIGURES = (".pdf", ".svg", ".png")
+KEYS = {"top": Natural, "figure": str | None}
 
 
 def compare(cfg: DictConfig) -> None:
@@ -22,9 +24,13 @@ def compare(cfg: DictConfig) -> None:
         cfg: of ``conf/compare.yaml``.
 
     Raises:
-        ConfigError: nothing named, no such folder, no run in it, or no place to write to.
+        ConfigError: nothing named, no such folder, no run in it, no place to write to, or a figure
+            of another kind.
     """
     check_table(cfg, KEYS)
+    figure = Path(cfg.figure) if cfg.figure else None
+    if figure and figure.suffix.lower() not in FIGURES:
+        raise ConfigError(f"figure={figure}: expected a name that ends in {', '.join(FIGURES)}")
     folders, root = chosen_folders(cfg)
     output = Path(cfg.output or (root if len(folders) == 1 else cfg.paths.runs))
     check_output(output)
@@ -41,8 +47,17 @@ def compare(cfg: DictConfig) -> None:
 
     output.mkdir(parents=True, exist_ok=True)
     files.write(output / "compare.csv", comparison.to_csv())
-    files.write(output / "compare.md", comparison.to_markdown())
+    files.write(output / "compare.md", to_markdown(comparison))
     files.write(output / "compare.html", page(comparison))
+    if figure:
+        from convpose.compare.figure import write_figure  # late: without it no Matplotlib
+
+        console.print(
+            f"written: {figure}, {write_figure(comparison, figure)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     written = f"written to {output}: compare.csv, compare.md; open {output / 'compare.html'}"
     console.print(written, markup=False, highlight=False, soft_wrap=True)
 

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 
-from convpose.compare.columns import METRICS, Column, make_columns
+from convpose.compare.columns import Column, make_columns
 from convpose.compare.run_result import RunResult, read_run_result, run_folders
 from convpose.errors import ConfigError, DataError
 from convpose.plot.tables import Table
 
 WHAT_TO_TYPE = "type study=FOLDER or runs=[FOLDER,FOLDER], of runs that convpose.train wrote"
-SEED_METRICS = ("val/pck@0.2", "val/pck@0.1", "val/epe_px", "val/loss")  # after the monitor
 SHORTEST_NAME = 8  # letters of a run's name in a terminal
 
 
@@ -49,9 +47,14 @@ class Comparison:
         """List the columns of one kind."""
         return [column for column in self.columns if column.kind == kind]
 
-    def label(self, i: int) -> str:
+    def column(self, name: str) -> Column | None:
+        """Find a column by its name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def label(self, i: int, without_seed: bool = False) -> str:
         """Describe run `i` by the keys that differ: ``lr 0.01 · batch_size 32``."""
         keys = [column for column in self.of_kind("key") if column.rank is not None]
+        keys = [key for key in keys if not (without_seed and key.name == "seed")]
         return " · ".join(f"{key.title} {key.texts[i]}" for key in keys) or self.columns[0].texts[i]
 
     def table(self, top: int | None = None, width: int | None = None) -> Table:
@@ -93,12 +96,6 @@ class Comparison:
         writer.writerows(zip(*(column.values for column in self.columns), strict=True))
         return text.getvalue()
 
-    def to_markdown(self) -> str:
-        """Write the tables of all runs and of settings over seeds, then the problems."""
-        tables = filter(None, (self.table(), seed_table(self)))
-        listed = "".join(f"- `{path}`: {reason}\n" for path, reason in self.problems)
-        return "\n".join([*(table.to_markdown() for table in tables), *([listed] * bool(listed))])
-
 
 def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
     """Read run folders and compare them; list broken, unfinished and empty ones as problems.
@@ -133,7 +130,8 @@ def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
     for name, run in zip(names, runs, strict=True):
         problems += [(name, run.state)] * (not run.complete)
         problems += [(name, note) for note in run.notes]
-    columns, implied = make_columns(runs, names, best, monitor)
+    scored = [{**row, **run.scores} for row, run in zip(best, runs, strict=True)]
+    columns, implied = make_columns(runs, names, scored, monitor)
     title = f"{root.resolve().name}: {len(runs)} run{'s' * (len(runs) > 1)}"
     return Comparison(title, runs, monitor, mode, columns, implied, problems)
 
@@ -147,70 +145,7 @@ def _name(path: Path, root: Path) -> str:
     return os.path.relpath(path, root) if path.resolve() != root.resolve() else path.resolve().name
 
 
-def seed_table(comparison: Comparison) -> Table | None:
-    """Tabulate mean ± sample deviation over the seeds of each setting, best first.
-
-    A setting is one combination of all differing keys but ``seed``. Metrics are those of each
-    run's best epoch; a run without one, or one that did not finish, is left out. None if no setting
-    has two runs.
-    """
-    keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
-    monitor = next(c for c in comparison.columns if c.name == comparison.monitor)
-    settings: dict[tuple[str, ...], list[int]] = {}
-    for i, value in enumerate(monitor.values):
-        if value is not None and comparison.runs[i].finished:
-            settings.setdefault(tuple(key.texts[i] for key in keys), []).append(i)
-    if all(len(runs) < 2 for runs in settings.values()):
-        return None
-    named = {column.name: column for column in comparison.of_kind("metric")}
-    metrics = [
-        named[name] for name in dict.fromkeys((monitor.name, *SEED_METRICS)) if name in named
-    ]
-    sign = -1 if comparison.mode == "max" else 1
-    ordered = sorted(settings.items(), key=lambda item: sign * _mean(monitor, item[1]))
-    listed = _telling_keys(keys, list(settings))
-    rows = [
-        [*(texts[n] for n in listed), str(len(runs)), *(_spread(m, runs) for m in metrics)]
-        for texts, runs in ordered
-    ]
-    titles = [*(keys[n].title for n in listed), "seeds", *(metric.title for metric in metrics)]
-    caption = "mean ± sample deviation of the best epochs; keys that do not differ are left out"
-    caption += left_out(comparison)
-    return Table(f"{comparison.title}, by setting", titles, rows, caption)
-
-
 def left_out(comparison: Comparison) -> str:
     """Say how many runs a mean leaves out because they did not finish; empty if none."""
     count = sum(not run.finished for run in comparison.runs)
     return f"; left out, for they did not finish: {count} of {len(comparison.runs)}" * (count > 0)
-
-
-def _telling_keys(keys: Sequence[Column], settings: Sequence[tuple[str, ...]]) -> list[int]:
-    """Choose keys to list: those of every table, and others until all settings differ."""
-    listed = [n for n, key in enumerate(keys) if key.rank is not None]
-
-    def distinct_settings(more: int | None = None) -> int:
-        chosen = listed if more is None else [*listed, more]
-        return len({tuple(texts[n] for n in chosen) for texts in settings})
-
-    while distinct_settings() < len(settings):
-        listed.append(max(range(len(keys)), key=distinct_settings))
-    return sorted(listed)
-
-
-def _mean(metric: Column, runs: Sequence[int]) -> float:
-    return mean(float(metric.values[i]) for i in runs)
-
-
-def _spread(metric: Column, runs: Sequence[int]) -> str:
-    """Write ``61.3 ± 0.4``, the deviation with as many digits as the mean."""
-    values = [float(metric.values[i]) for i in runs if metric.values[i] is not None]
-    if not values:
-        return "–"
-    _, show, _ = METRICS.get(metric.name, ("", "{:.4g}".format, False))
-    centre = show(mean(values))
-    if len(values) == 1:
-        return centre
-    digits = len(centre.partition(".")[2])
-    scale = 100 if "%" in metric.title else 1
-    return f"{centre} ± {scale * stdev(values):.{digits}f}"

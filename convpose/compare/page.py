@@ -13,9 +13,11 @@ from html import escape
 from importlib import resources
 
 import convpose
-from convpose.compare.charts import COLOURS, Chart, colour, curves, joints, parallel
+from convpose.compare.charts import COLOURS, Chart, colour, curves, joints, over_seeds, parallel
 from convpose.compare.columns import METRICS, Column, duration
 from convpose.compare.comparison import Comparison
+from convpose.compare.settings import seed_table
+from convpose.plot.tables import Table
 
 
 def page(comparison: Comparison) -> str:
@@ -27,6 +29,13 @@ def page(comparison: Comparison) -> str:
     boxes = "".join(_box(name, chart) for name, chart in charts.items())
     many = f"the {len(COLOURS)} best runs" if len(comparison.runs) > len(COLOURS) else ""
     sections = []
+    if table := seed_table(comparison):
+        seeds = {f"seeds-{n}": chart for n, chart in enumerate(over_seeds(comparison))}
+        charts |= seeds
+        drawn = "".join(_box(name, chart) for name, chart in seeds.items())
+        content = f'<div class="curves">{drawn}</div>{_plain_table(table)}'
+        note = "bands and bars are the deviation over seeds; brackets are 95 % intervals"
+        sections.append(_section("Settings over seeds", note, content))
     for subset, chart in joints(comparison).items():
         title = f"PCK@0.2 of each joint, {'validation, best epoch' if subset == 'val' else subset}"
         name = f"joints-{len(charts)}"
@@ -105,6 +114,16 @@ def _table(comparison: Comparison) -> str:
         cells = "".join(_cell(column, i, comparison.monitor) for column in comparison.columns)
         lines.append(f'<tr data-run="{i}">{cells}</tr>')
     return "".join([*lines, "</tbody>"])
+
+
+def _plain_table(table: Table) -> str:
+    head, *rows = (
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
+        for tag, cells in (("th", table.header), *(("td", row) for row in table.rows))
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table>{inside}</table></div>'
 
 
 def _cell(column: Column, i: int, monitor: str) -> str:

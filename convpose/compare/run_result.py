@@ -28,6 +28,7 @@ class RunResult:
         state: ``finished``, ``pruned after 3 epochs``, ``unfinished: …`` or ``failed: …``.
         parameters: their number in the network; None without ``layers.md``.
         evaluations: PCK@0.2 of each joint, by the SUBSET of each ``evaluate_SUBSET/``.
+        scores: totals of ``evaluate_test/``, as ``test/pck@0.2``.
         notes: files that could not be read.
     """
 
@@ -39,6 +40,7 @@ class RunResult:
     parameters: int | None
     evaluations: Mapping[str, Mapping[str, float]]
     notes: list[str] = field(default_factory=list)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def monitor(self) -> str:
@@ -137,7 +139,16 @@ def read_run_result(folder: Path) -> RunResult:
         if found := _joints(file, notes):
             evaluations[file.parent.name.removeprefix("evaluate_")] = found
     state = _state(folder, len(rows), config, facts)
-    return RunResult(folder, config, facts, rows, state, _parameters(folder), evaluations, notes)
+    scores = _scores(folder / "evaluate_test" / "metrics.json")
+    parameters = _parameters(folder)
+    return RunResult(folder, config, facts, rows, state, parameters, evaluations, notes, scores)
+
+
+def _scores(path: Path) -> dict[str, float]:
+    """Read the totals of an evaluation; `_joints` notes a broken file."""
+    measures = _read_optional(path, [])
+    found = {f"test/{name}": measures.get(name) for name in ("pck@0.2", "epe_px")}
+    return {k: float(v) for k, v in found.items() if isinstance(v, int | float)}
 
 
 def _joints(path: Path, notes: list[str]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from convpose.compare.columns import METRICS, RANKS, duration
 from convpose.compare.comparison import read_comparison
+from convpose.compare.settings import to_markdown
 from convpose.errors import ConfigError
 from convpose.train.module import LOWER_IS_BETTER
 
@@ -80,7 +81,7 @@ def test_the_csv_has_everything(study):
 
 def test_the_markdown_has_all_runs_and_what_is_missing(study):
     (study / "empty").mkdir()
-    text = compared(study).to_markdown()
+    text = to_markdown(compared(study))
     assert text.count("| …_00") == 3
     assert "| …_001 |      60.0 |" in text
     assert text.endswith("- `empty`: an empty folder\n")

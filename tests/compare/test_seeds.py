@@ -5,8 +5,9 @@ import json
 import pytest
 from compare.fake_runs import fake_run
 
-from convpose.compare.comparison import read_comparison, seed_table
+from convpose.compare.comparison import read_comparison
 from convpose.compare.heat_map import heat_map
+from convpose.compare.settings import seed_table, to_markdown
 
 
 def study(folder, *runs):
@@ -45,7 +46,7 @@ def test_a_run_that_did_not_finish_is_left_out_and_said(tmp_path, facts):
         ["0.1", "2", "32.0 ± 2.8"],
     ]
     assert table.caption.endswith("; left out, for they did not finish: 1 of 5")
-    assert "left out, for they did not finish: 1 of 5" in comparison.to_markdown()
+    assert "left out, for they did not finish: 1 of 5" in to_markdown(comparison)
     axes = heat_map(comparison, "optimizer.lr", "seed").axes[0]
     assert {text.get_text() for text in axes.texts} == {"30.0", "34.0", "50.0", "40.0"}
     assert axes.get_title() == "left out, for they did not finish: 1 of 5"
@@ -87,10 +88,10 @@ def test_a_seventh_key_is_listed_where_settings_look_alike_without_it(tmp_path):
 def test_without_repeats_there_is_no_table(tmp_path, runs):
     comparison = study(tmp_path, *runs)
     assert seed_table(comparison) is None
-    assert "by setting" not in comparison.to_markdown()
+    assert "by setting" not in to_markdown(comparison)
 
 
 def test_it_stands_in_the_markdown(tmp_path):
-    text = study(tmp_path, (0.1, 0, 0.3), (0.1, 1, 0.5)).to_markdown()
+    text = to_markdown(study(tmp_path, (0.1, 0, 0.3), (0.1, 1, 0.5)))
     assert "40.0 ± 14.1" in text
     assert "by setting**" in text

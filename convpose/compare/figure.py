@@ -1,0 +1,94 @@
+"""Draw a comparison for a paper: one figure with fonts embedded, and its table in LaTeX."""
+
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+
+from convpose.compare.charts import COLOURS, GREY
+from convpose.compare.columns import METRICS
+from convpose.compare.comparison import Comparison
+from convpose.compare.settings import Setting, curve, of_runs, seed_table, settings
+from convpose.plot.curves import new_figure
+from convpose.plot.tables import Table
+
+MOST = len(COLOURS)  # settings or runs that have a colour and a name
+# TrueType inside of PDF and PostScript, which publishers ask for; text of an SVG stays text
+FONTS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
+TO_LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$", "−": "$-$", "–": "--"}
+
+
+def write_figure(comparison: Comparison, path: Path) -> Path:
+    """Draw the monitor over the epochs, and its best value; write the table beside the figure.
+
+    Settings with seeds are their mean, with a band of a deviation in the curves and a bar in the
+    other half; beyond eight, the best eight are drawn in colour and the others in grey. Without
+    seeds each run is a setting.
+
+    Returns:
+        The LaTeX file.
+    """
+    _, found = settings(comparison)
+    seeds = bool(found)
+    if not found:
+        found = [Setting((comparison.label(i),), [i]) for i in range(len(comparison.runs))]
+    title, _, _ = METRICS.get(comparison.monitor, (comparison.monitor, str, False))
+    scale = 100 if "%" in title else 1
+    with rc_context(FONTS):
+        figure, (curves, points) = new_figure("", columns=2, width=8.0)
+        names: list[str] = []
+        for n, setting in reversed(list(enumerate(found))):
+            colour = COLOURS[n] if n < MOST else GREY
+            name = comparison.label(setting.runs[0], without_seed=seeds)
+            epochs, centre, spread = (np.array(x) for x in curve(comparison, setting))
+            curves.plot(epochs, centre, color=colour, linewidth=1.6)
+            if len(setting.runs) > 1:
+                ends = centre - spread, centre + spread
+                curves.fill_between(epochs, *ends, color=colour, alpha=0.2, linewidth=0)
+            if n < MOST:
+                metric = next(c for c in comparison.columns if c.name == comparison.monitor)
+                best = [scale * value for value in of_runs(metric, setting.runs)]
+                error = stdev(best) if len(best) > 1 else None
+                points.errorbar(
+                    mean(best), len(names), xerr=error, fmt="o", color=colour, capsize=3
+                )
+                names.append(name)
+        curves.set(xlabel="epoch", ylabel=title)
+        points.set(xlabel=f"{title}, best epoch", ylim=(-0.6, len(names) - 0.4))
+        points.set_yticks(range(len(names)), names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    table = seed_table(comparison) or comparison.table()
+    written = path.with_suffix(".tex")
+    written.write_text(to_latex(table), "utf-8")
+    return written
+
+
+def to_latex(table: Table) -> str:
+    """Write a table for ``booktabs``, its caption as a comment."""
+
+    def line(cells: list[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    rows = [[_escaped(cell) for cell in row] for row in (table.header, *table.rows)]
+    columns = "l" + "r" * (len(table.header) - 1)
+    return "\n".join(
+        [
+            f"% {table.title}: {table.caption}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line(rows[0]),
+            r"\midrule",
+            *map(line, rows[1:]),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    plain = text.replace("\\", "/").replace("$", r"\$")
+    return "".join(TO_LATEX.get(letter, letter) for letter in plain)
