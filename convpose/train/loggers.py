@@ -251,6 +251,10 @@ class Mlflow(MLFlowLogger):
         warnings.filterwarnings("ignore", ".*loader strategy is deprecated")
         folder = Path(run_folder).resolve()
         place = None if save_dir is None else Path(save_dir).resolve().as_uri()
+        if tracking_uri.startswith("sqlite:///"):  # MLflow would keep the first working folder
+            database = Path(tracking_uri.removeprefix("sqlite:///")).resolve()
+            tracking_uri = f"sqlite:///{database}"
+            place = place or (database.parent / "mlruns" / folder.parent.name).as_uri()
         tags = {"convpose.run": _identity(folder)}
         study = folder.parent.name
         super().__init__(study, folder.name, tracking_uri, tags, artifact_location=place)
