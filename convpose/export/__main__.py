@@ -12,7 +12,10 @@ from convpose.config.application import application
 @application("export")
 def main(cfg: DictConfig) -> None:
     """Export, and print how far the file is from PyTorch."""
-    from convpose.export.command import export  # imports torch, which --help does not wait for
+    from convpose.export.request import check_keys
+
+    check_keys(cfg)
+    from convpose.export.command import export  # imports torch, which no mistake waits for
 
     export(cfg)
 

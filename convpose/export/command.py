@@ -9,8 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import files
-from convpose.config.schema import Count, NotNegative, Packaged, check_table
-from convpose.errors import ConfigError, ModelError
+from convpose.errors import ModelError
 from convpose.export.checks import (
     CROPS,
     Difference,
@@ -19,19 +18,12 @@ from convpose.export.checks import (
     synthetic_crops,
     validate,
 )
-from convpose.export.network import SUFFIXES, Network, check_format, staged, write
-from convpose.files import check_output
+from convpose.export.network import Network, staged, write
+from convpose.export.request import SUFFIXES, check_keys
 from convpose.plot.tables import Measures, Table, percent, pixels
 from convpose.runtime.exported import ENGINE_OF, OPENERS
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
-KEYS = {
-    "network": Packaged | None,
-    "max_difference_px": NotNegative | None,
-    "max_pck_drop": NotNegative,
-    "calibration_images": Count,
-    "batch_size": Count,
-}
 
 
 def export(cfg: DictConfig) -> Path:
@@ -132,24 +124,6 @@ def check_drop(before: Measures, after: Measures, limit: float) -> None:
             f"max_pck_drop={limit} allows no more; type precision=fp16, more calibration_images, "
             "or a larger max_pck_drop if you can live with it"
         )
-
-
-def check_keys(cfg: DictConfig) -> Path | None:
-    """Check the keys, and return ``cfg.output`` as a path.
-
-    Raises:
-        ConfigError: a value of another type or out of its range.
-    """
-    target = None if cfg.output is None else Path(cfg.output)
-    check_format(cfg.format, cfg.precision, target)
-    if target is not None:
-        check_output(target, file=True)
-    if cfg.report is not None:
-        check_output(Path(cfg.report), "report", file=True)
-    check_table(cfg, KEYS)
-    if cfg.run is not None and cfg.weights is not None:
-        raise ConfigError(f"run={cfg.run} weights={cfg.weights}: two networks; type one of them")
-    return target
 
 
 def _plain(measures: Measures) -> dict[str, float]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import convpose
-from convpose.errors import ConfigError, require_extra
+from convpose.errors import ConfigError
+from convpose.export.request import SUFFIXES, check_format
 from convpose.export.writers import (
     Deployed,
     quantize,
@@ -30,9 +31,6 @@ from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 from convpose.runtime.pytorch import TorchRuntime
 from convpose.runtime.shipped import weights_file
-
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +93,6 @@ class Network:
             "sha256": self.sha256,
             "convpose": convpose.__version__,
         }
-
-
-def check_format(form: str, precision: str, target: Path | None = None) -> None:
-    """Refuse a format and precision that no writer can make.
-
-    Raises:
-        ConfigError: an unknown format or precision, a pair that does not go together, a file with
-            the suffix of another format, or a package that is not installed.
-    """
-    if form not in SUFFIXES:
-        raise ConfigError(f"format={form}: type {', '.join(SUFFIXES)}")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision}: type {', '.join(PRECISIONS)}")
-    if (form, precision) == ("torchscript", "int8"):
-        raise ConfigError(
-            "format=torchscript precision=int8: there is no engine for it; type format=onnx or "
-            "format=openvino"
-        )
-    if target is not None and target.suffix != SUFFIXES[form]:
-        raise ConfigError(f"output={target}: a file of format={form} ends in {SUFFIXES[form]}")
-    if form != "torchscript":
-        require_extra("onnx", "onnx", "onnxscript", "onnxruntime")
-    if form == "openvino":
-        require_extra("openvino", "openvino")
 
 
 def write(

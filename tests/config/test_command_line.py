@@ -47,6 +47,30 @@ def test_predict_answers_without_importing_torch(tmp_path):
     assert result.stdout == "1 person in 1 frame; written to runs/predict\nimported: []\n"
 
 
+def test_mistakes_are_told_before_torch_is_imported(tmp_path):
+    mistakes = {
+        "export format=tflite": "format=tflite: type onnx, openvino, torchscript",
+        "export output=pose.pt": "output=pose.pt: a file of format=onnx ends in .onnx",
+        "export run=nowhere": "run=nowhere: the folder does not exist",
+        "export weights=medium": "weights=medium: type small, large or weights=FILE.safetensors",
+        "predict nothere.jpg": "source=nothere.jpg: no such file",
+        "predict source=a.jpg format=xml": "format=xml: expected one of json",
+        "train lr=0.1": "unknown key lr; did you mean optimizer.lr?",
+    }
+    code = (
+        "import sys, runpy\n"
+        f"for line in {list(mistakes)!r}:\n"
+        "    sys.argv = ['convpose', *line.split()]\n"
+        "    try: runpy.run_module('convpose', run_name='__main__', alter_sys=True)\n"
+        "    except SystemExit as end: assert end.code == 2\n"
+        "print('imported:', sorted({'torch', 'lightning'} & set(sys.modules)))\n"
+    )
+    result = python(code, tmp_path)
+    assert result.stdout == "imported: []\n", result.stderr
+    for sentence in mistakes.values():
+        assert f"error: {sentence}" in result.stderr
+
+
 ANSWERS = {("--help",): "data.batch_size=64 ", ("--cfg", "job"): "batch_size: 64"}
 
 

@@ -14,7 +14,7 @@ from convpose.errors import ConfigError, ModelError
 from convpose.export import command
 from convpose.export.checks import open_data, synthetic_crops
 from convpose.export.command import export
-from convpose.export.network import SUFFIXES
+from convpose.export.request import SUFFIXES
 from convpose.predict.engines import open_network
 from convpose.run import Run
 from convpose.runtime.exported import KEY
