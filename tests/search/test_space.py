@@ -1,5 +1,7 @@
 """Search spaces: read, refused, sampled, written as overrides."""
 
+import itertools
+
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -7,7 +9,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from convpose.errors import ConfigError
-from convpose.search.space import overrides, read_space, short, suggest
+from convpose.search.space import corners, grid, overrides, read_space, short, suggest
 
 FLOAT = "optuna.distributions.FloatDistribution"
 SPACE = {
@@ -92,3 +94,31 @@ def test_numbers_are_shortened_for_reading():
     assert [short(value) for value in (0.0123456, "vgg_bn", 16, 1e-5)] == [
         *("0.0123", "vgg_bn", "16", "1e-05")
     ]
+
+
+def test_a_grid_has_every_value():
+    stepped = {key: SPACE[key] for key in ("data.batch_size", "model.dropout", "head.hidden")}
+    points = grid(stepped)
+    assert points["data.batch_size"] == [16, 32, 64]
+    assert points["model.dropout"] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert points["head.hidden"] == [64, 128, 192, 256]
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_grid_needs_steps(log):
+    with pytest.raises(ConfigError, match=r"search\.parameters\.x: a grid needs values; give the"):
+        grid({"x": FloatDistribution(0.1, 1, log=log)})
+    with pytest.raises(ConfigError, match="a grid needs values"):
+        grid({"x": IntDistribution(1, 8, log=True)})
+
+
+def test_corners_hold_every_bound_and_choice():
+    found = corners(SPACE)
+    assert len(found) == 3  # the most choices
+    seen = {key: {values[key] for values in found} for key in SPACE}
+    assert seen["optimizer.lr"] == {0.001, 1.0}
+    assert seen["data.batch_size"] == {16, 32, 64}
+    assert seen["head"] == {"regression", "heatmap"}
+    assert seen["head.hidden"] == {64, 256}
+    assert all(set(values) == set(SPACE) for values in found)
+    assert len(list(itertools.chain(*found))) == 15
