@@ -154,7 +154,7 @@ EXPECTED = {
     "compare top=-1": NATURAL,
     "compare top=1.5": f"{NATURAL}, got float",
     "compare top=True": f"{NATURAL}, got bool",
-    "compare figure=out.doc": "figure=out.doc: expected a name that ends in .pdf, .svg, .png",
+    "compare figure=out.doc": "a name that ends in .pdf, .svg, .png",
     "benchmark rounds=0": COUNT,
     "benchmark rounds=2.5": f"{COUNT}, got float",
     "benchmark seconds=0": "a number from 0.001 up",
