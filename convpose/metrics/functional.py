@@ -25,8 +25,6 @@ from convpose.skeleton import Skeleton
 THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
 AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
 HIT = 0.2  # torso diameters, or other sizes, within which a keypoint counts as found
-HEAD_SHARE = 0.6  # of the diagonal of the head's box
-HEAD_THRESHOLDS = (0.5, 0.1)  # of PCKh
 SCORE_BINS = 10  # of the calibration error
 
 # A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
@@ -117,35 +115,6 @@ def pck_counts(
     distance = keypoint_distance(predicted_px, keypoints_px)
     # One comparison per threshold keeps the thresholds on the host: no copy to the device.
     hits = [((distance <= t * size[:, None]) & counted).sum(dim=0) for t in thresholds]
-    return torch.stack(hits, dim=-1), counted.sum(dim=0)
-
-
-def pckh_counts(
-    predicted_px: Tensor,
-    keypoints_px: Tensor,
-    visibility: Tensor,
-    head_px: Tensor,
-    thresholds: Sequence[float] = HEAD_THRESHOLDS,
-) -> tuple[Tensor, Tensor]:
-    """Count keypoints as MPII does: ‖predicted − truth‖ ≤ threshold · 0.6 · diagonal of the head.
-
-    Source: Andriluka et al., CVPR 2014; ``SC_BIAS`` and ``jnt_missing`` of Simple Baselines
-    (``lib/dataset/mpii.py``).
-
-    Args:
-        predicted_px: (N, K, 2) in pixels.
-        keypoints_px: (N, K, 2) ground truth in pixels.
-        visibility: (N, K) of 0, 1, 2; occluded keypoints count.
-        head_px: (N,) diagonals of the heads' boxes; images with NaN are left out.
-        thresholds: T of them.
-
-    Returns:
-        Hits (K, T) and counted keypoints (K,), int64.
-    """
-    counted = (visibility > 0) & head_px.isfinite()[:, None]
-    distance = keypoint_distance(predicted_px, keypoints_px)
-    size = HEAD_SHARE * head_px.double()[:, None]
-    hits = [((distance <= t * size) & counted).sum(dim=0) for t in thresholds]
     return torch.stack(hits, dim=-1), counted.sum(dim=0)
 
 
