@@ -11,6 +11,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from compare.fake_runs import fake_run
@@ -28,6 +30,8 @@ from convpose.data.synthetic import SyntheticSource
 from convpose.evaluate.__main__ import main as evaluate
 from convpose.predict.__main__ import as_overrides
 from convpose.predict.drawing import VideoFile
+from convpose.predict.predictor import PosePredictor
+from convpose.runtime.shipped import onnx_file
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, CONF = ROOT / "convpose", ROOT / "conf"
@@ -340,6 +344,22 @@ def test_the_python_of_the_metrics_page_runs(capsys):
     (example,) = [text for kind, _, text in TEXTS[ROOT / "docs" / "metrics.md"] if kind == "python"]
     exec(compile(example, "metrics.md", "exec"), {})
     assert capsys.readouterr().out.startswith("tensor(5.0000")
+
+
+def test_an_export_needs_no_convpose(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    (example,) = [text for kind, _, text in TEXTS[ROOT / "docs" / "phone.md"] if kind == "python"]
+    monkeypatch.chdir(tmp_path)
+    Path("pose.onnx").write_bytes(onnx_file("small").read_bytes())
+    painted = SyntheticSource(1, image_size_px=420).read_image(0)[0][:, :330]
+    PillowImage.fromarray(painted).save("photo.jpg")
+    names: dict = {}
+    exec(compile(example, "phone.md", "exec"), names)
+    predictor = PosePredictor.from_weights("pose.onnx", accelerator="cpu")
+    predictor.looks = 1
+    (person,) = predictor(cv2.imread("photo.jpg", cv2.IMREAD_COLOR_RGB))
+    assert np.abs(names["keypoints_px"] - person.keypoints_px).max() < 0.05
+    assert len(capsys.readouterr().out.splitlines()) == 14
 
 
 @pytest.mark.slow
