@@ -27,7 +27,7 @@ from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Frame, open_sources
 from convpose.predict.writers import open_keypoints
 from convpose.runtime import Runtime
-from convpose.runtime.exported import AnyRuntime
+from convpose.runtime.engines import AnyRuntime
 from convpose.runtime.pytorch import TorchRuntime
 
 PACKAGE_OF_ENGINE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}

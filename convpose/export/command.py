@@ -1,6 +1,7 @@
 """Export as the configuration of ``convpose.export`` says, and check the file."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import files
+from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ModelError
 from convpose.export.checks import (
     CROPS,
@@ -21,7 +23,9 @@ from convpose.export.checks import (
 from convpose.export.network import Network, staged, write
 from convpose.export.request import SUFFIXES, check_keys
 from convpose.plot.tables import Measures, Table, percent, pixels
-from convpose.runtime.exported import ENGINE_OF, OPENERS
+from convpose.runtime import Runtime
+from convpose.runtime.engines import ENGINE_OF, OPENERS
+from convpose.runtime.phone import MAC_ONLY
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 
@@ -51,27 +55,48 @@ def export(cfg: DictConfig) -> Path:
     measured: dict[str, Any] = {}
     with staged(target) as path:
         write(network, reference, cfg.format, cfg.precision, path, calibration)
-        runtime = OPENERS[ENGINE_OF[target.suffix]](path, "cpu", None)
-        crops = synthetic_crops(reference.spec) if data is None else some_crops(data, "val", CROPS)
-        difference = Difference.between(reference, runtime, crops)
-        print(difference)
-        measured["parity"] = asdict(difference)
-        if data is None:
-            check_difference(difference, cfg.precision, cfg.max_difference_px)
+        if cfg.format == "coreml" and sys.platform != "darwin":
+            print(f"not compared with PyTorch: {MAC_ONLY}; export there to compare")
         else:
-            before, after = validate(reference, data, "PyTorch"), validate(runtime, data, "int8")
-            protocol = f"{'+'.join(data.sources)}, crop {data.crop}"
-            Console().print(accuracy_table(before, after, protocol).to_rich())
-            check_drop(before, after, cfg.max_pck_drop)
-            measured["before"], measured["after"] = _plain(before), _plain(after)
+            runtime = OPENERS[ENGINE_OF[target.suffix]](path, "cpu", None)
+            measured = compare(reference, runtime, data, cfg)
     if cfg.report is not None:
         report = network.facts(reference, cfg.precision) | measured
         Path(cfg.report).parent.mkdir(parents=True, exist_ok=True)
         files.write(Path(cfg.report), json.dumps(report, indent=1))
-    written = (target, target.with_suffix(".bin")) if cfg.format == "openvino" else (target,)
-    megabytes = sum(file.stat().st_size for file in written) / 1e6
+    written = [target, target.with_suffix(".bin")] if cfg.format == "openvino" else [target]
+    parts = [part for file in written for part in (file, *file.rglob("*")) if part.is_file()]
+    megabytes = sum(part.stat().st_size for part in parts) / 1e6
     print(f"{target}: {megabytes:.1f} MB; python -m convpose.predict weights={target} source=…")
     return target
+
+
+def compare(
+    reference: Runtime, runtime: Runtime, data: PoseDataModule | None, cfg: DictConfig
+) -> dict[str, Any]:
+    """Compare the file with PyTorch, print how far it is off, and return what was measured.
+
+    Args:
+        reference: the network in PyTorch.
+        runtime: the file.
+        data: for int8, whose accuracy is what counts.
+        cfg: ``conf/export.yaml``, composed.
+
+    Raises:
+        ModelError: see `check_difference` and `check_drop`.
+    """
+    crops = synthetic_crops(reference.spec) if data is None else some_crops(data, "val", CROPS)
+    difference = Difference.between(reference, runtime, crops)
+    print(difference)
+    measured: dict[str, Any] = {"parity": asdict(difference)}
+    if data is None:
+        check_difference(difference, cfg.precision, cfg.max_difference_px)
+        return measured
+    before, after = validate(reference, data, "PyTorch"), validate(runtime, data, "int8")
+    protocol = f"{'+'.join(data.sources)}, crop {data.crop}"
+    Console().print(accuracy_table(before, after, protocol).to_rich())
+    check_drop(before, after, cfg.max_pck_drop)
+    return {**measured, "before": _plain(before), "after": _plain(after)}
 
 
 def accuracy_table(before: Measures, after: Measures, protocol: str) -> Table:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 import convpose
 from convpose.errors import ConfigError
+from convpose.export.phone import write_coreml, write_litert
 from convpose.export.request import SUFFIXES, check_format
 from convpose.export.writers import (
     Deployed,
@@ -118,6 +120,12 @@ def write(
     if form == "torchscript":
         write_torchscript(Deployed(runtime.model, half), size, facts, path)
         return
+    if form == "litert":
+        write_litert(Deployed(runtime.model), size, facts, path, half, calibration)
+        return
+    if form == "coreml":
+        write_coreml(Deployed(runtime.model), size, facts, path, half)
+        return
     between = path.parent / "between"
     between.mkdir()
     graph = path if form == "onnx" else between / "graph.onnx"
@@ -141,8 +149,11 @@ def staged(target: Path) -> Iterator[Path]:
         path = Path(folder) / target.name
         yield path
         for file in (path.with_suffix(".bin"), path):  # OpenVINO's weights before what needs them
-            if file.is_file():
-                file.replace(target.parent / file.name)
+            if file.exists():
+                place = target.parent / file.name
+                if place.is_dir():  # Core ML's file is a folder
+                    shutil.rmtree(place)
+                file.replace(place)
 
 
 def exported(
@@ -154,7 +165,7 @@ def exported(
     name holds a hash of the weights and of the code, so that it is never out of date.
 
     Args:
-        form: ``onnx`` or ``openvino``.
+        form: a key of `SUFFIXES`.
         run: see `Network.find`.
         weights: see there.
         checkpoint: see there.
@@ -169,7 +180,7 @@ def exported(
         network.load()  # its error says what is missing
     key = hashlib.sha256(f"{VERSION} {_code()} {network.sha256}".encode()).hexdigest()[:12]
     target = folder / f"{network.name}_{key}{SUFFIXES[form]}"
-    if not target.is_file():
+    if not target.exists():
         runtime = network.load()
         try:
             with staged(target) as path:

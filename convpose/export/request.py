@@ -10,7 +10,23 @@ from convpose.files import check_output
 from convpose.run import Run
 from convpose.runtime.shipped import weights_file
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "torchscript": ".torchscript",
+    "litert": ".tflite",
+    "coreml": ".mlpackage",
+}
+NEEDS = {  # extra → its packages; torchscript has none, openvino needs onnx as well
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+    "litert": ("litert_torch", "ai_edge_litert"),
+    "coreml": ("coremltools",),
+}
+NO_INT8 = {
+    "torchscript": "there is no engine for it; type format=onnx or format=openvino",
+    "coreml": "what it loses can be measured on a Mac alone; type precision=fp16",
+}
 PRECISIONS = ("fp32", "fp16", "int8")
 KEYS = {
     "network": Packaged | None,
@@ -31,7 +47,7 @@ def check_keys(cfg: DictConfig) -> Path | None:
     target = None if cfg.output is None else Path(cfg.output)
     check_format(cfg.format, cfg.precision, target)
     if target is not None:
-        check_output(target, file=True)
+        check_output(target, file=cfg.format != "coreml")  # its file is a folder
     if cfg.report is not None:
         check_output(Path(cfg.report), "report", file=True)
     check_table(cfg, KEYS)
@@ -55,14 +71,9 @@ def check_format(form: str, precision: str, target: Path | None = None) -> None:
         raise ConfigError(f"format={form}: type {', '.join(SUFFIXES)}")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision}: type {', '.join(PRECISIONS)}")
-    if (form, precision) == ("torchscript", "int8"):
-        raise ConfigError(
-            "format=torchscript precision=int8: there is no engine for it; type format=onnx or "
-            "format=openvino"
-        )
+    if precision == "int8" and form in NO_INT8:
+        raise ConfigError(f"format={form} precision=int8: {NO_INT8[form]}")
     if target is not None and target.suffix != SUFFIXES[form]:
         raise ConfigError(f"output={target}: a file of format={form} ends in {SUFFIXES[form]}")
-    if form != "torchscript":
-        require_extra("onnx", "onnx", "onnxscript", "onnxruntime")
-    if form == "openvino":
-        require_extra("openvino", "openvino")
+    for extra in ("onnx", form) if form == "openvino" else (form,):
+        require_extra(extra, *NEEDS.get(extra, ()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convpose.errors import ConfigError
 from convpose.hardware import nvidia_driver
-from convpose.runtime.exported import ENGINE_OF, OPENERS, AnyRuntime
+from convpose.runtime.engines import ENGINE_OF, OPENERS, AnyRuntime
 from convpose.runtime.shipped import onnx_file
 
 
@@ -27,10 +27,10 @@ def open_network(
     Args:
         run: folder of a run, or of a study for its newest run.
         weights: ``small``, ``large``, packaged weights (``.safetensors``) or a file of
-            `convpose.export` (``.onnx``, ``.xml``, ``.torchscript``); None without a run for small.
+            `convpose.export` (its suffix is in `ENGINE_OF`); None without a run for small.
         checkpoint: ``best``, ``last`` or a file; with a run only.
-        engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: what the file is for; ``onnx`` for
-            the default network on a CPU, if onnxruntime is installed; else torch.
+        engine: a key of `OPENERS`, or ``auto``: what the file is for; ``onnx`` for the default
+            network on a CPU, if onnxruntime is installed; else torch.
         accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where the engine sees one.
         precision: of PyTorch, see `convpose.runtime.load.to_runtime`; an exported file has
             its own.

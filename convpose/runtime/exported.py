@@ -3,10 +3,10 @@
 import importlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,13 +250,3 @@ def broken(path: Path, kind: str, error: Exception) -> ModelError:
     """Make the error for a file that its engine cannot read."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ModelError(f"weights={path}: not a readable {kind} file ({reason})")
-
-
-AnyRuntime = Union["TorchRuntime", ExportedRuntime]
-# by engine: (file, accelerator, threads) → runtime
-OPENERS: dict[str, Callable[[str | Path, str, int | None], AnyRuntime]] = {
-    "torch": load_torchscript,
-    "onnx": OnnxRuntime,
-    "openvino": OpenVinoRuntime,
-}
-ENGINE_OF = {".onnx": "onnx", ".xml": "openvino", ".torchscript": "torch"}

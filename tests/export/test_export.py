@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+import zipfile
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +17,7 @@ from convpose.errors import ConfigError, ModelError
 from convpose.export import command
 from convpose.export.checks import open_data, synthetic_crops
 from convpose.export.command import export
-from convpose.export.request import SUFFIXES
+from convpose.export.request import NEEDS, SUFFIXES
 from convpose.predict.engines import open_network
 from convpose.run import Run
 from convpose.runtime.exported import KEY
@@ -131,6 +134,62 @@ def test_openvino(one_graph, trained):
         open_network(weights=half)
 
 
+def test_litert(trained, tmp_path):
+    reason = "LiteRT's format is written by litert-torch, convpose[litert]"
+    pytest.importorskip("litert_torch", reason=reason)
+    file = export(export_config(f"run={trained}", "format=litert"))
+    assert file.name == "best_fp32.tflite"
+    reference = open_network(run=trained)
+    assert difference_px(reference, open_network(weights=file, threads=1)) < 1e-3
+    half = export(export_config(f"run={trained}", "format=litert", "precision=fp16"))
+    assert half.stat().st_size < 0.7 * file.stat().st_size
+    assert 0 < difference_px(reference, open_network(weights=half)) < 0.2
+    with zipfile.ZipFile(half) as archive:
+        assert json.loads(archive.read("convpose.json"))["precision"] == "fp16"
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"bare\.tflite: does not say what crops it wants"):
+        open_network(weights=bare)
+
+
+def test_coreml(trained, capsys, monkeypatch):
+    reason = "Core ML's format is written by coremltools, convpose[coreml]"
+    tool = pytest.importorskip("coremltools", reason=reason)
+    for _ in range(2):  # it is a folder, which is replaced
+        file = export(export_config(f"run={trained}", "format=coreml", "precision=fp16"))
+    assert file.name == "best_fp16.mlpackage"
+    out = capsys.readouterr().out
+    model = tool.models.MLModel(str(file), skip_model_load=True)
+    assert json.loads(model.user_defined_metadata[KEY])["spec"]["input_size_px"] == 32
+    (crops,) = model.get_spec().description.input
+    assert (crops.name, crops.type.imageType.width, crops.type.imageType.height) == (
+        "crops",
+        32,
+        32,
+    )
+    shapes = {o.name: [*o.type.multiArrayType.shape] for o in model.get_spec().description.output}
+    assert shapes == {"keypoints": [1, 14, 2], "scores": [1, 14]}
+    if sys.platform == "darwin":
+        assert "keypoints are at most" in out
+        return
+    assert "not compared with PyTorch: Core ML computes on macOS alone; export there" in out
+    reference = open_network(run=trained)
+
+    class OnMac:
+        """What a Mac would compute of a picture."""
+
+        def __init__(self, path, compute_units):
+            self.user_defined_metadata = model.user_defined_metadata
+
+        def predict(self, inputs):
+            crop = np.array(inputs["crops"]).transpose(2, 0, 1)[None]
+            return dict(zip(("keypoints", "scores"), reference(crop), strict=True))
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(tool.models, "MLModel", OnMac)
+    assert difference_px(reference, open_network(weights=file)) < 1e-3
+
+
 def test_packaged_weights_become_one_file_and_nothing_else(trained, tmp_path, monkeypatch):
     weights = pack(trained, tmp_path / "tiny.safetensors")
     here, output = tmp_path / "here", tmp_path / "out" / "small.torchscript"
@@ -143,10 +202,12 @@ def test_packaged_weights_become_one_file_and_nothing_else(trained, tmp_path, mo
     assert difference_px(open_network(weights=weights), open_network(weights=output)) < 1e-3
 
 
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("form", ["onnx", "openvino", "litert"])
 def test_int8_reports_what_it_loses(form, one_graph, trained, tmp_path, capsys, monkeypatch):
     if form == "openvino":
         pytest.importorskip("openvino", reason="the file is computed by openvino")
+    if form == "litert":
+        pytest.importorskip("litert_torch", reason="the file is written by litert-torch")
     monkeypatch.chdir(tmp_path)
     quick = ["precision=int8", f"format={form}", "calibration_images=16", "max_pck_drop=0.2"]
     paths = ["report=report.json", f"output=pose{SUFFIXES[form]}"]
@@ -214,10 +275,13 @@ def test_int8_of_packaged_weights_asks_for_pictures(trained, tmp_path):
         ("onnx", "onnxscript", "onnx"),
         ("onnx", "onnxruntime", "onnx"),
         ("openvino", "openvino", "openvino"),
+        ("litert", "litert_torch", "litert"),
+        ("litert", "ai_edge_litert", "litert"),
+        ("coreml", "coremltools", "coreml"),
     ],
 )
 def test_a_package_that_is_not_installed(form, package, extra, trained, monkeypatch):
-    installed = {"onnx", "onnxscript", "onnxruntime", "openvino"} - {package}
+    installed = {*chain(*NEEDS.values())} - {package}
     monkeypatch.setattr("convpose.errors.find_spec", lambda name: name in installed or None)
     message = rf"{package} is not installed; type pip install 'convpose\[{extra}\]'"
     with pytest.raises(ConfigError, match=message):

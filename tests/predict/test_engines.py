@@ -149,7 +149,7 @@ def test_an_exported_file_cannot_be_opened_so(how, message, onnx_file):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"engine": "tensorrt"}, "engine=tensorrt: type auto, torch, onnx, openvino"),
+        ({"engine": "tensorrt"}, "engine=tensorrt: type auto, torch, onnx, openvino, li"),
         ({"weights": "a.onnx"}, "two networks; type one of them"),
         ({"engine": "onnx", "precision": "bf16-mixed"}, "type precision=auto here, and precision"),
     ],

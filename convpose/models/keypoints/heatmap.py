@@ -133,7 +133,7 @@ def decode(logits: torch.Tensor, window: int, blur: int = 0) -> tuple[torch.Tens
 def near(peak: torch.Tensor, side: int, window: int) -> torch.Tensor:
     """Mask (…, side) with 1 the cells within `window` of the peaks (…, 1), with 0 the others."""
     cell = torch.arange(side, device=peak.device)
-    return ((cell - peak).abs() <= window).float()
+    return ((cell - peak).float().abs() <= window).float()
 
 
 def summit(profile: torch.Tensor, peak: torch.Tensor, step: int = 1) -> torch.Tensor:
@@ -154,7 +154,10 @@ def summit(profile: torch.Tensor, peak: torch.Tensor, step: int = 1) -> torch.Te
     side = profile.shape[-1]
     middle = peak.clamp(step, side - 1 - step)
     height = profile.clamp(min=1e-30).log()
-    left, top, right = (height.gather(-1, middle + d) for d in (-step, 0, step))
+    cell = torch.arange(side, device=peak.device)  # not gathered: Core ML has no whole numbers here
+    left, top, right = (
+        (height * (cell == middle + d).float()).sum(dim=-1, keepdim=True) for d in (-step, 0, step)
+    )
     bend = 2 * top - left - right
     vertex = ((right - left) / (2 * bend.clamp(min=1e-6))).clamp(-1.5, 1.5) * step
     offset = torch.where(bend > 1e-6, vertex, peak - middle)
