@@ -59,6 +59,11 @@ COMPOSED_ONLY = {
 }
 # of predict and data: a run, a detector, an engine, an archive, a cluster
 WANTING = re.compile(r"(run|detector|detector.weights|engine|HTTPS_PROXY)=|data=lsp|format=parquet")
+TABLES = {  # where a command's table of keys is not in its command.py
+    "train": "convpose.train.build",
+    "search": "convpose.search.setup",
+    "export": "convpose.export.request",
+}
 OF_OTHERS = {  # programs that no test starts
     *("tensorboard", "optuna-dashboard", "torchrun", "srun", "sbatch", "scontrol", "npm", "ray"),
     *(
@@ -128,10 +133,8 @@ def test_the_commands_of_the_documents_compose(page, application):
         ]
         cfg = composed(application, *firsts)
         assert cfg.paths.runs == "runs"
-        place = {"train": "train.build", "search": "search.setup"}.get(application)
-        check_table(
-            cfg, importlib.import_module(f"convpose.{place or application + '.command'}").KEYS
-        )
+        module = importlib.import_module(TABLES.get(application, f"convpose.{application}.command"))
+        check_table(cfg, module.KEYS)
 
 
 def ends(content, first: str) -> Iterator[tuple[str, str]]:
@@ -247,6 +250,8 @@ def test_the_notice_names_every_dependency_and_every_extra():
     own = {group: [re.match(r"[\w-]+", d)[0] for d in needed] for group, needed in EXTRAS.items()}
     own["core"] = [re.match(r"[\w-]+", needed)[0] for needed in PROJECT["dependencies"]]
     assert {f"[{extra}]" in notice for extra in EXTRAS} == {True}
+    install = (ROOT / "docs" / "install.md").read_text("utf-8")
+    assert {f"`{extra}`" in install for extra in EXTRAS} == {True}
     assert {name for needed in own.values() for name in needed} - named == set()
 
 
