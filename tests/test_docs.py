@@ -58,7 +58,9 @@ COMPOSED_ONLY = {
     "benchmark": "measures for minutes",
 }
 # of predict and data: a run, a detector, an engine, an archive, a cluster
-WANTING = re.compile(r"(run|detector|detector.weights|engine|HTTPS_PROXY)=|data=lsp|format=parquet")
+WANTING = re.compile(
+    r"(run|weights|detector|detector.weights|engine|HTTPS_PROXY)=|data=lsp|format=parquet"
+)
 TABLES = {  # where a command's table of keys is not in its command.py
     "train": "convpose.train.build",
     "search": "convpose.search.setup",
@@ -83,6 +85,7 @@ OF_OTHERS = {  # programs that no test starts
         ".venv/bin/python",
         "python -c",
         "python -m http.server",
+        "python -m timeit",
         "python docs/figure.py",
         "code=$?",
         "[",
