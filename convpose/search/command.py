@@ -139,8 +139,8 @@ def _train(setup: SearchSetup, trial: optuna.Trial) -> None:
         study.tell(trial, state=TrialState.FAIL)
         _note(setup, trial, folder, "failed")
     except BaseException:
+        requeue(study, study.get_trials()[trial.number])  # before it fails: a kill may come between
         study.tell(trial, state=TrialState.FAIL)
-        requeue(study, study.get_trials()[trial.number])
         raise
     else:
         if pruning.epoch is None:

@@ -5,6 +5,7 @@ storage, so that no trial runs twice. Trials beyond the total, which two machine
 same moment may enqueue, are never popped.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from convpose.errors import ConfigError
 from convpose.run import changed_keys
-from convpose.search.storage import Heartbeats, find_trial_id
+from convpose.search.storage import Heartbeats, find_trial_id, requeue
 
 Settings = Mapping[str, Any]
 
@@ -47,6 +48,7 @@ class TrialQueue:
         Trials whose worker died are put into the queue again first.
         """
         self.heartbeats.requeue_silent(self.study)
+        self._requeue_lost()
         storage = self.heartbeats.storage
         for trial in self.in_state(TrialState.WAITING):
             # the beat before the claim: a worker killed between the two would never be missed
@@ -60,24 +62,38 @@ class TrialQueue:
                 return trial
         return None
 
+    def _requeue_lost(self) -> None:
+        """Repeat trials whose worker was killed after it had failed them and before it did this."""
+        trials = self.trials()
+        repeated = {number for t in trials for number in repeats(t)}
+        for t in trials:
+            of_itself = "error" in t.user_attrs
+            if t.state == TrialState.FAIL and not of_itself and t.number not in repeated:
+                requeue(self.study, copy.deepcopy(t), self.heartbeats.retries)
+
     def in_state(self, *states: TrialState) -> list[FrozenTrial]:
         """List the trials in one of these states, repetitions first.
 
-        Beyond `total` only what is finished counts: a study may have had more trials before.
+        Beyond `total` only what is finished counts: a study may have had more trials before. Of
+        repetitions of one trial, which two workers may add, the first counts.
         """
         trials = self.trials()
+        again: dict[int, FrozenTrial] = {}
+        for trial in filter(repeats, trials):
+            again.setdefault(repeats(trial)[-1], trial)
         first = [t for t in trials if not repeats(t)]
         first = [t for i, t in enumerate(first) if i < self.total or t.state.is_finished()]
-        return [t for t in [*filter(repeats, trials), *first] if t.state in states]
+        return [t for t in [*again.values(), *first] if t.state in states]
 
     def trials(self) -> list[FrozenTrial]:
         """List all trials of the study."""
         return self.study.get_trials(deepcopy=False)
 
 
-def repeats(trial: FrozenTrial) -> bool:
-    """Tell if a trial repeats another one whose worker died."""
-    return bool(trial.system_attrs.get("retry_history"))
+def repeats(trial: FrozenTrial) -> list[int]:
+    """List the numbers of the trials that a trial repeats because their workers died."""
+    history: list[int] = trial.system_attrs.get("retry_history", [])
+    return history
 
 
 def open_study(storage: BaseStorage, name: str, mode: str, settings: Settings) -> optuna.Study:

@@ -82,6 +82,41 @@ def test_a_repetition_comes_first_and_counts_for_no_other(tmp_path):
     assert queue.pop() is None
 
 
+def test_a_kill_between_failing_a_trial_and_repeating_it(url):
+    queue, other = join(url, total=2), join(url, total=2)
+    queue.enqueue()
+    lost, refused = queue.pop(), queue.pop()
+    queue.study.tell(lost.number, state=TrialState.FAIL)  # killed here
+    storage = queue.heartbeats.storage
+    number = storage.get_all_trials(storage.get_all_studies()[0]._study_id)[
+        refused.number
+    ]._trial_id
+    storage.set_trial_user_attr(number, "error", "out of memory")
+    queue.study.tell(refused.number, state=TrialState.FAIL)
+    requeue(other.study, other.study.get_trials()[lost.number])  # at the same moment
+    requeue(queue.study, queue.study.get_trials()[lost.number])
+    for _ in range(2):  # a worker that comes later adds none
+        again = other.pop()
+        if again is not None:
+            assert again.system_attrs["retry_history"] == [lost.number]
+            other.study.tell(again.number, 0.5)
+    assert queue.pop() is None
+    assert [t.number for t in queue.in_state(TrialState.COMPLETE)] == [2]
+    assert queue.in_state(TrialState.WAITING, TrialState.RUNNING) == []
+
+
+def test_a_trial_that_a_killed_worker_failed_is_repeated(url):
+    queue = join(url, total=1)
+    queue.enqueue()
+    for numbers in ([0], [0, 1]):  # retries=2
+        queue.study.tell(queue.pop().number, state=TrialState.FAIL)
+        assert sorted(t.number for t in queue.in_state(TrialState.FAIL)) == numbers
+    again = queue.pop()
+    assert again.system_attrs["retry_history"] == [0, 1]
+    queue.study.tell(again.number, state=TrialState.FAIL)
+    assert queue.pop() is None, "as often as retries= says"
+
+
 def test_a_study_of_other_settings_is_refused(tmp_path):
     url = f"journal:///{tmp_path}/study.journal"
     join(url)

@@ -133,10 +133,10 @@ def test_the_same_command_continues_after_a_kill(url, tmp_path, monkeypatch):
         assert "study s: 3 complete; interrupted or lost, and taken up again: 1" in out
 
 
-def test_thirty_kills_inside_of_trials(tmp_path, monkeypatch):
+@pytest.mark.parametrize("url", ["journal:///runs/s/study.journal", "sqlite:///runs/s/study.db"])
+def test_thirty_kills_inside_of_trials(url, tmp_path, monkeypatch):
     """Each kill is counted by the log: a trial has begun in that life, and has not ended."""
     monkeypatch.chdir(tmp_path)
-    url = "journal:///runs/s/study.journal"
     options = (*SEARCH, f"storage={url}", "trainer.max_epochs=20", "retries=99")
     dice, kills, lives, ended = random.Random(0), 0, 0, 0
     forker = Forker(tmp_path, "convpose.search")
