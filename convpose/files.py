@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,7 @@ from typing import BinaryIO
 from convpose.errors import ConfigError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LEFT_S = 3600  # a temporary file that has not changed for so long is nobody's any more
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -64,6 +66,14 @@ def write(path: Path, text: str) -> None:
     """Write a text file in UTF-8."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def remove_left(folder: Path, pattern: str) -> None:
+    """Remove what killed processes have left: files and folders unchanged for `LEFT_S`."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # of another user, or another process removes it
+            if left.stat().st_mtime < time.time() - LEFT_S:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def sync_names(folder: Path) -> None:

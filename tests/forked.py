@@ -18,7 +18,7 @@ import torch
 torch.set_num_threads(1)
 print("ready", flush=True)
 for line in sys.stdin:
-    arguments, log = json.loads(line)
+    arguments, log, before = json.loads(line)
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -27,6 +27,7 @@ for line in sys.stdin:
         os.chdir(os.path.dirname(log))
         sys.argv = [sys.argv[1].rpartition(".")[2], *arguments]
         try:
+            exec(before)
             main()
             code = 0
         except SystemExit as end:
@@ -108,12 +109,12 @@ class Forker:
     def answer(self) -> str:
         return self.process.stdout.readline().strip()
 
-    def train(self, *arguments: str) -> Life:
-        """Fork the command with a command line."""
+    def train(self, *arguments: str, before: str = "") -> Life:
+        """Fork the command with a command line; `before` is run in its process first."""
         self.count += 1
         log = self.folder / f"{self.count:02d}.log"
         start_s = time.monotonic()
-        self.process.stdin.write(json.dumps([arguments, str(log)]) + "\n")
+        self.process.stdin.write(json.dumps([arguments, str(log), before]) + "\n")
         self.process.stdin.flush()
         self.life = Life(self, int(self.answer()), log, start_s)
         return self.life

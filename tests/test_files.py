@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,13 @@ def test_what_is_in_the_way_of_an_output(path, file, message, tmp_path):
     assert str(refused.value).endswith(message)
     check_output(tmp_path / "new" / "folder", file=file)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_killed_processes_left_is_removed_by_age(tmp_path):
+    for name in ("a.1.part", "a.2.part", "b.1.part"):
+        (tmp_path / name).touch()
+    (tmp_path / "a.3.part").mkdir()
+    for name in ("a.1.part", "a.3.part", "b.1.part"):
+        os.utime(tmp_path / name, (0, time.time() - files.LEFT_S - 60))
+    files.remove_left(tmp_path, "a.*.part")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.2.part", "b.1.part"]

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from omegaconf import DictConfig
 
 from convpose.app.guard import Guard
 from convpose.app.handlers import Networks, in_words, predict_clip, predict_picture, visitor_files
+from convpose.config.application import sigterm_exits
 from convpose.config.instantiate import build
 from convpose.config.schema import Count, Looks, Packaged, check_table
 from convpose.errors import ConfigError, DataError
@@ -49,6 +49,7 @@ THEME = gr.themes.Base(
 )
 
 
+@sigterm_exits()
 def serve(cfg: DictConfig) -> None:
     """Serve the page until Ctrl-C, SIGTERM or the end of the terminal; then remove all uploads.
 
@@ -61,7 +62,6 @@ def serve(cfg: DictConfig) -> None:
         ModelError: the first network cannot be loaded.
         SystemExit: a signal.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if hasattr(signal, "SIGHUP"):  # uvicorn ends at SIGTERM in order, and passes it on
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with visitor_files():

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from convpose.config.run_dirs import begun
 from convpose.config.schema import Looks
 from convpose.errors import DataError
+from convpose.files import remove_left
 from convpose.geometry import Image
 from convpose.predict import pipeline
 from convpose.predict.clips import ClipSmoother, OneEuro
@@ -104,10 +104,7 @@ def visitor_files() -> Iterator[Path]:
 
     A page that was killed leaves its folder to the next page, which removes it by its age.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # another user's, or another page removes it
-            if left.stat().st_mtime < time.time() - KEEP_S:
-                shutil.rmtree(left)
+    remove_left(Path(tempfile.gettempdir()), f"{PREFIX}*")
     ended, before = threading.Event(), os.environ.get("GRADIO_TEMP_DIR")
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()

@@ -11,11 +11,11 @@ from annotated_types import Ge
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
+from convpose import files
 from convpose.benchmark import training
 from convpose.benchmark.measure import Speed, memory, start_speed
 from convpose.config.schema import Count, check_table
 from convpose.errors import ConfigError
-from convpose.files import check_output
 from convpose.hardware import describe_hardware as hardware
 from convpose.plot.tables import Table
 
@@ -79,8 +79,7 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
             "threads": threads,
             "speeds": [asdict(s) | {"median": s.median, "range": s.range} for s in speeds],
         }
-        Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(cfg.output).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        files.write(Path(cfg.output), json.dumps(content, indent=1))
     return speeds
 
 
@@ -98,7 +97,7 @@ def check_keys(cfg: DictConfig) -> Sequence[str]:
         raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
     check_table(cfg, KEYS)
     if cfg.output is not None:
-        check_output(Path(cfg.output), file=True)
+        files.check_output(Path(cfg.output), file=True)
     return list(parts)
 
 

@@ -14,9 +14,10 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,25 @@ def explain(error: BaseException, config_name: str = "train") -> str:
             "a-z, such as spaces and brackets, wants quotes of its own, \"KEY='VALUE'\""
         )
     return text
+
+
+@contextlib.contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Raise SystemExit at SIGTERM, once, so that what was begun is ended in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would break what ends
+        print("stopped by SIGTERM", file=sys.stderr)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_added(cfg: DictConfig, config_name: str) -> None:

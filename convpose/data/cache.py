@@ -23,6 +23,7 @@ from convpose.bounded import UNEXPECTED, parse_json
 from convpose.data.annotation import Annotation, PoseSource
 from convpose.data.crop import Crop
 from convpose.errors import DataError
+from convpose.files import remove_left
 from convpose.geometry import Affine, Image, compose, invert, transform
 
 MARGIN = 1.3  # stored region / crop: room for augment.scale, shift and rotation around a box crop
@@ -210,6 +211,7 @@ def write_cache(
     }
     meta["sha256"] = _checksum(meta, pixels, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left(path.parent, f"{path.name}.*.part")
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file({"pixels": pixels, **arrays}, partial, {"convpose": json.dumps(meta)})

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from convpose import files
 from convpose.data.annotation import PoseSample
 from convpose.data.corruption import KINDS, SEVERITIES, Corruption
 from convpose.data.datamodule import PoseDataModule
@@ -72,9 +73,9 @@ def robustness(
         pck[kind].append(float(measures["pck@0.2"]))
     title = f"PCK@0.2 under damage, {'+'.join(datamodule.sources)} {subset}"
     content = {"clean": clean, "pck@0.2": pck, "seed": SEED}
-    (folder / "robustness.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    files.write(folder / "robustness.json", json.dumps(content, indent=1))
     table = damage_table(pck, clean, title)
-    (folder / "robustness.md").write_text(table.to_markdown(), encoding="utf-8")
+    files.write(folder / "robustness.md", table.to_markdown())
     save_figure(damage_curves(pck, clean, title), folder / "robustness.png")
     Console().print(table.to_rich())
     return pck

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from PIL import Image as PillowImage
 from rich.console import Console
 
+from convpose import files
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
 from convpose.evaluate.predictions import Predictions
@@ -62,7 +63,7 @@ def write_report(
     if oks:
         content["oks"] = dict(oks)
     text = json.dumps(_nan_to_null(content), indent=1, allow_nan=False)
-    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    files.write(folder / "metrics.json", text)
 
     report = tables.report(measures, baseline, protocol)
     angles = [part["per_trunk_angle"] for part in (measures, baseline) if upright]
@@ -75,7 +76,7 @@ def write_report(
     if stages:
         report.insert(1, tables.per_stage(stages))
     markdown = "\n".join(table.to_markdown() for table in report)
-    (folder / "report.md").write_text(markdown, encoding="utf-8")
+    files.write(folder / "report.md", markdown)
     save_figure(
         pck_curve(measures, baseline, protocol, truth.skeleton.unit), folder / "pck_curve.png"
     )
@@ -118,7 +119,8 @@ def write_galleries(
         positions = [int(i) for i in chosen]
         poses = [predicted[i].float() for i in positions]
         sheet = gallery(dataset, positions, datamodule.skeleton, poses, notes)
-        PillowImage.fromarray(sheet).save(folder / f"{name}.png")
+        with files.replacing(folder / f"{name}.png") as file:
+            PillowImage.fromarray(sheet).save(file, "PNG")
     return True
 
 

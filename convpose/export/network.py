@@ -25,7 +25,7 @@ from convpose.export.writers import (
     write_openvino,
     write_torchscript,
 )
-from convpose.files import FULL, LOCKED
+from convpose.files import FULL, LOCKED, remove_left
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
 from convpose.runtime.exported import VERSION
@@ -145,6 +145,7 @@ def staged(target: Path) -> Iterator[Path]:
     If the block raises, `target` stays as it was. Other files in the folder are removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_left(target.parent, ".export-*")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         path = Path(folder) / target.name
         yield path

@@ -17,6 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
+from convpose.files import replacing
 from convpose.history import best_row, read_history
 
 INK, MUTED, GRID = "#22262e", "#7b818c", "#e6e7ea"
@@ -185,8 +186,8 @@ def loss_by_rate(rates: Sequence[float], losses: Sequence[float], chosen: float)
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the suffix (``.png``, ``.svg``, ``.pdf``)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160, facecolor="white")
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=160, facecolor="white")
 
 
 def new_figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence[Axes]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from convpose.config.application import sigterm_exits
 from convpose.config.instantiate import build, check
 from convpose.config.schema import Count, Looks, Packaged, Positive, check_table
 from convpose.errors import ConfigError
@@ -44,6 +45,7 @@ NOT_ON_RAY = {
 }
 
 
+@sigterm_exits()
 def predict(cfg: DictConfig) -> pipeline.Summary:
     """Find the people of ``cfg.source`` and write them to the folder ``cfg.output``.
 
@@ -55,6 +57,7 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
 
     Raises:
         ConfigError, DataError, ModelError: the prediction cannot start; nothing is written.
+        SystemExit: SIGTERM; what is done is kept.
     """
     check_keys(cfg)
     texts = cfg.source if isinstance(cfg.source, ListConfig) else [cfg.source]

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from convpose.errors import ConvposeError
 from convpose.predict.boxes import BoxFile
 from convpose.predict.clips import ClipSmoother, Follower
 from convpose.predict.crowd import holds_several
@@ -95,11 +94,11 @@ def run(
         max_frames: number of frames after which to end.
 
     Raises:
-        KeyboardInterrupt: the user interrupted; what is done is kept. Not raised for a webcam,
-            which is ended that way.
-        ModelError, OSError: the network answers with NaN, or a disk is full; what is done is kept.
+        KeyboardInterrupt: the user interrupted. Not raised for a webcam, which is ended that way.
+        ModelError, OSError: the network answers with NaN, or a disk is full. What is done is kept,
+            whatever is raised.
     """
-    summary, complete = Summary(len(sources)), False
+    summary = Summary(len(sources))
     summary.notes += [source.note for source in sources if source.note]
     twice = predictor.looks == 2 and predictor.detector is None and boxes is None
     follower = Follower(predictor) if twice else None
@@ -114,13 +113,11 @@ def run(
         for batch in batches(shown, 1 if live else predictor.batch_size):
             if not _process(batch, predictor, follower, outputs, clips, boxes, summary):
                 break
-        complete = True
-    except (KeyboardInterrupt, ConvposeError, OSError) as error:  # what was found before stays
-        complete = True
-        if not (live and isinstance(error, KeyboardInterrupt)):
+    except KeyboardInterrupt:
+        if not live:
             raise
     finally:
-        outputs.close(complete and summary.frames > 0)
+        outputs.close(summary.frames > 0)
     if summary.crowded:
         summary.notes.append(_crowd_note(summary))
     return summary

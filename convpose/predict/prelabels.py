@@ -7,6 +7,7 @@
 They are of pictures: frames of clips have no file that a tool could open.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from convpose.data.annotation import Annotation
 from convpose.data.coco_export import write_coco
 from convpose.errors import DataError
 from convpose.predict.predictor import Person
-from convpose.predict.sources import Frame, base_name
+from convpose.predict.sources import Frame, base_name, path_of
 from convpose.skeleton import Skeleton
 
 CATEGORY = "person"
@@ -67,7 +68,7 @@ class YoloFolder:
     """Write a data set for YOLO: pictures and labels go into subfolders of ``keypoints_yolo``.
 
     Args:
-        folder: for ``keypoints_yolo``; its ``data.yaml`` is written in the end.
+        folder: for ``keypoints_yolo``; its ``data.yaml`` is written first.
         skeleton: names the keypoints.
     """
 
@@ -75,10 +76,12 @@ class YoloFolder:
         self.path = folder / "keypoints_yolo" / "data.yaml"
         self._names: set[str] = set()
         self._skeleton = skeleton
+        self._begun = False
 
     def write(self, frame: Frame, people: Sequence[Person]) -> None:
         """Copy a picture, and write the rows of its people."""
-        name = Path(_new_name(frame, self._names))
+        new = _new_name(frame, self._names).encode()
+        name = Path(os.fsdecode(new))  # a locale may not have the letters
         size = np.array(frame.picture.size_px, np.float64)
         rows = []
         for person in people:
@@ -87,15 +90,21 @@ class YoloFolder:
             for point, v in zip(person.keypoints_px / size, _visible(person), strict=True):
                 values += [*point, v]
             rows.append(" ".join(["0", *(f"{value:.8g}" for value in values)]))
-        if Path(frame.name).is_file():
+        if not self._begun:  # before the disk may be full
+            self._write_facts()
+        if path_of(frame.name).is_file():
             picture = self.path.parent / "images" / name
             picture.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(frame.name, picture)
+            shutil.copyfile(path_of(frame.name), picture)
         label = self.path.parent / "labels" / name.with_suffix(".txt")
         files.write(label, "".join(f"{row}\n" for row in rows))
 
     def close(self, complete: bool = True) -> None:
-        """Write ``data.yaml``."""
+        """Remove ``data.yaml`` if nothing came of it."""
+        if not complete:
+            self.path.unlink(missing_ok=True)
+
+    def _write_facts(self) -> None:
         facts = {
             "train": "images",
             "val": "images",
@@ -104,8 +113,8 @@ class YoloFolder:
             "names": {0: CATEGORY},
             "kpt_names": {0: list(self._skeleton.keypoints)},
         }
-        if complete:
-            files.write(self.path, yaml.safe_dump(facts, sort_keys=False))
+        files.write(self.path, yaml.safe_dump(facts, sort_keys=False))
+        self._begun = True
 
 
 class CvatFile:
@@ -140,9 +149,20 @@ class CvatFile:
             self._people.append(annotation)
 
     def close(self, complete: bool = True) -> None:
-        """Write the file."""
-        if complete:
-            write_coco(self._people, self._skeleton, self.path)
+        """Write the file; where the disk is full, the first half of it, a quarter, ….
+
+        Raises:
+            OSError: the disk is full.
+        """
+        full: OSError | None = None
+        while complete and self._people:
+            try:
+                write_coco(self._people, self._skeleton, self.path)
+                break
+            except OSError as error:
+                full, self._people = error, self._people[: len(self._people) // 2]
+        if full is not None:
+            raise full
 
 
 def _visible(person: Person) -> NDArray[np.uint8]:

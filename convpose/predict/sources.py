@@ -156,8 +156,7 @@ def open_again(name: str, limits: Limits = USUAL) -> Source:
     """Open the file or URL that has this name in `open_sources`; it may have gone since."""
     if name.startswith(URL_STARTS):
         return Source(name, lambda: _download(name, limits))
-    path = Path(name) if os.path.exists(name) else _path(name)  # noqa: PTH110, see __main__
-    return _file(path, limits)
+    return _file(path_of(name), limits)
 
 
 def read_frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
@@ -170,11 +169,14 @@ def read_frames(sources: Sequence[Source]) -> Iterator[Frame | Failure]:
 
 
 def _name(path: Path) -> str:
-    """Write a path so that it can be encoded as UTF-8, whatever the locale; `_path` reads it."""
+    """Write a path so that it can be encoded as UTF-8, whatever the locale; see `path_of`."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _path(name: str) -> Path:
+def path_of(name: str) -> Path:
+    """Return the path of a file's name in `Frame`, whose bytes may not be UTF-8."""
+    if os.path.exists(name):  # noqa: PTH110, see __main__
+        return Path(name)
     raw = re.sub(rb"\\x([89a-f].)", lambda m: bytes.fromhex(m[1].decode()), name.encode())
     return Path(os.fsdecode(raw))
 

@@ -7,6 +7,7 @@ import time
 
 from optuna.trial import TrialState
 
+from convpose.config.application import sigterm_exits
 from convpose.errors import ConvposeError
 from convpose.search.setup import SearchSetup
 from convpose.search.summary import trial_line
@@ -60,6 +61,7 @@ class Worker:
         return not again
 
 
+@sigterm_exits()
 def run_workers(setup: SearchSetup) -> None:
     """Start the workers and print what they finish, until they have ended.
 
@@ -68,7 +70,6 @@ def run_workers(setup: SearchSetup) -> None:
         SystemExit, KeyboardInterrupt: interrupted, after the workers have put their trials back.
     """
     seen = {t.number for t in setup.queue.trials() if t.state.is_finished()}
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     workers = [Worker(setup, number) for number in range(1, setup.cfg.workers + 1)]
     alive = list(workers)
     try:
@@ -82,8 +83,6 @@ def run_workers(setup: SearchSetup) -> None:
         for worker in alive:
             worker.process.wait()
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
     left = setup.queue.in_state(TrialState.WAITING, TrialState.RUNNING)
     if left and not setup.cfg.timeout_s:
         logs = ", ".join(str(worker.log) for worker in workers)

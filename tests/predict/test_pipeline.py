@@ -106,7 +106,10 @@ def test_ctrl_c_keeps_what_is_done(live, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize("error", [ModelError("NaN"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error",
+    [ModelError("NaN"), OSError(28, "No space left on device"), MemoryError(), SystemExit(143)],
+)
 def test_what_was_found_before_an_error_stays(error, tmp_path):
     torn = clip("a.mp4", 5, end=None), Source("b", lambda: raising(error))
     with pytest.raises(type(error)):
@@ -131,8 +134,8 @@ def test_a_disk_that_is_full_for_drawings_keeps_the_keypoints(tmp_path, monkeypa
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_defect_leaves_nothing_half_written(tmp_path):
-    source = clip("a.mp4", 5, end=RuntimeError("a defect"))
+def test_an_error_before_the_first_frame_leaves_nothing(tmp_path):
+    source = clip("a.mp4", 0, end=RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         predicted(tmp_path, source, batch_size=2)
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from forked import Forker
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 from tiny import Ended
@@ -116,7 +117,7 @@ from pathlib import Path
 
 found = open_sources("photos")
 assert [s.name for s in found] == [open_again(s.name).name for s in found]
-for kind in ("json", "coco", "csv", "parquet"):
+for kind in ("json", "coco", "csv", "parquet", "yolo"):
     folder = Path(kind)
     file = open_keypoints(kind, folder, LSP14, [s.name for s in found])
     sinks = pipeline.Outputs(LSP14, file, Drawings(folder))
@@ -162,6 +163,80 @@ def test_names_that_are_not_utf8(encoding, tmp_path, monkeypatch):
     assert table["image"].to_pylist() == names
     drawn = {os.fsencode(path.name) for path in (tmp_path / "csv").glob("*_pose.png")}
     assert drawn == {b"latin\\xe9_pose.png", "\u00fc_pose.png".encode()}
+
+
+ENDED = """
+import os, resource, signal
+from pathlib import Path
+from convpose.predict import pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
+def no_file_grows():
+    most = max([1, *(part.stat().st_size for part in Path("out").glob("*.part"))])
+    for said in (1, 2):  # the log would not grow either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), said)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+look = pipeline._process
+def stopped(batch, predictor, follower, outputs, clips, boxes, summary):
+    if summary.frames == 4:
+        {ending}
+    return look(batch, predictor, follower, outputs, clips, boxes, summary)
+pipeline._process = stopped
+"""
+ENDINGS = {  # of the process in its fifth frame → exit code
+    "signal.raise_signal(signal.SIGTERM)": 143,
+    "signal.raise_signal(signal.SIGINT)": 130,
+    "no_file_grows()": 2,
+}
+FOUND = {  # format → how many people its files hold
+    "json": lambda folder: len(json.loads((folder / "keypoints.json").read_text())["frames"]),
+    "coco": lambda folder: len(json.loads((folder / "keypoints_coco.json").read_text())),
+    "csv": lambda folder: len((folder / "keypoints.csv").read_text().splitlines()) - 1,
+    "parquet": lambda folder: parquet_rows(folder / "keypoints.parquet"),
+    "labelstudio": lambda folder: len(json.loads(next(folder.glob("*.json")).read_text())),
+    "yolo": lambda folder: (
+        len(list((folder / "keypoints_yolo").glob("data.yaml")))
+        * len(list((folder / "keypoints_yolo/labels").glob("*.txt")))
+    ),
+    "cvat": lambda folder: len(
+        json.loads(next(folder.glob("annotations/*")).read_text())["annotations"]
+    ),
+}
+
+
+def parquet_rows(path):
+    return pytest.importorskip("pyarrow.parquet").read_table(path).num_rows
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    forker = Forker(tmp_path_factory.mktemp("warm"), "convpose.predict")
+    yield forker
+    forker.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FOUND)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_was_found_before_the_end_stays(kind, ending, warm, unbroken, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(8):
+        Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / "in" / f"{i}.png")
+    life = warm.within(tmp_path).train(
+        *("source=in", f"run={Path(unbroken).resolve()}", "batch_size=1", f"format={kind}"),
+        *("output=out", "draw=false", "accelerator=cpu"),
+        before=ENDED.format(ending=ending),
+    )
+    code, said = life.ended(), life.log.read_text()
+    # Parquet has taken the room of its next rows before, and finds it
+    expected_code, rows = (
+        (0, 8) if (kind, ENDINGS[ending]) == ("parquet", 2) else (ENDINGS[ending], 4)
+    )
+    assert code == expected_code, said
+    assert "Traceback" not in said
+    # where no byte can be written, a file that is written in the end has none
+    expected = 0 if code == 2 and kind == "cvat" else rows
+    assert (FOUND[kind](tmp_path / "out") if expected else 0) == expected
+    assert not list((tmp_path / "out").rglob("*.part"))
 
 
 def test_boxes_of_a_file(predict):
