@@ -80,6 +80,7 @@ OF_OTHERS = {  # programs that no test starts
         "exit",
         "jupyter",
         "mkdir",
+        "cp",
     ),
     *(
         ".venv/bin/python",
