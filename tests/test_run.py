@@ -77,7 +77,7 @@ def test_the_newest_run_of_a_study_began_last(tmp_path, names):
     (tmp_path / "study" / ".9999" / "config.yaml").touch()  # a hidden companion is no run
     newest = tmp_path / "study" / names[-1].partition(" ")[0]
     assert Run.find(tmp_path / "study").folder == newest
-    offered = Networks(tmp_path, "small", None, "cpu").names()
+    offered = list(Networks(tmp_path, "small", None, "cpu").names().values())
     assert offered[2:] == [str(tmp_path / "study" / n.partition(" ")[0]) for n in reversed(names)]
 
 
