@@ -29,9 +29,9 @@ def main(cfg: DictConfig) -> None:
     for note in summary.notes:
         print(f"note: {note}")
     if summary.frames:
-        people = "1 person" if summary.people == 1 else f"{summary.people} people"
+        poses = "1 pose" if summary.people == 1 else f"{summary.people} poses"
         frames = "1 frame" if summary.frames == 1 else f"{summary.frames} frames"
-        print(f"{people} in {frames}; written to {cfg.output}")
+        print(f"{poses} in {frames}; written to {cfg.output}")
     if summary.failures:
         listed = "\n".join(f"  {failure.message}" for failure in summary.failures)
         print(f"{len(summary.failures)} of {summary.inputs} failed:\n{listed}", file=sys.stderr)

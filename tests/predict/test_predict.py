@@ -64,7 +64,7 @@ def written_rows():
 def test_a_folder(predict):
     ended = predict("source=photos")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "4 people in 4 frames; written to runs/predict\n"
+    assert ended.out == "4 poses in 4 frames; written to runs/predict\n"
     assert files() == [*(f"{i}_pose.png" for i in range(4)), "keypoints.json"]
     frames = written_frames()
     assert [frame["image"] for frame in frames] == [f"photos/{i}.png" for i in range(4)]
@@ -82,7 +82,7 @@ def test_one_bad_file_is_reported_and_the_rest_is_done(predict):
         "1 of 5 failed:\n  photos/2 b.jpg: not an image that can be read; save it as JPEG, PNG, "
         "WebP or 8-bit TIFF\n"
     )
-    assert "4 people in 4 frames" in ended.out
+    assert "4 poses in 4 frames" in ended.out
     assert [row["image"] for row in written_rows()] == [f"photos/{i}.png" for i in range(4)]
 
 
@@ -101,7 +101,7 @@ def test_a_list_a_name_with_everything_and_an_own_folder(predict):
     assert ended.code == 0, ended.err
     assert files("own place") == ["keypoints_coco.json", f"{Path(name).stem}_pose.png"]
     ended = predict("source=[photos/1.png,photos/2.png]")
-    assert "2 people in 2 frames" in ended.out
+    assert "2 poses in 2 frames" in ended.out
 
 
 NAMED = """
@@ -246,7 +246,7 @@ def test_boxes_of_a_file(predict):
     )
     ended = predict("source=photos", "boxes=boxes.csv")
     assert ended.code == 0, ended.err
-    assert "3 people in 4 frames" in ended.out
+    assert "3 poses in 4 frames" in ended.out
     frames = written_frames()
     assert [len(frame["people"]) for frame in frames] == [0, 2, 0, 1]
     assert frames[1]["people"][0]["box_px"] == [5, 5, 50, 60]
@@ -275,7 +275,7 @@ def test_people_none(predict, monkeypatch):
     nobody.forward = lambda images: [{key: torch.zeros(size) for key, size in shapes.items()}]
     monkeypatch.setattr("torchvision.models.get_model", lambda *a, **k: nobody)
     ended = predict("source=photos", "detector=torchvision")
-    assert (ended.code, ended.out) == (0, "0 people in 4 frames; written to runs/predict\n")
+    assert (ended.code, ended.out) == (0, "0 poses in 4 frames; written to runs/predict\n")
     frames = written_frames()
     assert [frame["people"] for frame in frames] == [[]] * 4
 
@@ -297,7 +297,7 @@ def test_several_people_are_noticed(predict):
         Image.fromarray(np.concatenate(people, axis=1)).save(f"team/{i}.png")
     said = "more than one person, it seems, but one skeleton for all; type detector=auto, or boxes="
     ended = predict("source=team/1.png", using="network=small")
-    assert f"note: team/1.png: {said}FILE\n1 person in 1 frame" in ended.out
+    assert f"note: team/1.png: {said}FILE\n1 pose in 1 frame" in ended.out
     ended = predict("source=team", using="network=small")
     assert f"note: 2 of 3 frames, the first is team/1.png: {said}" in ended.out
     Path("boxes.csv").write_text("image,x0,y0,x1,y1\n1.png,0,0,380,190\n")
