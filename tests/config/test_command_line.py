@@ -44,7 +44,7 @@ def test_predict_answers_without_importing_torch(tmp_path):
     )
     result = python(code, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "1 person in 1 frame; written to runs/predict\nimported: []\n"
+    assert result.stdout == "1 pose in 1 frame; written to runs/predict\nimported: []\n"
 
 
 def test_mistakes_are_told_before_torch_is_imported(tmp_path):
