@@ -146,25 +146,26 @@ def test_tensorboard_shows_it(study):
     rows = read_history(good / "metrics.csv")
     best = json.loads((good / "metrics.json").read_text())
     tags = events.Tags()
-    assert {"train/loss", "val/loss", "val/pck@0.2", "val/epe_px", "lr", "images_per_s"} <= set(
-        tags["scalars"]
-    )
-    assert sum(tag.startswith("joint/") for tag in tags["scalars"]) == 14
+    main = {f"main/{name}" for name in ("train/loss", "val/loss", "val/pck@0.2")}
+    others = {"metrics/val/epe_px", "training/lr", "training/images_per_s"}
+    assert main | others <= set(tags["scalars"])
+    assert sum(tag.startswith("pck_of_joints/") for tag in tags["scalars"]) == 14
     for tag in ("train/loss", "val/pck@0.2"):
-        read = [(event.step, event.value) for event in events.Scalars(tag)]
+        read = [(event.step, event.value) for event in events.Scalars(f"main/{tag}")]
         assert read == [(row["epoch"], pytest.approx(row[tag])) for row in rows]
-    assert {"val/fixed", "val/worst"} <= set(tags["images"])
-    assert [event.step for event in events.Images("val/fixed")] == [0, 1], "the first and the last"
+    assert {"pictures/fixed", "pictures/worst"} <= set(tags["images"])
+    assert [event.step for event in events.Images("pictures/fixed")] == [0, 1], "the first and the last"
     text = events.Tensors("layers/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "parameters" in text
-    (chart,) = _charts(events)
-    assert list(chart.multiline.tag) == ["train/loss", "val/loss"]
+    losses, pck = _charts(events)
+    assert list(losses.multiline.tag) == ["^main/train/loss$", "^main/val/loss$"]
+    assert list(pck.multiline.tag) == [r"^main/val/pck@0\.2$"]
     start_info = _hparams(events)
     assert start_info["optimizer.lr"] == pytest.approx(0.1)
     assert start_info["model"] == "vgg_bn"
     assert "hp_metric" not in tags["scalars"]
-    assert events.Scalars("best/val/pck@0.2")[-1].value == pytest.approx(best["val/pck@0.2"])
-    assert events.Scalars("best_epoch/epoch")[-1].value == best["epoch"] + 1
+    assert events.Scalars("main/val/pck@0.2_best")[-1].value == pytest.approx(best["val/pck@0.2"])
+    assert events.Scalars("of_best_epoch/epoch")[-1].value == best["epoch"] + 1
 
 
 def _charts(events: EventAccumulator):

@@ -249,7 +249,7 @@ def test_tensorboard_forgets_what_is_repeated(unbroken, tmp_path, monkeypatch):
     for folder in (tmp_path, unbroken):
         events = EventAccumulator(str(folder))
         events.Reload()
-        curves.append([(e.step, e.value) for e in events.Scalars("train/loss")])
+        curves.append([(e.step, e.value) for e in events.Scalars("main/train/loss")])
     assert [step for step, _ in curves[0]] == [0, 1, 2, 3]
     assert curves[0] == curves[1]
 

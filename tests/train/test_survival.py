@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_a_dozen_times_ends_as_an_undisturbed_one(forker):
     assert_same_metrics(run, forker.folder / "whole")
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
-    assert [e.step for e in events.Scalars("val/loss")] == list(range(EPOCHS))
+    assert [e.step for e in events.Scalars("main/val/loss")] == list(range(EPOCHS))
     said = [*forker.folder.glob("*.log")]
     assert not [path for path in said if "Traceback" in path.read_text()]
 
