@@ -68,7 +68,9 @@ def place(name: str, folder: Path) -> list[str]:
 
 
 def test_every_reader_is_tested():
-    tested = {f"data={name}" for name in ("lsp", "lspet", "lsp_lspet", "synthetic", "base", *FAKES)}
+    elsewhere = ("lsp", "lspet", "lsp_lspet", "synthetic", "base")
+    formats = ("yolo", "labelstudio", "sleap")  # in train/test_formats.py
+    tested = {f"data={name}" for name in (*elsewhere, *formats, *FAKES)}
     there = {f"data={path.stem}" for path in (conf_folder() / "data").glob("*.yaml")}
     assert there <= tested
 
