@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     from convpose.predict.command import predict  # imports torch, which --help does not wait for
 
     summary = predict(cfg)
-    for note in summary.notes:
+    for note in summary.messages():
         print(f"note: {note}")
     if summary.frames:
         poses = "1 pose" if summary.people == 1 else f"{summary.people} poses"

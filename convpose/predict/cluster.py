@@ -208,7 +208,8 @@ def read_summary(folder: Path, number: int) -> pipeline.Summary | None:
         facts = load_json(summary_path(folder, number))
         failures = [Failure(**failure) for failure in facts["failures"]]
         frames, people = (int(facts[key]) for key in ("frames", "people"))
-        return pipeline.Summary(1, frames, people, failures, [*map(str, facts["notes"])])
+        notes, crowded = ([*map(str, facts.get(key, ()))] for key in ("notes", "crowded"))
+        return pipeline.Summary(1, frames, people, failures, notes, crowded)
     return None
 
 
@@ -267,6 +268,7 @@ def _sum_up(folder: Path, inputs: int, shards: int) -> pipeline.Summary:
         total.people += shard.people
         total.failures += shard.failures
         total.notes += shard.notes
+        total.crowded += shard.crowded
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerows([("image", "error"), *((f.name, f.message) for f in total.failures)])

@@ -38,6 +38,15 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     crowded: list[str] = field(default_factory=list)
 
+    def messages(self) -> list[str]:
+        """List the notes, and one about all crowded pictures."""
+        if not self.crowded:
+            return self.notes
+        first, number = self.crowded[0], len(self.crowded)
+        which = first if number == 1 else f"{number} of {self.frames} frames, the first is {first}"
+        crowd = "more than one person, it seems, but one skeleton for all"
+        return [*self.notes, f"{which}: {crowd}; type detector=auto, or boxes=FILE"]
+
 
 @dataclass(slots=True)
 class Outputs:
@@ -118,18 +127,7 @@ def run(
             raise
     finally:
         outputs.close(summary.frames > 0)
-    if summary.crowded:
-        summary.notes.append(_crowd_note(summary))
     return summary
-
-
-def _crowd_note(summary: Summary) -> str:
-    first, number = summary.crowded[0], len(summary.crowded)
-    which = first if number == 1 else f"{number} of {summary.frames} frames, the first is {first}"
-    return (
-        f"{which}: more than one person, it seems, but one skeleton for all; type detector=auto, "
-        "or boxes=FILE"
-    )
 
 
 def batches(found: Iterable[Frame | Failure], size: int) -> Iterator[list[Frame | Failure]]:

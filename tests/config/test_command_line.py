@@ -154,7 +154,8 @@ def test_tensorboard_shows_it(study):
         read = [(event.step, event.value) for event in events.Scalars(f"main/{tag}")]
         assert read == [(row["epoch"], pytest.approx(row[tag])) for row in rows]
     assert {"pictures/fixed", "pictures/worst"} <= set(tags["images"])
-    assert [event.step for event in events.Images("pictures/fixed")] == [0, 1], "the first and the last"
+    steps = [event.step for event in events.Images("pictures/fixed")]
+    assert steps == [0, 1], "the first and the last"
     text = events.Tensors("layers/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "parameters" in text
     losses, pck = _charts(events)
