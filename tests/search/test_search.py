@@ -38,7 +38,7 @@ REFUSED = {
     "~search.parameters.optimizer.lr",
     "search.parameters.optimizer.lr.low=2": "search.parameters.optimizer.lr: `low <= high` must",
     f"+search.parameters.optimizer.lrr={LRR}": "search.parameters: unknown key optimizer.lrr; did "
-    "you mean lr?\nkeys there: lr, momentum",
+    "you mean optimizer.lr?\nkeys there: lr, momentum",
     "search.parameters.data.batch_size.choices=[4,4.5]": "search.parameters: data.batch_size=4.5: "
     "expected a whole number",
     "sampler=grid": "search.parameters.optimizer.lr: a grid needs values; give the range a step",
