@@ -134,16 +134,16 @@ def test_the_same_command_continues_after_a_kill(url, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["journal:///runs/s/study.journal", "sqlite:///runs/s/study.db"])
-def test_thirty_kills_inside_of_trials(url, tmp_path, monkeypatch):
+def test_fifteen_kills_inside_of_trials(url, tmp_path, monkeypatch):
     """Each kill is counted by the log: a trial has begun in that life, and has not ended."""
     monkeypatch.chdir(tmp_path)
     options = (*SEARCH, f"storage={url}", "trainer.max_epochs=20", "retries=99")
     dice, kills, lives, ended = random.Random(0), 0, 0, 0
     forker = Forker(tmp_path, "convpose.search")
     try:
-        while kills < 30:
+        while kills < 15:
             lives += 1
-            assert lives < 60, f"{kills} kills hit a trial"
+            assert lives < 30, f"{kills} kills hit a trial"
             life = forker.train(*options, f"trials={ended + 4}")  # there is always one left
             life.wait_for("run folder")
             time.sleep(dice.uniform(0, 1.2))
