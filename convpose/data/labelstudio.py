@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from convpose.bounded import UNEXPECTED, parse_json
 from convpose.config.instantiate import build_skeleton
 from convpose.data.reading import stem_of
+from convpose.data.reading.frames import framed_size
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.skeleton import Skeleton
 
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+_UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")
 _REMEDY = "expected Label Studio's export as JSON (not JSON-MIN), of keypoints and rectangles"
 
 
@@ -62,6 +63,11 @@ class LabelStudioSource(PeopleSource):
         names = PhotoNames(self.photos.names())
         for number, task in enumerate(tasks):
             photo = _photo(task, names)
+            for region in _regions(task):
+                if not (region.get("original_width") and region.get("original_height")):
+                    found = names.find(photo)
+                    size = framed_size(self.photos, found, self.upright) if found else (1, 1)
+                    region["original_width"], region["original_height"] = size
             for who, (box, points) in enumerate(_people_of(file, number, task), start=1):
                 if self.category not in (None, box and _label(box)):
                     left_out[f"of another category than {self.category}"] += 1
@@ -169,6 +175,7 @@ def _holds(box: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
 def _photo(task: Mapping[str, Any], names: PhotoNames) -> str:
     """Return the path of a task's photograph, as the archive may have it."""
     texts = [v for v in task["data"].values() if isinstance(v, str)]
-    path = unquote((texts or [""])[0].rpartition("?d=")[2])
-    folder, slash, name = path.rpartition("/")
-    return path if names.find(path) else f"{folder}{slash}{_UPLOADED.sub('', name)}"
+    texts = sorted(texts, key=lambda text: "/" not in text) or [""]  # captions come last
+    paths = [unquote(text.rpartition("?d=")[2]) for text in texts]
+    named = [name for path in paths for name in (path, _UPLOADED.sub(r"\1", path))]
+    return next((name for name in named if names.find(name)), named[1])

@@ -27,6 +27,7 @@ from convpose.data.reading import stem_of
 from convpose.data.reading.frames import framed_size
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
+from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.skeleton import COCO17, Skeleton, spelled
 
@@ -68,10 +69,21 @@ class YoloSource(PeopleSource):
     ) -> Iterator[AnnotatedPerson]:
         names = self.photos.names()
         stems = {str(PurePosixPath(n).with_suffix("")): n for n in names if not n.endswith(".txt")}
-        for label in (name for name in names if _photo_of(name) in stems):
-            photo = stems[_photo_of(label)]
-            size, subset = framed_size(self.photos, photo, self.upright), _subset(facts, photo)
-            lines = self.photos.read(label).decode("utf-8", "replace").splitlines()
+        by_name, labels = (
+            PhotoNames(list(stems)),
+            {n: stem for n in names if (stem := _photo_of(n))},
+        )
+        if not labels:
+            raise DataError(
+                f"{self.photos.path}: no text file in a folder labels; expected labels/…/a.txt for "
+                "images/…/a.jpg"
+            )
+        for label, stem in labels.items():
+            found = stem if stem in stems else by_name.find(stem)
+            photo = stems[found] if found else stem  # nobody has it: the base class says so
+            size = framed_size(self.photos, photo, self.upright) if found else (1, 1)
+            subset = _subset(facts, photo)
+            lines = self.photos.read(label).decode("utf-8-sig", "replace").splitlines()
             rows = [(i, line.split()) for i, line in enumerate(lines, start=1) if line.strip()]
             for number, (line, cells) in enumerate(rows, start=1):
                 where = f"{self.photos.path}: {label}: line {line}"

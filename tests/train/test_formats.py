@@ -249,3 +249,52 @@ def test_damaged_labels_are_named(kind, file, old, new, message, tmp_path):
     (folder / file).write_text((folder / file).read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=message):
         KINDS[kind](str(folder), skeleton=skeleton)
+
+
+def _rewritten(file, old, new):
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "count"),
+    [
+        ("yolo", lambda d: (d / "images/train/0.png").rename(d / "images/train/0.PNG"), COUNT),
+        (
+            "yolo",
+            lambda d: [
+                (d / f"{top}/train/0{end}").rename(d / f"{top}/train/{name}_0{end}")
+                for top, end, name in (
+                    ("images", ".png", "F\u00f6"),
+                    ("labels", ".txt", "fo\u0308"),
+                )
+            ],
+            COUNT,
+        ),
+        ("yolo", lambda d: (d / "images/train/0.png").unlink(), COUNT - 1),
+        ("yolo", lambda d: _rewritten(d / YOLO, "0 0", "\ufeff0 0"), COUNT),
+        ("labelstudio", lambda d: _rewritten(d / STUDIO, '"img"', '"note": "a/dog", "img"'), COUNT),
+        ("labelstudio", lambda d: _rewritten(d / STUDIO, '_width": 64', '_width": null'), COUNT),
+    ],
+)
+def test_labels_written_another_way_are_read(kind, change, count, tmp_path):
+    folder = getattr(fake_labels, kind)(tmp_path / "dogs")
+    skeleton = own(kind, folder)
+    change(folder)
+    found = KINDS[kind](str(folder), skeleton=skeleton)
+    assert len(found.annotations) == count
+    lost = any(n == f"{kind}: 1 people left out whose photograph is missing" for n in found.notes)
+    assert lost == (count < COUNT)
+    expected, _ = people()
+    for a in found.annotations:
+        number = int(re.search(r"\d+", Path(a.file).name)[0])
+        np.testing.assert_allclose(a.keypoints_px, expected[number], atol=1e-4)
+
+
+def test_photographs_without_labels_say_where_labels_belong(tmp_path):
+    folder = fake_labels.yolo(tmp_path / "dogs")
+    skeleton = own("yolo", folder)
+    (folder / "labels").rename(folder / "text")
+    with pytest.raises(
+        DataError, match=r"no text file in a folder labels; expected labels/…/a\.txt"
+    ):
+        YoloSource(str(folder), skeleton=skeleton)
