@@ -27,14 +27,7 @@ METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
 }
 TITLES = {"seconds": "time", "images_per_s": "images/s"}
 # columns of a terminal beside the monitor and the first keys; the highest rank gives way first
-RANKS = {
-    "state": 2,
-    "val/pck@0.2": 2,
-    "val/epe_px": 3,
-    "parameters": 3,
-    "seconds": 4,
-    "test/pck@0.2": 1,
-}
+RANKS = {"state": 2, "val/pck@0.2": 2, "val/epe_px": 3, "parameters": 3, "seconds": 4}
 RANKS |= {"test/pck@0.2": 1, "best_epoch": 5, "val/auc": 6, "val/loss": 7, "epochs": 8}
 
 

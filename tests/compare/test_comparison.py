@@ -223,5 +223,8 @@ def test_durations(seconds, text):
 
 
 def test_directions_are_those_of_the_training():
-    assert {name for name, (_, _, less) in METRICS.items() if less} == set(LOWER_IS_BETTER)
-    assert {name for name in RANKS if name.startswith("val/")} <= set(METRICS)
+    lower = {name for name, (_, _, less) in METRICS.items() if less}
+    of_test = {name.replace("test/", "val/") for name in METRICS if name.startswith("test/")}
+    assert of_test == {"val/pck@0.2", "val/epe_px"}
+    assert lower == {*LOWER_IS_BETTER, "test/epe_px"}, "a test result is as good as validation's"
+    assert {name for name in RANKS if name.startswith(("val/", "test/"))} <= set(METRICS)
