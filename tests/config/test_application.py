@@ -1,6 +1,7 @@
 """The command line in this process: messages, exit codes, folders, multirun."""
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ import convpose
 from convpose.config.application import FailedJobs, explain, write_error
 from convpose.config.meant_keys import suggest
 from convpose.errors import ConfigError, DataError
+from convpose.run import describe
 
 REFUSED = {
     "data.batch_siz=4": "unknown key data.batch_siz; did you mean data.batch_size?\nkeys",
@@ -135,7 +137,7 @@ def test_a_failed_job_stops_no_other_and_is_named(command, train_as):
     ended = command("-m", "seed=1,2,3", "study=luck")
     assert ended.code == 1
     names = sorted(path.name for path in Path("runs/luck").iterdir() if path.is_dir())
-    assert [re.search(r"_(\d{3})_", name)[1] for name in names] == ["000", "001", "002"]
+    assert names == ["000_seed-1", "001_seed-2", "002_seed-3"]
     done = [(Path("runs/luck") / name / "done").exists() for name in names]
     assert done == [False, False, True]
     assert ended.err.splitlines()[-3:] == [
@@ -165,11 +167,12 @@ def test_a_sweep_gets_the_monitored_value(command, monkeypatch, train_as):
     assert values == [1.0, 2.0]
 
 
-def test_a_multirun_goes_on_where_it_was_interrupted(command, monkeypatch, train_as):
+def test_a_multirun_goes_on_where_it_was_interrupted(command, train_as):
     ran = []
 
     def some(cfg, folder):
         ran.append((cfg.seed, folder.name))
+        (folder / "run.json").write_text(json.dumps(describe()))
         (folder / "checkpoints").mkdir(exist_ok=True)
         if cfg.seed < 1:
             (folder / "checkpoints" / "last.ckpt").touch()
@@ -177,13 +180,11 @@ def test_a_multirun_goes_on_where_it_was_interrupted(command, monkeypatch, train
 
     train_as(some)
     assert command("-m", "seed=0,1", "study=luck").code == 0
-    first, ran[:] = dict(ran), []
-    monkeypatch.setattr("hydra.core.utils.now", lambda *_: "later", raising=False)
+    assert ran == [(0, "000_seed-0"), (1, "001_seed-1")]
+    ran.clear()
     ended = command("-m", "seed=0,1", "study=luck", "ckpt_path=last")
     assert ended.code == 0, ended.err
-    again = dict(ran)
-    assert again[0] == first[0]
-    assert set(again) == {0, 1}, "a job without a checkpoint starts anew"
+    assert ran == [(0, "000_seed-0"), (1, "003_seed-1")], "one without a checkpoint starts anew"
 
     unnamed = command("-m", "seed=0,1", "ckpt_path=last")
     assert unnamed.code == 2

@@ -53,8 +53,7 @@ def test_parallel_jobs_have_a_gpu_each_and_one_folder(tmp_path):
     )
     (sweep,) = (tmp_path / "runs").iterdir()
     names = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert [name.partition("_seed-")[2] for name in names] == ["0", "1", "2", "3"]
-    assert len({name.partition("_0")[0] for name in names}) == 1, "the same start"
+    assert names == ["000_seed-0", "001_seed-1", "002_seed-2", "003_seed-3"]
     first, second, *_ = ((sweep / name / "gpu").read_text() for name in names)
     assert {first, second} == {"6", "7"}
     assert result.returncode == 1, result.stderr
