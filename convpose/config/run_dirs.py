@@ -206,7 +206,8 @@ def remove_if_empty(folder: Path) -> None:
 def _is_of(run: Path, typed: Sequence[str], name: str, words: int) -> bool:
     """Tell if a run has the same overrides: by ``run.json``, else by a name of version 0.1.0."""
     given = _facts(run).get("overrides")
-    if isinstance(given, list) and given:
+    # a run begun from Python lists none, either, but has a name of its own
+    if isinstance(given, list) and (given or run.name.endswith("_defaults")):
         return sorted(_typed(given)) == sorted(typed)
     return run.name.split("_", words)[words:] == [name]
 

@@ -76,6 +76,10 @@ def test_run_folder_is_new_or_the_one_to_continue(tmp_path):
     assert folder("s", "last", "a=2", "lr=1") == str(tmp_path / "s" / "010_lr-1")
     assert folder("s", "last", "lr=1") == str(tmp_path / "s" / "011_lr-1")
     assert folder("s", None, "lr=1") == str(tmp_path / "s" / "012_lr-1")
+    for name in ("000_defaults", "001_of_python"):
+        trained(tmp_path / "single" / name)
+        (tmp_path / "single" / name / "run.json").write_text('{"overrides": []}')
+    assert folder(None, "last") == f"{runs}/single/000_defaults", "a command without overrides"
     with pytest.raises(ConfigError) as error:
         folder("s", "last", "lr=7")
     listed = str(error.value).splitlines()[1:]
