@@ -167,7 +167,8 @@ def test_a_sweep_gets_the_monitored_value(command, monkeypatch, train_as):
     assert values == [1.0, 2.0]
 
 
-def test_a_multirun_goes_on_where_it_was_interrupted(command, train_as):
+@pytest.mark.parametrize("name", ["000_seed-0", "2026-11-22_10-00-00_000_seed-0"])  # now and 0.1.0
+def test_a_multirun_goes_on_where_it_was_interrupted(name, command, train_as):
     ran = []
 
     def some(cfg, folder):
@@ -182,9 +183,10 @@ def test_a_multirun_goes_on_where_it_was_interrupted(command, train_as):
     assert command("-m", "seed=0,1", "study=luck").code == 0
     assert ran == [(0, "000_seed-0"), (1, "001_seed-1")]
     ran.clear()
+    Path("runs/luck/000_seed-0").rename(f"runs/luck/{name}")
     ended = command("-m", "seed=0,1", "study=luck", "ckpt_path=last")
     assert ended.code == 0, ended.err
-    assert ran == [(0, "000_seed-0"), (1, "003_seed-1")], "one without a checkpoint starts anew"
+    assert ran == [(0, name), (1, "003_seed-1")], "one without a checkpoint starts anew"
 
     unnamed = command("-m", "seed=0,1", "ckpt_path=last")
     assert unnamed.code == 2
