@@ -42,7 +42,6 @@ class YoloSource(PeopleSource):
     NAME = "yolo"
     PATTERNS = ("data.yaml", "data.yml")
     OTHERS = ("*.yaml",)
-    UPRIGHT = "exif"
 
     @classmethod
     def own_skeleton(cls, keys: Mapping[str, Any]) -> Skeleton:
@@ -112,7 +111,6 @@ class YoloSource(PeopleSource):
                     np.asarray(flags, np.uint8),
                     np.concatenate([centre - sides / 2, centre + sides / 2]) - 0.5,
                     subset,
-                    size,
                 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import composed
 
 sys.path.append(str(Path(__file__).parent.parent / "data"))
@@ -298,3 +298,14 @@ def test_photographs_without_labels_say_where_labels_belong(tmp_path):
         DataError, match=r"no text file in a folder labels; expected labels/…/a\.txt"
     ):
         YoloSource(str(folder), skeleton=skeleton)
+
+
+def test_yolo_says_that_photographs_are_turned(tmp_path):
+    folder = fake_labels.yolo(tmp_path / "dogs")
+    photo = next(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    Image.open(photo).copy().save(photo, exif=exif)
+    (doubt,) = YoloSource(str(folder), skeleton=own("yolo", folder)).doubts
+    assert doubt.startswith("yolo: 1 photographs have an EXIF orientation that no width and height")
+    assert doubt.endswith("type data.sources.yolo.upright=exif or =stored")
