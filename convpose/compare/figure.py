@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 
+from convpose import files
 from convpose.compare.charts import COLOURS, GREY
 from convpose.compare.columns import METRICS
 from convpose.compare.comparison import Comparison
@@ -58,11 +59,11 @@ def write_figure(comparison: Comparison, path: Path) -> Path:
         curves.set(xlabel="epoch", ylabel=title)
         points.set(xlabel=f"{title}, best epoch", ylim=(-0.6, len(names) - 0.4))
         points.set_yticks(range(len(names)), names)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with files.replacing(path) as file:
+            figure.savefig(file, format=path.suffix[1:])
     table = seed_table(comparison) or comparison.table()
     written = path.with_suffix(".tex")
-    written.write_text(to_latex(table), "utf-8")
+    files.write(written, to_latex(table))
     return written
 
 

@@ -13,7 +13,7 @@ from convpose.data.build import build_datamodule
 from convpose.data.coco_export import write_coco
 from convpose.data.inspect import gallery, inspect_source, render
 from convpose.errors import ConfigError, DataError
-from convpose.files import check_output
+from convpose.files import check_output, replacing
 
 KEYS = {
     "seed": Seed,
@@ -36,7 +36,8 @@ def inspect(cfg: DictConfig) -> None:
     """
     check_table(cfg, KEYS)
     drawing = cfg.data.gallery is not None
-    if drawing and Path(f"{cfg.data.gallery}").suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    suffix = Path(f"{cfg.data.gallery}").suffix.lower()
+    if drawing and suffix not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"data.gallery={cfg.data.gallery}: type a name that ends in .png or .jpg")
     for key, path in (("data.gallery", cfg.data.gallery), ("coco", cfg.coco)):
         if path is not None:
@@ -57,8 +58,8 @@ def inspect(cfg: DictConfig) -> None:
         chosen = np.random.default_rng(cfg.seed).permutation(len(train))[: cfg.data.gallery_images]
         sheet = gallery(train, chosen.tolist(), datamodule.skeleton, columns=6)
         path = Path(cfg.data.gallery)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PillowImage.fromarray(sheet).save(path)
+        with replacing(path) as file:
+            PillowImage.fromarray(sheet).save(file, "PNG" if suffix == ".png" else "JPEG")
         say(f"gallery {path}")
     if cfg.coco is not None:
         annotations = train.source.annotations

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,12 +148,14 @@ def staged(target: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         path = Path(folder) / target.name
         yield path
-        for file in (path.with_suffix(".bin"), path):  # OpenVINO's weights before what needs them
+        weights = path.with_suffix(".bin")  # of OpenVINO
+        if target.is_dir() or (weights.exists() and target.exists()):
+            # Core ML's file is a folder, which nothing replaces; and a process that is killed here
+            # must not leave an old graph beside new weights
+            target.replace(Path(folder) / "before")
+        for file in (weights, path):
             if file.exists():
-                place = target.parent / file.name
-                if place.is_dir():  # Core ML's file is a folder
-                    shutil.rmtree(place)
-                file.replace(place)
+                file.replace(target.parent / file.name)
 
 
 def exported(

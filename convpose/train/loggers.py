@@ -21,6 +21,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch.utils.tensorboard.summary import hparams
 
 from convpose.errors import require_extra
+from convpose.files import replacing
 from convpose.geometry import Image
 
 MAIN = ("train/loss", "val/loss", "val/pck@0.2")  # beside the monitor
@@ -170,8 +171,8 @@ class Table(CSVLogger):
     def log_picture(self, name: str, image: Image, step: int) -> None:
         """Write a picture as a file, with the epoch in its name."""
         path = Path(self.log_dir) / f"{name.replace('/', '_')}_{step:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PillowImage.fromarray(image).save(path)
+        with replacing(path) as file:
+            PillowImage.fromarray(image).save(file, "PNG")
 
 
 class Wandb(WandbLogger):

@@ -5,6 +5,7 @@ import shutil
 import sys
 import zipfile
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from convpose.errors import ConfigError, ModelError
 from convpose.export import command
 from convpose.export.checks import open_data, synthetic_crops
 from convpose.export.command import export
+from convpose.export.network import staged
 from convpose.export.request import NEEDS, SUFFIXES
 from convpose.predict.engines import open_network
 from convpose.run import Run
@@ -132,6 +134,31 @@ def test_openvino(one_graph, trained):
     half.with_suffix(".bin").unlink()
     with pytest.raises(ModelError, match=r"best_fp16\.bin: no such file"):
         open_network(weights=half)
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_killed_between_the_two_files_of_openvino(moves, tmp_path, monkeypatch):
+    """An old graph beside new weights would answer, and wrongly."""
+    graph, weights = tmp_path / "pose.xml", tmp_path / "pose.bin"
+    graph.write_text("old")
+    weights.write_text("old")
+    move, left = Path.replace, [None] * moves
+
+    def killed(path, place):
+        if not left:
+            raise SystemExit
+        left.pop()
+        return move(path, place)
+
+    block = staged(graph)
+    path = block.__enter__()
+    path.write_text("new")
+    path.with_suffix(".bin").write_text("new")
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(SystemExit):
+        block.__exit__(None, None, None)
+    assert graph.exists() == (moves == 0)
+    assert weights.read_text() == ("new" if moves == 2 else "old")
 
 
 def test_litert(trained, tmp_path):
