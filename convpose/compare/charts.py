@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 from html import escape
-from statistics import mean, stdev
+from statistics import mean, median, stdev
+from textwrap import wrap
 from typing import Any
 
 from convpose.compare.columns import METRICS, Column
@@ -13,15 +14,20 @@ from convpose.compare.settings import curve, of_runs, settings
 COLOURS = ("#1f83d6", "#f0801a", "#2a9d6f", "#c8437a", "#7a5cc2", "#b08900", "#17a2b0", "#8a5a3c")
 GREY = "#aab1bc"  # of all runs after the best ones
 INK, GRID = "#22262e", "#e6e7ea"
+MEDIAN = {"color": INK, "width": 2.2, "dash": "dash"}
 FONT = "system-ui, Segoe UI, Roboto, Arial, sans-serif"
 CURVES_AND_SCALES = (("train/loss", 1), ("val/loss", 1), ("val/pck@0.2", 100))
 LOG_FROM_RATIO = 30  # largest to smallest loss, from which on the axis is logarithmic
+LABEL_WIDTH = 44  # letters of a line
 TICK_DISTANCE = 0.07  # share of an axis; closer texts would touch
 Chart = dict[str, Any]
 
 
 def curves(comparison: Comparison) -> tuple[list[Chart], Chart]:
-    """Draw the losses, and PCK@0.2, over the epochs; trace `i` is run `i`."""
+    """Draw the losses, and PCK@0.2, over the epochs; trace `i` is run `i`.
+
+    Where there are more runs than colours, the last trace is the median of those that finished.
+    """
     charts: list[Chart] = []
     for name, scale in CURVES_AND_SCALES:
         traces = []
@@ -34,17 +40,33 @@ def curves(comparison: Comparison) -> tuple[list[Chart], Chart]:
                 "hovertemplate": "%{fullData.name}<br>epoch %{x}: <b>%{y}</b><extra></extra>",
             }
             traces.append(line)
+        if len(comparison.runs) > len(COLOURS):
+            traces += _median(comparison, name, scale)
         title = {"text": METRICS[name][0] if scale > 1 else name, "x": 0.01, "font": {"size": 14}}
-        layout = _layout(300, top=36) | {"title": title}
+        layout = layout_of(300, top=36) | {"title": title}
         layout["xaxis"] |= {"title": {"text": "epoch"}}
         charts.append({"data": traces, "layout": layout})
     losses = charts[:2]
     spans = [_decades([y for trace in chart["data"] for y in trace["y"]]) for chart in losses]
     for chart in losses:
-        chart["layout"]["yaxis"]["type"] = (
-            "log" if max(spans) > math.log10(LOG_FROM_RATIO) else "linear"
-        )
+        kind = "log" if max(spans) > math.log10(LOG_FROM_RATIO) else "linear"
+        chart["layout"]["yaxis"] |= {"type": kind}
     return losses, charts[2]
+
+
+def _median(comparison: Comparison, name: str, scale: int) -> list[Chart]:
+    """Draw the median of the finished runs, at each epoch that half of them have."""
+    values: dict[int, list[float]] = {}
+    finished = [run for run in comparison.runs if run.finished]
+    for row in (row for run in finished for row in run.rows):
+        if math.isfinite(value := row.get(name, math.nan)):
+            values.setdefault(int(row["epoch"]) + 1, []).append(scale * value)
+    epochs = [epoch for epoch in sorted(values) if 2 * len(values[epoch]) >= len(finished)]
+    line: Chart = {"type": "scatter", "mode": "lines", "meta": {"run": None}, "zorder": 2}
+    line |= {"x": epochs, "y": [float(f"{median(values[epoch]):.4g}") for epoch in epochs]}
+    line |= {"name": f"median of {len(finished)} runs", "line": MEDIAN}
+    line["hovertemplate"] = "%{fullData.name}<br>epoch %{x}: <b>%{y}</b><extra></extra>"
+    return [line] * bool(epochs)
 
 
 def over_seeds(comparison: Comparison) -> list[Chart]:
@@ -52,14 +74,14 @@ def over_seeds(comparison: Comparison) -> list[Chart]:
 
     Bands and bars are the sample deviation. None where no setting has two runs.
     """
-    _, found = settings(comparison)
+    keys, found = settings(comparison)
     if not found:
         return []
-    metric = next(c for c in comparison.columns if c.name == comparison.monitor)
+    metric = comparison.judged
     lines: list[Chart] = []
     points: list[Chart] = []
     for n, setting in enumerate(found[: len(COLOURS)]):
-        name = escape(comparison.label(setting.runs[0], without_seed=True))
+        name = "<br>".join(map(escape, wrap(setting.label(keys), LABEL_WIDTH)))
         epochs, centre, spread = curve(comparison, setting)
         upper = [a + b for a, b in zip(centre, spread, strict=True)]
         lower = [a - b for a, b in zip(centre, spread, strict=True)]
@@ -67,11 +89,10 @@ def over_seeds(comparison: Comparison) -> list[Chart]:
         band |= {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
         line = {"type": "scatter", "mode": "lines", "x": epochs, "y": centre, "name": name}
         lines += [
-            band | {"fillcolor": colour(n), "opacity": 0.2},
+            band | {"fillcolor": colour(n), "opacity": 0.12},
             line | {"line": {"color": colour(n), "width": 2.2}},
         ]
-        scale = 100 if "%" in metric.title else 1
-        best = [scale * value for value in of_runs(metric, setting.runs)]
+        best = of_runs(metric, setting.runs, metric.scale)
         points.append(
             {
                 "type": "scatter",
@@ -83,7 +104,7 @@ def over_seeds(comparison: Comparison) -> list[Chart]:
                 "hovertemplate": f"%{{y}}: <b>%{{x:.4g}}</b>, {len(best)} seeds<extra></extra>",
             }
         )
-    layouts = [_layout(300), _layout(300)]
+    layouts = [layout_of(300), layout_of(300)]
     layouts[0]["xaxis"] |= {"title": {"text": "epoch"}}
     layouts[0]["yaxis"] |= {"title": {"text": metric.title}}
     layouts[1]["xaxis"] |= {"title": {"text": f"{metric.title}, best epoch"}}
@@ -99,7 +120,7 @@ def joints(comparison: Comparison) -> dict[str, Chart]:
         best = run.best(comparison.monitor, comparison.mode).items()
         val = {k[6:]: v for k, v in best if k.startswith("joint/") and math.isfinite(v)}
         for subset, measured in {**run.evaluations, **({"val": val} if val else {})}.items():
-            layout = _layout(330) | {"barmode": "group", "bargap": 0.25}
+            layout = layout_of(330) | {"barmode": "group", "bargap": 0.25}
             layout["yaxis"] |= {"rangemode": "tozero", "title": {"text": "PCK@0.2 %"}}
             chart = charts.setdefault(subset, {"data": [], "layout": layout})
             if measured and len(chart["data"]) < len(COLOURS):
@@ -131,7 +152,7 @@ def parallel(comparison: Comparison) -> Chart | None:
     axes = [(column, axis) for column in columns if (axis := _axis(column))]
     if len(axes) < 2:
         return None
-    layout = _layout(400, top=50) | {"shapes": [], "annotations": [], "dragmode": "select"}
+    layout = layout_of(400, top=50) | {"shapes": [], "annotations": [], "dragmode": "select"}
     layout["xaxis"] = {"range": [-0.5, len(axes) - 0.7], "visible": False, "fixedrange": True}
     layout["yaxis"] = {"range": [-0.05, 1.05], "visible": False, "fixedrange": True}
     for x, (column, (_, ticks)) in enumerate(axes):
@@ -177,7 +198,7 @@ def _axis(column: Column) -> tuple[list[float], dict[float, str]] | None:
     An axis on which less is better points down, so that good runs end high. None if all runs have
     the same value, or one lacks a number.
     """
-    known = [value for value in column.values if _is_number(value)]
+    known = [value for value in column.values if is_number(value)]
     if len(known) == len(column.values):
         scale = math.log10 if min(known) > 0 and _decades(known) > 1 else float
         positions = [scale(value) for value in known]
@@ -200,7 +221,8 @@ def _axis(column: Column) -> tuple[list[float], dict[float, str]] | None:
     return positions, ticks
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell a finite number from a word, a truth value and what is missing."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -210,12 +232,16 @@ def _decades(values: Sequence[float]) -> float:
 
 
 def _line(comparison: Comparison, i: int) -> Chart:
-    """Style the line of run `i`: the best are thick and on top. The page's script reads `meta`."""
+    """Style the line of run `i`: the best are thick and on top, dotted where it did not finish.
+
+    The page's script reads `meta`.
+    """
     width, opacity, order = (2.2, 1.0, 1) if i < len(COLOURS) else (1.2, 0.5, 0)
     return {
         "type": "scatter",
         "name": escape(comparison.label(i)),
-        "line": {"color": colour(i), "width": width},
+        "line": {"color": colour(i), "width": width}
+        | ({} if comparison.runs[i].finished else {"dash": "dot"}),
         "opacity": opacity,
         "zorder": order,
         "uid": f"run-{i}",
@@ -223,7 +249,8 @@ def _line(comparison: Comparison, i: int) -> Chart:
     }
 
 
-def _layout(height: int, top: int = 10) -> Chart:
+def layout_of(height: int, top: int = 10) -> Chart:
+    """Return the layout that all charts share, `height` and `top` in pixels."""
     grid = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "automargin": True}
     return {
         "height": height,

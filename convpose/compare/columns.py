@@ -12,6 +12,7 @@ from convpose.plot.tables import five_digits, percent, pixels
 from convpose.run import Value
 
 MOST_KEYS = 6  # differing keys in a terminal's table; the files list all
+RARE = 1 / 8  # of the runs; a key that fewer have changed is shown where it tells runs apart
 # by name, in this order: title, a function to text, True if less is better
 METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
     "val/pck@0.2": ("PCK@0.2 %", percent, False),
@@ -52,6 +53,11 @@ class Column:
     rank: int | None = 0
 
     @property
+    def scale(self) -> int:
+        """Return 100 for a metric that is shown in percent, else 1."""
+        return 100 if "%" in self.title else 1
+
+    @property
     def width(self) -> int:
         """Count the letters that the column needs in a terminal."""
         return 2 + max(map(len, (self.title, *self.texts)))
@@ -80,14 +86,30 @@ def _keys(runs: Sequence[RunResult]) -> tuple[list[Column], list[str]]:
     overridden = {key for run in runs for key in run.overridden}
     leading, implied = differences(configs, overridden, by_choice)
     titles = dict(zip(leading, short_titles(leading), strict=True))
+    shown = _telling({key: [c.get(key, ABSENT) for c in configs] for key in leading})[:MOST_KEYS]
     columns = []
-    for number, key in enumerate((*leading, *implied)):
+    for key in (*leading, *implied):
         found = [config.get(key, ABSENT) for config in configs]
         values = ["null" if v is None else None if v == ABSENT else v for v in found]
         texts = [ABSENT if value is None else plain_text(value) for value in values]
-        rank = number if number < min(MOST_KEYS, len(leading)) else None
+        rank = shown.index(key) if key in shown else None
         columns.append(Column(key, titles.get(key, key), values, texts, "key", rank))
     return columns, implied
+
+
+def _telling(values: Mapping[str, Sequence[Value]]) -> list[str]:
+    """Choose the keys of a table: one run of another kind among many must not add ten columns."""
+    runs = len(next(iter(values.values()), ()))
+    rare = {key for key, of in values.items() if runs - max(map(of.count, of)) < RARE * runs}
+    chosen = [key for key in values if key not in rare]
+
+    def distinct(keys: Sequence[str]) -> int:
+        return len(set(zip(*(values[key] for key in keys), strict=True)))
+
+    for key in values:
+        if key in rare and distinct([*chosen, key]) > distinct(chosen):
+            chosen.append(key)
+    return [key for key in values if key in chosen]
 
 
 def _metrics(best: Sequence[Row], monitor: str) -> list[Column]:

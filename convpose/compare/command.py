@@ -37,7 +37,7 @@ def compare(cfg: DictConfig) -> None:
     comparison = read_comparison(folders, root)
     console = Console()
     console.print(comparison.table(cfg.top, console.width).to_rich())
-    if (settings := seed_table(comparison)) is not None:
+    if (settings := seed_table(comparison, console.width)) is not None:
         console.print(settings.to_rich())
     for path, reason in comparison.problems[: cfg.top]:
         console.print(f"  {path}: {reason}", style="yellow", markup=False, highlight=False)

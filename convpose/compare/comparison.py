@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convpose.compare.columns import Column, make_columns
+from convpose.compare.columns import MOST_KEYS, Column, make_columns
 from convpose.compare.run_result import RunResult, read_run_result, run_folders
 from convpose.errors import ConfigError, DataError
 from convpose.plot.tables import Table
@@ -43,6 +43,11 @@ class Comparison:
     implied: Sequence[str]
     problems: Sequence[tuple[str, str]]
 
+    @property
+    def judged(self) -> Column:
+        """Return the column of the monitor."""
+        return next(column for column in self.columns if column.name == self.monitor)
+
     def of_kind(self, kind: str) -> list[Column]:
         """List the columns of one kind."""
         return [column for column in self.columns if column.kind == kind]
@@ -51,10 +56,9 @@ class Comparison:
         """Find a column by its name."""
         return next((column for column in self.columns if column.name == name), None)
 
-    def label(self, i: int, without_seed: bool = False) -> str:
+    def label(self, i: int) -> str:
         """Describe run `i` by the keys that differ: ``lr 0.01 · batch_size 32``."""
         keys = [column for column in self.of_kind("key") if column.rank is not None]
-        keys = [key for key in keys if not (without_seed and key.name == "seed")]
         return " · ".join(f"{key.title} {key.texts[i]}" for key in keys) or self.columns[0].texts[i]
 
     def table(self, top: int | None = None, width: int | None = None) -> Table:
@@ -77,7 +81,8 @@ class Comparison:
         implied = [key for key in self.implied if key not in [column.name for column in columns]]
         elsewhere = (
             f"{len(self.runs) - count} runs" if count < len(self.runs) else "",
-            ", ".join(left_out),
+            ", ".join(left_out[:MOST_KEYS]),
+            f"{len(left_out) - MOST_KEYS} more keys" if len(left_out) > MOST_KEYS else "",
             f"{len(implied)} keys that follow from these" if implied else "",
         )
         missing = ", ".join(filter(None, elsewhere))

@@ -1,18 +1,19 @@
 """Draw a comparison for a paper: one figure with fonts embedded, and its table in LaTeX."""
 
+import logging
 from pathlib import Path
 from statistics import mean, stdev
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 
 from convpose import files
-from convpose.compare.charts import COLOURS, GREY
-from convpose.compare.columns import METRICS
+from convpose.compare.charts import COLOURS, GREY, LABEL_WIDTH
 from convpose.compare.comparison import Comparison
 from convpose.compare.settings import Setting, curve, of_runs, seed_table, settings
-from convpose.plot.curves import new_figure
+from convpose.plot.curves import new_figure, save_figure
 from convpose.plot.tables import Table
 
 MOST = len(COLOURS)  # settings or runs that have a colour and a name
@@ -31,38 +32,37 @@ def write_figure(comparison: Comparison, path: Path) -> Path:
     Returns:
         The LaTeX file.
     """
-    _, found = settings(comparison)
-    seeds = bool(found)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table of each font
+    keys, found = settings(comparison)
     if not found:
-        found = [Setting((comparison.label(i),), [i]) for i in range(len(comparison.runs))]
-    title, _, _ = METRICS.get(comparison.monitor, (comparison.monitor, str, False))
-    scale = 100 if "%" in title else 1
+        keys = [key for key in comparison.of_kind("key") if key.rank is not None]
+        texts = list(zip(*(key.texts for key in keys), strict=True))
+        found = [Setting(texts[i] if keys else (), [i]) for i in range(len(comparison.runs))]
+    metric = comparison.judged
     with rc_context(FONTS):
         figure, (curves, points) = new_figure("", columns=2, width=8.0)
         names: list[str] = []
         for n, setting in reversed(list(enumerate(found))):
             colour = COLOURS[n] if n < MOST else GREY
-            name = comparison.label(setting.runs[0], without_seed=seeds)
             epochs, centre, spread = (np.array(x) for x in curve(comparison, setting))
             curves.plot(epochs, centre, color=colour, linewidth=1.6)
             if len(setting.runs) > 1:
                 ends = centre - spread, centre + spread
                 curves.fill_between(epochs, *ends, color=colour, alpha=0.2, linewidth=0)
             if n < MOST:
-                metric = next(c for c in comparison.columns if c.name == comparison.monitor)
-                best = [scale * value for value in of_runs(metric, setting.runs)]
+                best = of_runs(metric, setting.runs, metric.scale)
                 error = stdev(best) if len(best) > 1 else None
                 points.errorbar(
                     mean(best), len(names), xerr=error, fmt="o", color=colour, capsize=3
                 )
-                names.append(name)
-        curves.set(xlabel="epoch", ylabel=title)
-        points.set(xlabel=f"{title}, best epoch", ylim=(-0.6, len(names) - 0.4))
+                names.append(fill(setting.label(keys), LABEL_WIDTH))
+        curves.set(xlabel="epoch", ylabel=metric.title)
+        points.set(xlabel=f"{metric.title}, best epoch", ylim=(-0.6, len(names) - 0.4))
         points.set_yticks(range(len(names)), names)
-        with files.replacing(path) as file:
-            figure.savefig(file, format=path.suffix[1:])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_figure(figure, path)
     table = seed_table(comparison) or comparison.table()
-    written = path.with_suffix(".tex")
+    written = path.with_name(f"{path.stem}_table.tex")  # out.tex may be the paper
     files.write(written, to_latex(table))
     return written
 

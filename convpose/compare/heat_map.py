@@ -1,20 +1,16 @@
 """Draw a metric over two keys of a study: as cells or, for a random search, as points."""
 
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from convpose.compare.columns import METRICS, Column, plain_text
 from convpose.compare.comparison import Comparison, left_out
+from convpose.compare.varied import MOST_VALUES, colour_range, mean_cells, ordered
 from convpose.errors import ConfigError
 from convpose.plot.curves import INK, new_figure
 
-MOST_CELLS = 12  # values of a key; more were drawn at random, not chosen from a list
-# The colours end at this multiple of the distance from the best to the median: much worse runs
-# share the darkest colour, so that differences between good runs stay visible.
-COLOUR_RANGE = 3
 COLOUR_MAP = "cividis"  # even in lightness, also for the colour-blind
 
 
@@ -43,8 +39,8 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
     colours = f"{COLOUR_MAP}_r" if less else COLOUR_MAP
     figure, (axes,) = new_figure(f"{comparison.title}, {title}", columns=1, width=7.2)
     axes.set(xlabel=across.name, ylabel=down.name)
-    columns, rows = (sorted({run[i] for run in runs}, key=_order) for i in (0, 1))
-    if max(len(columns), len(rows)) > MOST_CELLS:
+    columns, rows = (ordered({run[i] for run in runs}) for i in (0, 1))
+    if max(len(columns), len(rows)) > MOST_VALUES:
         scale = 100 if "%" in title else 1
         x_values, y_values, results = zip(*runs, strict=True)
         points = axes.scatter(
@@ -56,15 +52,10 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
                 axes.set(**{f"{name}scale": "log" if axis[-1] > 10 * axis[0] else "linear"})
         return figure
     axes.set_title(left_out(comparison).removeprefix("; "), fontsize="small")
-    ended = zip(comparison.runs, values, strict=True)
-    runs = [row for run, row in ended if run.finished and None not in row]
-    cells = np.full((len(rows), len(columns)), math.nan)
-    for i, j in np.ndindex(*cells.shape):
-        found = [value for a, b, value in runs if (a, b) == (columns[j], rows[i])]
-        cells[i, j] = np.mean(found) if found else math.nan
-    best = np.nanmin(cells) if less else np.nanmax(cells)
-    span = COLOUR_RANGE * abs(np.nanmedian(cells) - best)
-    ends = (best, best + span) if less else (best - span, best)
+    columns, rows, means = mean_cells(comparison, across, down, measured)
+    cells = np.array(means, float)
+    ends = colour_range(cells[np.isfinite(cells)].tolist(), less)
+    best = ends[0] if less else ends[1]
     picture = axes.imshow(cells, colours, vmin=ends[0], vmax=ends[1], aspect="auto", origin="lower")
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), map(plain_text, columns))
@@ -83,9 +74,3 @@ def _column(comparison: Comparison, name: str) -> Column:
         keys = ", ".join(column.name for column in comparison.of_kind("key"))
         raise ConfigError(f"{name}: no such column in {comparison.title}; keys that differ: {keys}")
     return found[0]
-
-
-def _order(value: Any) -> tuple[bool, Any]:
-    """Sort numbers by size, words after them."""
-    number = isinstance(value, int | float)
-    return not number, value if number else str(value)

@@ -17,6 +17,7 @@ from convpose.compare.charts import COLOURS, Chart, colour, curves, joints, over
 from convpose.compare.columns import METRICS, Column, duration
 from convpose.compare.comparison import Comparison
 from convpose.compare.settings import seed_table
+from convpose.compare.varied import heat, marginals
 from convpose.plot.tables import Table
 
 
@@ -36,6 +37,14 @@ def page(comparison: Comparison) -> str:
         content = f'<div class="curves">{drawn}</div>{_plain_table(table)}'
         note = "bands and bars are the deviation over seeds; brackets are 95 % intervals"
         sections.append(_section("Settings over seeds", note, content))
+    if varied := [*([cells] if (cells := heat(comparison)) else []), *marginals(comparison)]:
+        named = {f"keys-{n}": chart for n, chart in enumerate(varied)}
+        charts |= named
+        drawn = "".join(_box(name, chart) for name, chart in named.items())
+        note = "cells are means of finished runs; bars are medians; open points did not finish"
+        sections.append(
+            _section("Keys that were varied", note, f'<div class="curves">{drawn}</div>')
+        )
     for subset, chart in joints(comparison).items():
         title = f"PCK@0.2 of each joint, {'validation, best epoch' if subset == 'val' else subset}"
         name = f"joints-{len(charts)}"
@@ -59,7 +68,10 @@ def page(comparison: Comparison) -> str:
         tiles=_tiles(comparison),
         caption=escape(comparison.caption(comparison.columns, len(comparison.runs))),
         table=_table(comparison),
-        note=f"{many} in colour" if many else "",
+        note="; ".join(
+            [f"{many} in colour, dashed the median of all that finished"] * bool(many)
+            + ["dotted: did not finish"] * any(not run.finished for run in comparison.runs)
+        ),
         legend=_legend(comparison, range(min(len(comparison.runs), len(COLOURS)))),
         curves=boxes,
         log=" checked" if losses[0]["layout"]["yaxis"]["type"] == "log" else "",
@@ -112,7 +124,8 @@ def _table(comparison: Comparison) -> str:
     lines = [f"<thead><tr>{head}</tr></thead><tbody>"]
     for i in range(len(comparison.runs)):
         cells = "".join(_cell(column, i, comparison.monitor) for column in comparison.columns)
-        lines.append(f'<tr data-run="{i}">{cells}</tr>')
+        mark = "" if comparison.runs[i].finished else ' class="unfinished"'
+        lines.append(f'<tr data-run="{i}"{mark}>{cells}</tr>')
     return "".join([*lines, "</tbody>"])
 
 

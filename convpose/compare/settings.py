@@ -15,6 +15,7 @@ from convpose.compare.comparison import Comparison, left_out
 from convpose.plot.tables import Table
 
 METRICS_SHOWN = ("val/pck@0.2", "val/pck@0.1", "val/epe_px", "val/loss", "test/pck@0.2")
+GIVES_WAY = ("val/pck@0.1", "val/loss", "val/epe_px", "test/pck@0.2")  # in a narrow terminal
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Setting:
     texts: tuple[str, ...]
     runs: list[int]
 
+    def label(self, keys: Sequence[Column]) -> str:
+        """Describe the setting by the keys that `settings` returns: ``lr 0.01 · batch_size 32``."""
+        pairs = zip(keys, self.texts, strict=True)
+        return " · ".join(f"{key.title} {text}" for key, text in pairs) or "all runs"
+
 
 def settings(comparison: Comparison) -> tuple[list[Column], list[Setting]]:
     """Group the finished runs by setting, best mean first; return the keys that tell them apart.
@@ -36,7 +42,7 @@ def settings(comparison: Comparison) -> tuple[list[Column], list[Setting]]:
     No settings if none has two runs.
     """
     keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
-    monitor = _monitor(comparison)
+    monitor = comparison.judged
     found: dict[tuple[str, ...], list[int]] = {}
     for i, value in enumerate(monitor.values):
         if value is not None and comparison.runs[i].finished:
@@ -50,31 +56,33 @@ def settings(comparison: Comparison) -> tuple[list[Column], list[Setting]]:
     return [keys[n] for n in listed], chosen
 
 
-def seed_table(comparison: Comparison) -> Table | None:
+def seed_table(comparison: Comparison, width: int | None = None) -> Table | None:
     """Tabulate mean ± sample deviation over the seeds of each setting, best first.
 
-    Metrics are those of each run's best epoch. None if no setting has two runs.
+    Metrics are those of each run's best epoch, as many as fit into `width` letters, or all. None
+    if no setting has two runs.
     """
     keys, found = settings(comparison)
     if not found:
         return None
     names = dict.fromkeys((comparison.monitor, *METRICS_SHOWN))
-    metrics = [column for name in names if (column := comparison.column(name))]
-    rows = [
-        [
-            *setting.texts,
-            str(len(setting.runs)),
-            spread(metrics[0], setting.runs),
-            "" if n == 0 else difference(comparison, setting, found[0]),
-            *(spread(metric, setting.runs) for metric in metrics[1:]),
-        ]
-        for n, setting in enumerate(found)
-    ]
-    first, *others = (metric.title for metric in metrics)
-    titles = [*(key.title for key in keys), "seeds", first, "to the best, 95 %", *others]
+    shown = {
+        name: (column.title, *(spread(column, setting.runs) for setting in found))
+        for name in names
+        if (column := comparison.column(name))
+    }
+    first = shown.pop(comparison.monitor)
+    others = (difference(comparison, setting, found[0]) for setting in found[1:])
+    columns = [(k.title, *(s.texts[n] for s in found)) for n, k in enumerate(keys)]
+    columns += [("seeds", *(str(len(setting.runs)) for setting in found)), first]
+    columns += [("to the best, 95 %", "", *others)]
+    for name in GIVES_WAY:
+        if width and sum(2 + max(map(len, c)) for c in (*columns, *shown.values())) > width:
+            shown.pop(name, None)
+    header, *rows = map(list, zip(*columns, *shown.values(), strict=True))
     caption = "mean ± sample deviation of the best epochs; keys that do not differ are left out"
     caption += left_out(comparison)
-    return Table(f"{comparison.title}, by setting", titles, rows, caption)
+    return Table(f"{comparison.title}, by setting", header, rows, caption)
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -91,11 +99,13 @@ def difference(comparison: Comparison, one: Setting, other: Setting) -> str:
     """
     from scipy import stats  # late: a table without seeds does not wait for it
 
-    monitor, seeds = _monitor(comparison), comparison.column("seed")
-    scale = 100 if "%" in monitor.title else 1
+    monitor, seeds = comparison.judged, comparison.column("seed")
     ours, theirs = (
-        {seeds.texts[i] if seeds else str(i): scale * float(monitor.values[i]) for i in s.runs}
-        for s in (one, other)
+        {
+            seeds.texts[i] if seeds else str(i): monitor.scale * float(monitor.values[i])
+            for i in setting.runs
+        }
+        for setting in (one, other)
     )
     shared = [seed for seed in ours if seed in theirs]
     paired = len(shared) > 1 and len(ours) == len(one.runs) and len(theirs) == len(other.runs)
@@ -104,7 +114,7 @@ def difference(comparison: Comparison, one: Setting, other: Setting) -> str:
         centre, error = mean(changes), stdev(changes) / math.sqrt(len(changes))
         freedom = len(changes) - 1.0
     else:
-        a, b = ([scale * x for x in of_runs(monitor, s.runs)] for s in (one, other))
+        a, b = (of_runs(monitor, s.runs, monitor.scale) for s in (one, other))
         centre = mean(a) - mean(b)
         if min(len(a), len(b)) < 2:
             return signed(centre, monitor)
@@ -122,7 +132,7 @@ def curve(comparison: Comparison, setting: Setting) -> tuple[list[int], list[flo
 
     The deviation is 0 at an epoch that one run has.
     """
-    scale = 100 if "%" in _monitor(comparison).title else 1
+    scale = comparison.judged.scale
     values: dict[int, list[float]] = {}
     for row in (row for i in setting.runs for row in comparison.runs[i].rows):
         value = scale * row.get(comparison.monitor, math.nan)
@@ -138,32 +148,32 @@ def signed(value: float, metric: Column) -> str:
     return f"{value:+.1f}" if "%" in metric.title else f"{value:+.4g}"
 
 
-def _monitor(comparison: Comparison) -> Column:
-    return next(c for c in comparison.columns if c.name == comparison.monitor)
-
-
-def of_runs(metric: Column, runs: Sequence[int]) -> list[float]:
+def of_runs(metric: Column, runs: Sequence[int], scale: int = 1) -> list[float]:
     """List the values of a metric that runs have."""
-    return [float(metric.values[i]) for i in runs if metric.values[i] is not None]
+    return [scale * float(metric.values[i]) for i in runs if metric.values[i] is not None]
 
 
 def spread(metric: Column, runs: Sequence[int]) -> str:
-    """Write ``61.3 ± 0.4``, the deviation with as many digits as the mean."""
+    """Write ``61.3 ± 0.4``, the deviation with as many digits as the mean.
+
+    ``61.3 ± 0.4 (2 of 3)`` where not all runs have the metric.
+    """
     values = of_runs(metric, runs)
     if not values:
         return "–"
     _, show, _ = METRICS.get(metric.name, ("", "{:.4g}".format, False))
     centre = show(mean(values))
+    some = f" ({len(values)} of {len(runs)})" * (len(values) < len(runs))
     if len(values) == 1:
-        return centre
+        return centre + some
     digits = len(centre.partition(".")[2])
-    scale = 100 if "%" in metric.title else 1
-    return f"{centre} ± {scale * stdev(values):.{digits}f}"
+    return f"{centre} ± {metric.scale * stdev(values):.{digits}f}{some}"
 
 
 def _telling_keys(keys: Sequence[Column], found: Sequence[tuple[str, ...]]) -> list[int]:
     """Choose keys to list: those of every table, and others until all settings differ."""
-    listed = [n for n, key in enumerate(keys) if key.rank is not None]
+    differing = [len({texts[n] for texts in found}) > 1 for n in range(len(keys))]
+    listed = [n for n, key in enumerate(keys) if key.rank is not None and differing[n]]
 
     def distinct_settings(more: int | None = None) -> int:
         chosen = listed if more is None else [*listed, more]

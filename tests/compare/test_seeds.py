@@ -84,6 +84,31 @@ def test_a_seventh_key_is_listed_where_settings_look_alike_without_it(tmp_path):
     assert "precision" in table.header
 
 
+def test_a_narrow_terminal_keeps_the_means_and_the_differences(tmp_path):
+    comparison = study(tmp_path, (0.1, 0, 0.3), (0.1, 1, 0.5), (0.2, 0, 0.3), (0.2, 1, 0.2))
+    first = ["lr", "seeds", "PCK@0.2 %", "to the best, 95 %"]
+    assert seed_table(comparison).header == [*first, "EPE px", "val/loss"]
+    assert seed_table(comparison, width=70).header == [*first, "EPE px"]
+    assert seed_table(comparison, width=20).header == first
+
+
+def test_one_run_of_another_kind_adds_no_columns(tmp_path):
+    """It has a batch size of its own, but its seed tells it apart as well; without, it is named."""
+    keys = [(f"optimizer.lr={1 + i % 4}", f"seed={i // 4}") for i in range(12)]
+    for i, given in enumerate(keys):
+        fake_run(tmp_path / f"{i:02d}", *given, pck=i / 20)
+    fake_run(tmp_path / "odd", "optimizer.lr=1", "data.batch_size=99", "seed=7", pck=0.9)
+    comparison = read_comparison([tmp_path], tmp_path)
+    assert comparison.label(0) == "seed 7 · lr 1"
+    assert "data.batch_size" in comparison.caption(comparison.columns[:2], 13)
+    assert seed_table(comparison).header[:2] == ["batch_size", "lr"], "its one run is a row"
+    (tmp_path / "odd/config.yaml").write_text(
+        (tmp_path / "odd/config.yaml").read_text().replace("seed: 7", "seed: 0")
+    )
+    comparison = read_comparison([tmp_path], tmp_path)
+    assert comparison.label(0) == "seed 0 · batch_size 99 · lr 1"
+
+
 @pytest.mark.parametrize("runs", [((0.1, 0, 0.3),), ((0.1, 0, 0.3), (0.01, 1, 0.4))])
 def test_without_repeats_there_is_no_table(tmp_path, runs):
     comparison = study(tmp_path, *runs)
