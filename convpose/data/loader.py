@@ -61,10 +61,11 @@ class Loader(DataLoader[PoseSample]):
         if full or any(place in text for place in ("shared memory", "/dev/shm", "torch_shm")):
             side = getattr(self.dataset, "input_size_px", 0)
             batch = 3 * side**2 * (self.batch_size or 0)
-            mb = PREFETCHED * max(1, self.num_workers) * batch / 1e6
+            kb = PREFETCHED * max(1, self.num_workers) * batch / 1e3
+            most = f"{kb / 1e3:.0f} MB" if kb >= 1e3 else f"{kb:.0f} kB"
             return (
-                f"/dev/shm is full: {size} hand up to {mb:.0f} MB over in it; {REMEDY}, or start "
-                "the container with --shm-size=1g"
+                f"/dev/shm is full: {size} hand up to {most} over in it; {REMEDY}, or start the "
+                "container with --shm-size=1g"
             )
         if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or (
             "Too many open files" in text or "items of ancdata" in text

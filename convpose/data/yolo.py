@@ -67,17 +67,24 @@ class YoloSource(PeopleSource):
         self, facts: dict[str, Any], count: int, left_out: Counter[str]
     ) -> Iterator[AnnotatedPerson]:
         names = self.photos.names()
-        stems = {str(PurePosixPath(n).with_suffix("")): n for n in names if not n.endswith(".txt")}
-        by_name, labels = (
-            PhotoNames(list(stems)),
-            {n: stem for n in names if (stem := _photo_of(n))},
-        )
+        stems = {
+            str(PurePosixPath(n).with_suffix("")): n
+            for n in names
+            if not n.lower().endswith(".txt")
+        }
+        by_name = PhotoNames(list(stems))
+        labels: dict[str, str] = {}  # of photographs
+        for name in names:
+            if (stem := _photo_of(name)) and labels.setdefault(stem, name) != name:
+                raise DataError(
+                    f"{self.photos.path}: {labels[stem]} and {name} are both of {stem}; remove one"
+                )
         if not labels:
             raise DataError(
                 f"{self.photos.path}: no text file in a folder labels; expected labels/…/a.txt for "
                 "images/…/a.jpg"
             )
-        for label, stem in labels.items():
+        for stem, label in labels.items():
             found = stem if stem in stems else by_name.find(stem)
             photo = stems[found] if found else stem  # nobody has it: the base class says so
             size = framed_size(self.photos, photo, self.upright) if found else (1, 1)
@@ -147,19 +154,21 @@ def _class_name(facts: Mapping[str, Any], number: float) -> str:
 def _photo_of(label: str) -> str:
     """Return the path of the photograph of a text file, without its ending; else nothing."""
     path = PurePosixPath(label)
-    if path.suffix != ".txt" or "labels" not in path.parts:
+    folders = [folder.casefold() for folder in path.parts[:-1]]
+    if path.suffix.casefold() != ".txt" or "labels" not in folders:
         return ""
-    last = len(path.parts) - 1 - path.parts[::-1].index("labels")
+    last = len(folders) - 1 - folders[::-1].index("labels")
     return str(PurePosixPath(*path.parts[:last], "images", *path.parts[last + 1 :]).with_suffix(""))
 
 
 def _subset(facts: Mapping[str, Any], photo: str) -> str | None:
     """Return the subset whose folder holds a photograph, if one does."""
-    folder = f"/{PurePosixPath(photo).parent}"
+    folder = f"/{PurePosixPath(photo).parent}".casefold()
     for subset in SUBSETS:
         given = facts.get(subset)
         for entry in given if isinstance(given, list) else [given]:
-            parts = [p for p in PurePosixPath(str(entry or "")).parts if p not in ("..", ".", "/")]
+            path = PurePosixPath(str(entry or "").replace("\\", "/").casefold())
+            parts = [part for part in path.parts if part not in ("..", ".", "/")]
             end = "/" + "/".join(parts)
             if parts and (folder.endswith(end) or end.endswith(folder)):
                 return subset

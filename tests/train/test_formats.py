@@ -271,6 +271,10 @@ def _rewritten(file, old, new):
             COUNT,
         ),
         ("yolo", lambda d: (d / "images/train/0.png").unlink(), COUNT - 1),
+        ("yolo", lambda d: (d / "labels").rename(d / "Labels"), COUNT),
+        ("yolo", lambda d: [(d / k).rename(d / k.upper()) for k in ("labels", "images")], COUNT),
+        ("yolo", lambda d: (d / YOLO).rename(d / "labels/train/0.TXT"), COUNT),
+        ("yolo", lambda d: _rewritten(d / "data.yaml", "images/val", r"images\val"), COUNT),
         ("yolo", lambda d: _rewritten(d / YOLO, "0 0", "\ufeff0 0"), COUNT),
         ("labelstudio", lambda d: _rewritten(d / STUDIO, '"img"', '"note": "a/dog", "img"'), COUNT),
         ("labelstudio", lambda d: _rewritten(d / STUDIO, '_width": 64', '_width": null'), COUNT),
@@ -287,7 +291,18 @@ def test_labels_written_another_way_are_read(kind, change, count, tmp_path):
     expected, _ = people()
     for a in found.annotations:
         number = int(re.search(r"\d+", Path(a.file).name)[0])
+        assert kind != "yolo" or a.subset == ("train" if number < VAL else "val")
         np.testing.assert_allclose(a.keypoints_px, expected[number], atol=1e-4)
+
+
+def test_two_texts_of_one_photograph_are_refused(tmp_path):
+    folder = fake_labels.yolo(tmp_path / "dogs")
+    (folder / "Labels" / "train").mkdir(parents=True)
+    (folder / "Labels" / "train" / "0.txt").write_text("0 0 0 1 1\n")
+    with pytest.raises(
+        DataError, match=r"Labels/train/0\.txt and labels/train/0\.txt are both of "
+    ):
+        YoloSource(str(folder), skeleton=own("yolo", folder))
 
 
 def test_photographs_without_labels_say_where_labels_belong(tmp_path):

@@ -157,12 +157,10 @@ def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
         fit_or_explain(gpu, None, SimpleNamespace(batch_size=8, input_size_px=32), None)
 
 
-def batches_of_a_loader_that_says(error):
+def batches_of_a_loader_that_says(error, side_px=224):
     class Broken(PoseLandmarksDataset):
-        input_size_px = 224
-
         def __init__(self):
-            pass
+            self.input_size_px = side_px
 
         def __len__(self):
             return 64
@@ -193,6 +191,11 @@ def batches_of_a_loader_that_says(error):
 def test_what_a_machine_refuses_to_a_loader(error, message):
     with pytest.raises(ModelError, match=message):
         list(batches_of_a_loader_that_says(error))
+
+
+def test_little_memory_is_not_none():
+    with pytest.raises(ModelError, match=r" hand up to 98 kB over in it; "):
+        list(batches_of_a_loader_that_says(OSError(28, "No space left on device"), side_px=16))
 
 
 def test_other_errors_of_a_loader_stay():
