@@ -25,6 +25,9 @@ test: $(READY) ## run the tests; those on the real archives if CONVPOSE_DATA has
 test-fast: $(READY) ## run the tests without the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow'
 
+test-attack: ## the same with what is random tried as often as docs/reliability.md says
+	CONVPOSE_ATTACK=1 $(MAKE) test
+
 check: $(READY) ## ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +55,4 @@ board: $(READY) ## open TensorBoard with all runs
 clean: ## remove the environment and caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup quickstart test test-fast check overfit docs data board clean
+.PHONY: help setup quickstart test test-fast test-attack check overfit docs data board clean

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forked
 import pytest
 from absl import logging as absl_logging  # comes with TensorBoard
-from forked import Forker
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -154,19 +154,19 @@ def one_graph(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "write_onnx", copy)
 
 
-@pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
-    """A process that has imported a training."""
-    forker = Forker(tmp_path_factory.mktemp("forker"))
-    yield forker
-    forker.close()
+@pytest.fixture(scope="session", autouse=True)
+def _warm_process_ends() -> Iterator[None]:
+    """End the process that begins commands, if a test has needed it."""
+    yield
+    forked.close()
 
 
 @pytest.fixture
-def forker(warm: Forker, tmp_path: Path) -> Iterator[Forker]:
-    """That process in an empty folder: `python -m convpose.train` without the imports."""
-    yield warm.within(tmp_path)
-    warm.settle()
+def forker(tmp_path: Path) -> Iterator[forked.Forker]:
+    """Begins commands in an empty folder, without the imports."""
+    found = forked.Forker(tmp_path)
+    yield found
+    found.settle()
 
 
 @pytest.fixture

@@ -1,59 +1,137 @@
-"""Commands as real processes that start in a moment: a warm process has imported all and forks."""
+"""Commands as real processes that start in a moment: a warm process has imported all and forks.
 
+`Forker` begins them for a test. Its `python` is an interpreter for what starts processes itself, a
+search or a training on two devices: `python -m convpose.X` becomes a fork of the warm process with
+the arguments, environment, folder and open files of who asked, all else a real interpreter.
+"""
+
+import functools
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+WARM = ("convpose.", "torch.distributed.run", "submitit.core._submit")
 _SERVER = """
-import json, os, sys, traceback
-from importlib import import_module
-import_module(sys.argv[1] + ".command")
-main = import_module(sys.argv[1] + ".__main__").main
-import torch
+import contextlib, importlib, json, os, runpy, select, signal, socket, sys, tempfile
+import convpose.train.command, torch
+from convpose.files import conf_folder
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
 torch.set_num_threads(1)
-print("ready", flush=True)
-for line in sys.stdin:
-    arguments, log, before = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-        os.dup2(1, 2)
-        os.chdir(os.path.dirname(log))
-        sys.argv = [sys.argv[1].rpartition(".")[2], *arguments]
-        try:
-            exec(before)
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        os._exit(code)
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+Image.init()
+with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    compose("train")  # for all that Hydra imports
+
+def warm(module):
+    "Import what a command will import."
+    module = module.removesuffix(".__main__")
+    if module.startswith("convpose."):
+        importlib.import_module(module + ".command")
+    with contextlib.suppress(ImportError):
+        if module == "convpose.export":
+            import onnxscript  # not OpenVINO: a fork of its threads does not end well
+
+def asked(listening):
+    "Wait for whoever asks for a process; return in that process with the request and its files."
+    while True:
+        if sys.stdin in select.select([sys.stdin, listening], [], [])[0]:
+            os._exit(0)  # who has started this process is gone
+        connection = listening.accept()[0]
+        message, files, *_ = socket.recv_fds(connection, 2**20, 3)
+        request = json.loads(message)
+        warm(request["module"])
+        if os.fork() == 0:
+            if (pid := os.fork()) == 0:
+                connection.close(), listening.close()
+                return request, files
+            connection.send(str(pid).encode())
+            process = os.pidfd_open(pid)
+            if connection in select.select([connection, process], [], [])[0]:
+                os.kill(pid, signal.SIGKILL)  # who has asked is gone
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            with contextlib.suppress(OSError):
+                connection.send(str(code).encode())
+            os._exit(0)
+        for file in (connection.fileno(), *files):
+            os.close(file)
+        connection.detach()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+    listening.bind(sys.argv[1])
+    listening.listen()
+    print("ready", flush=True)
+    request, files = asked(listening)
+for target, file in enumerate(files):
+    os.dup2(file, target)
+    os.close(file)
+os.chdir(request["folder"])
+os.environ.clear()
+os.environ.update(request["environment"])
+tempfile.tempdir = None
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.executable, sys.argv = sys.argv[2], [request["module"], *request["arguments"]]
+sys.stdout.reconfigure(write_through=request["unbuffered"])
+exec(request["before"])
+runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+"""
+_PYTHON = """#!{real} -SI
+import json, os, signal, socket, sys
+
+options, arguments = sys.argv[1:2] == ["-u"], [a for a in sys.argv[1:3] if a != "-u"]
+arguments += sys.argv[3:]
+if arguments[:1] != ["-m"] or not arguments[1].startswith({warm}):
+    os.execv("{real}", ["{real}", *sys.argv[1:]])
+request = dict(module=arguments[1], arguments=arguments[2:], folder=os.getcwd(), before="")
+request |= dict(environment=dict(os.environ), unbuffered=options)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+
+def forward(number, _):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect("{address}")
+    socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
+    pid = int(server.recv(99))
+    for number in FORWARDED:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    code = int(server.recv(99))
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if code != -signal.SIGKILL else None
+    os.kill(os.getpid(), -code)
+os._exit(code)
 """
 
 
 @dataclass
 class Life:
-    """A process of the command.
+    """A process of a command.
 
     Attributes:
-        server: that has forked it, and tells how it ended.
+        server: connection to the warm process, which tells how this one ends.
         pid: of the process.
         log: file of what it says.
         start_s: when it began.
         code: with which it ended, as soon as that was asked for.
     """
 
-    server: "Forker"
+    server: socket.socket
     pid: int
     log: Path
     start_s: float
@@ -68,67 +146,82 @@ class Life:
         return time.monotonic() - self.start_s
 
     def alive(self) -> bool:
-        """Whether it has not ended yet; a dead process stays known until `ended` asks."""
-        state = Path(f"/proc/{self.pid}/stat").read_text() if self.exists() else ""
-        return state.rpartition(")")[2].split()[:1] not in ([], ["Z"])
-
-    def exists(self) -> bool:
-        return Path(f"/proc/{self.pid}").exists()
+        """Whether it has not ended yet."""
+        return self.code is None and not select.select([self.server], [], [], 0)[0]
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
     def ended(self) -> int:
         """Its exit code, negative after a signal."""
-        self.code = int(self.server.answer())
+        if self.code is None:
+            with self.server:
+                self.code = int(self.server.recv(99))
         return self.code
 
 
+@functools.cache
+def server() -> tuple[Path, Path, subprocess.Popen[str]]:
+    """Start the warm process of this session: its address, its `python`, and the process."""
+    folder = Path(tempfile.mkdtemp(prefix="convpose-forked-"))
+    address, python = folder / "socket", folder / "python"
+    python.write_text(_PYTHON.format(real=sys.executable, warm=WARM, address=address))
+    python.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVER, str(address), str(python)],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return address, python, process
+
+
+def close() -> None:
+    """End the warm process, if there is one."""
+    if server.cache_info().currsize:
+        address, python, process = server()
+        process.communicate()
+        for path in (address, python):
+            path.unlink()
+        address.parent.rmdir()
+        server.cache_clear()
+
+
+def environment() -> dict[str, str]:
+    """The environment in which commands run."""
+    checkout = str(Path(__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
 class Forker:
-    """The warm process of a command, whose commands run in a folder."""
+    """Begins commands in a folder, each with a log of its own."""
 
-    def __init__(self, folder: Path, module: str = "convpose.train") -> None:
-        self.within(folder)
-        self.life: Life | None = None
-        checkout = str(Path(__file__).parent.parent)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, module],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.answer() == "ready"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lives: list[Life] = []
 
-    def within(self, folder: Path) -> "Forker":
-        """Go into another folder."""
-        self.folder, self.count = folder, 0
-        return self
-
-    def answer(self) -> str:
-        return self.process.stdout.readline().strip()
-
-    def train(self, *arguments: str, before: str = "") -> Life:
-        """Fork the command with a command line; `before` is run in its process first."""
-        self.count += 1
-        log = self.folder / f"{self.count:02d}.log"
+    def begin(
+        self, *arguments: str, module: str = "convpose.train", before: str = "", **more: str
+    ) -> Life:
+        """Fork a command line; `before` is run in its process first, `more` is environment."""
+        log = self.folder / f"{1 + len(self.lives):02d}.log"
         start_s = time.monotonic()
-        self.process.stdin.write(json.dumps([arguments, str(log), before]) + "\n")
-        self.process.stdin.flush()
-        self.life = Life(self, int(self.answer()), log, start_s)
-        return self.life
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(str(server()[0]))
+        request = {"module": module, "arguments": arguments, "folder": str(self.folder)}
+        request |= {"environment": environment() | more, "unbuffered": False, "before": before}
+        with log.open("ab") as file, Path(os.devnull).open() as nothing:
+            files = [nothing.fileno(), file.fileno(), file.fileno()]
+            socket.send_fds(connection, [json.dumps(request).encode()], files)
+        self.lives.append(Life(connection, int(connection.recv(99)), log, start_s))
+        return self.lives[-1]
 
     def settle(self) -> None:
-        """End the process that a failed test may have left."""
-        if self.life is not None and self.life.code is None:
-            if self.life.alive():
-                self.life.kill()
-            self.life.ended()
-
-    def close(self) -> None:
-        """End it."""
-        self.settle()
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
+        """End the processes that a failed test may have left."""
+        for life in self.lives:
+            if life.alive():
+                life.kill()
+            life.ended()

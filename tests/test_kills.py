@@ -1,7 +1,6 @@
 """Commands that are killed at random moments: what is there is whole, and the same command ends."""
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forked import Forker
+from attack import tries
+from forked import Forker, Life
 from PIL import Image
 from safetensors.numpy import load_file
 from tiny import QUIET, tiny_run
@@ -18,7 +18,7 @@ from convpose.export.request import SUFFIXES
 from convpose.runtime.engines import ENGINE_OF, OPENERS
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("CONVPOSE_KILLS", "6"))  # of each command
+KILLS = tries(1, 6)  # of each command
 
 
 def opened(path: Path) -> object:
@@ -69,67 +69,63 @@ def check_whole(folder: Path) -> set[str]:
 def test_killed_at_random_moments(command, given, tmp_path):
     module, *arguments = command.split()
     line = [*arguments, *(key.format(**given) for key in COMMANDS[command])]
-    (tmp_path / "whole").mkdir()
-    forker = Forker(tmp_path / "whole", f"convpose.{module}")
-    try:
-        start_s = time.monotonic()
-        assert forker.train(*line).ended() == 0, (tmp_path / "whole" / "01.log").read_text()
-        took_s = time.monotonic() - start_s
-        expected = check_whole(tmp_path / "whole" / "out")
-        assert expected
-        dice, hits = random.Random(0), 0
-        folder = tmp_path / "killed"  # one folder: an older result is there and stays whole
-        folder.mkdir()
-        forker.within(folder)
-        for _ in range(KILLS):
-            life = forker.train(*line)
-            time.sleep(dice.uniform(0, took_s))
-            if life.alive():
-                life.kill()
-                hits += 1
-            life.ended()
-            if (folder / "out").exists():
-                assert check_whole(folder / "out") <= expected
-        assert forker.train(*line).ended() == 0
-        assert check_whole(folder / "out") == expected
-        assert hits > KILLS // 3
-        print(f"{command}: {hits} kills in {KILLS} lives of {took_s:.1f} s")
-    finally:
-        forker.close()
+    whole, killed = (Forker(tmp_path / name) for name in ("whole", "killed"))
+
+    def begin(forker: Forker) -> Life:
+        forker.folder.mkdir(exist_ok=True)
+        return forker.begin(*line, module=f"convpose.{module}")
+
+    start_s = time.monotonic()
+    assert (life := begin(whole)).ended() == 0, life.log.read_text()
+    took_s = time.monotonic() - start_s
+    expected = check_whole(whole.folder / "out")
+    assert expected
+    dice, hits = random.Random(0), 0
+    while hits < KILLS:  # in one folder: an older result is there and stays whole
+        assert len(killed.lives) < 8 * KILLS, f"{hits} kills came before the end"
+        life = begin(killed)
+        time.sleep(dice.uniform(0, took_s))
+        if life.alive():
+            life.kill()
+            hits += 1
+        life.ended()
+        if (killed.folder / "out").exists():
+            assert check_whole(killed.folder / "out") <= expected
+    assert begin(killed).ended() == 0
+    assert check_whole(killed.folder / "out") == expected
+    print(f"{command}: {hits} kills in {len(killed.lives) - 1} lives of {took_s:.1f} s")
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray leaves files open
-def test_a_prediction_on_a_cluster_is_killed_between_its_shards(given, tmp_path, monkeypatch):
+def test_a_prediction_on_a_cluster_is_killed_between_its_shards(given, forker, monkeypatch):
     pytest.importorskip("ray")
     pyarrow = pytest.importorskip("pyarrow.parquet")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve them
-    monkeypatch.setenv("HOME", str(tmp_path))  # for the token of the cluster
-    (tmp_path / "p").mkdir()
+    monkeypatch.setenv("HOME", str(forker.folder))  # for the token of the cluster
+    (forker.folder / "p").mkdir()
     names = [f"p/{i:03d}.png" for i in range(200)]
     for i, name in enumerate(names):
-        Image.new("RGB", (400, 300), (i, 50, 90)).save(tmp_path / name)
+        Image.new("RGB", (400, 300), (i, 50, 90)).save(forker.folder / name)
     line = ["engine=ray", "source=p", "output=out", f"run={given['run']}", "accelerator=cpu"]
     line += ["cluster.shard=2", "cluster.workers=2"]
-    done, dice, hits = tmp_path / "out" / "done", random.Random(0), 0
-    forker = Forker(tmp_path, "convpose.predict")
-    try:
-        for _ in range(max(2, KILLS // 2)):  # a cluster takes long to start
-            before, life = len([*done.glob("*.json")]), forker.train(*line)
-            while life.alive() and len([*done.glob("*.json")]) == before:
-                time.sleep(0.01)
-            time.sleep(dice.uniform(0, 0.3))
-            if life.alive():
-                life.kill()
-                hits += 1
-            life.ended()
-            for path in done.glob("*.json"):
-                assert json.loads(path.read_text())["frames"] == 2
-                assert len(pyarrow.read_table(done.parent / "keypoints" / f"{path.stem}.parquet"))
-        assert forker.train(*line).ended() == 0, forker.life.log.read_text()
-    finally:
-        forker.close()
-    rows = pyarrow.read_table(tmp_path / "out" / "keypoints").to_pylist()
+    done, dice, hits = forker.folder / "out" / "done", random.Random(0), 0
+    for _ in range(tries(1, 3)):  # a cluster takes long to start
+        before = len([*done.glob("*.json")])
+        life = forker.begin(*line, module="convpose.predict")
+        while life.alive() and len([*done.glob("*.json")]) == before:
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0, 0.3))
+        if life.alive():
+            life.kill()
+            hits += 1
+        life.ended()
+        for path in done.glob("*.json"):
+            assert json.loads(path.read_text())["frames"] == 2
+            assert len(pyarrow.read_table(done.parent / "keypoints" / f"{path.stem}.parquet"))
+    life = forker.begin(*line, module="convpose.predict")
+    assert life.ended() == 0, life.log.read_text()
+    rows = pyarrow.read_table(forker.folder / "out" / "keypoints").to_pylist()
     assert sorted(row["image"] for row in rows) == names, "none is lost, none is there twice"
-    assert hits > 1
+    assert hits
     print(f"engine=ray: {hits} kills")

@@ -2,13 +2,13 @@
 
 import copy
 import functools
-import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -117,13 +117,14 @@ class Command:
         return Ended(code, *self.capsys.readouterr())
 
 
-def start(folder: Path, *arguments: str, module: str = "convpose.train") -> subprocess.Popen[str]:
-    """The real command line in a process of its own, in a folder."""
-    checkout = str(Path(__file__).parent.parent)
+def start(
+    folder: Path, *arguments: str, module: str = "convpose.train", cold: bool = False
+) -> subprocess.Popen[str]:
+    """The real command line in a folder; `cold` without the warm process in between."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable if cold else forked.server()[1], "-m", module, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        env=forked.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

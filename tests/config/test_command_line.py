@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Forker
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -98,10 +99,10 @@ def test_a_folder_that_cannot_be_made(tmp_path, command):
 
 
 @pytest.fixture(scope="module")
-def study(warm, tmp_path_factory):
+def study(tmp_path_factory):
     """A multirun of two jobs, the second of which cannot be, and what it said."""
     folder = tmp_path_factory.mktemp("study")
-    life = warm.within(folder).train("-m", *TINY, "study=rates", "optimizer.lr=0.1,-1")
+    life = Forker(folder).begin("-m", *TINY, "study=rates", "optimizer.lr=0.1,-1")
     code, said = life.ended(), life.log.read_text()
     assert code == 1, said
     good, bad = sorted(path for path in (folder / "runs/rates").iterdir() if path.is_dir())
@@ -196,7 +197,7 @@ def last_checkpoint(folder: Path, epoch: int) -> Path:
 
 def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(forker, tmp_path, command):
     arguments = (*TINY, *LONG, "data.batch_size=16", "trainer.max_epochs=3", "logger=none")
-    life = forker.train(*arguments)
+    life = forker.begin(*arguments)
     life.wait_for("epoch 2/3")
     run = last_checkpoint(tmp_path, 1).parent.parent  # so it is in the third epoch
     life.kill()
@@ -214,7 +215,7 @@ def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(forker, tmp
 
 
 def test_sigterm_in_the_first_epoch_leaves_a_loadable_checkpoint(forker, tmp_path):
-    life = forker.train(*TINY, *LONG, "data.batch_size=2")
+    life = forker.begin(*TINY, *LONG, "data.batch_size=2")
     last = last_checkpoint(tmp_path, 0)
     os.kill(life.pid, signal.SIGTERM)
     code = life.ended()

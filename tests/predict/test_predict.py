@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from forked import Forker
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 from tiny import Ended
@@ -208,23 +207,17 @@ def parquet_rows(path):
     return pytest.importorskip("pyarrow.parquet").read_table(path).num_rows
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory):
-    forker = Forker(tmp_path_factory.mktemp("warm"), "convpose.predict")
-    yield forker
-    forker.close()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FOUND)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_what_was_found_before_the_end_stays(kind, ending, warm, unbroken, tmp_path):
+def test_what_was_found_before_the_end_stays(kind, ending, forker, unbroken, tmp_path):
     (tmp_path / "in").mkdir()
     for i in range(8):
         Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / "in" / f"{i}.png")
-    life = warm.within(tmp_path).train(
+    life = forker.begin(
         *("source=in", f"run={Path(unbroken).resolve()}", "batch_size=1", f"format={kind}"),
         *("output=out", "draw=false", "accelerator=cpu"),
+        module="convpose.predict",
         before=ENDED.format(ending=ending),
     )
     code, said = life.ended(), life.log.read_text()

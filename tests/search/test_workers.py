@@ -14,7 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from forked import Forker
+from attack import tries
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from postgresql import server
@@ -27,6 +27,7 @@ SEARCH = (
     *("search.parameters.data.batch_size.choices=[4,8]", "study=s", "heartbeat_s=1"),
     *("logger=none", "callbacks.preview=null", "callbacks.early_stopping=null", "pruner=none"),
 )
+KILLS = tries(3, 15)
 pytestmark = pytest.mark.slow
 
 
@@ -134,36 +135,33 @@ def test_the_same_command_continues_after_a_kill(url, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["journal:///runs/s/study.journal", "sqlite:///runs/s/study.db"])
-def test_fifteen_kills_inside_of_trials(url, tmp_path, monkeypatch):
+def test_kills_inside_of_trials(url, tmp_path, monkeypatch, forker):
     """Each kill is counted by the log: a trial has begun in that life, and has not ended."""
     monkeypatch.chdir(tmp_path)
     options = (*SEARCH, f"storage={url}", "trainer.max_epochs=20", "retries=99")
     dice, kills, lives, ended = random.Random(0), 0, 0, 0
-    forker = Forker(tmp_path, "convpose.search")
-    try:
-        while kills < 15:
-            lives += 1
-            assert lives < 30, f"{kills} kills hit a trial"
-            life = forker.train(*options, f"trials={ended + 4}")  # there is always one left
-            life.wait_for("run folder")
-            time.sleep(dice.uniform(0, 1.2))
-            if life.alive():
-                life.kill()
-            life.ended()
-            said = life.log.read_text()
-            begun, through = (
-                len(re.findall(line, said, re.MULTILINE))
-                for line in (r"^run folder ", r"^trial \d+ ")
-            )
-            kills += begun > through
-            ended += through
-        assert forker.train(*options, f"trials={ended + 4}").ended() == 0
-    finally:
-        forker.close()
+    while kills < KILLS:
+        lives += 1
+        assert lives < 3 * KILLS, f"{kills} kills hit a trial"
+        trials = f"trials={ended + 4}"  # there is always one left
+        life = forker.begin(*options, trials, module="convpose.search")
+        life.wait_for("run folder")
+        time.sleep(dice.uniform(0, 1.2))
+        if life.alive():
+            life.kill()
+        life.ended()
+        said = life.log.read_text()
+        begun, through = (
+            len(re.findall(line, said, re.MULTILINE)) for line in (r"^run folder ", r"^trial \d+ ")
+        )
+        kills += begun > through
+        ended += through
+    last = forker.begin(*options, f"trials={ended + 1}", module="convpose.search")
+    assert last.ended() == 0, last.log.read_text()
     with looking(url) as storage:
         study = optuna.load_study(study_name="s", storage=storage)
         check_that_nothing_is_lost_or_doubled(study, tmp_path / "runs/s", epochs=20)
-        assert completed(study) == ended + 4
+        assert completed(study) == ended + 1
         assert not [t for t in study.trials if t.state == TrialState.RUNNING]
     print(f"{kills} kills inside of trials in {lives} lives, {completed(study)} trials")
 

@@ -93,13 +93,6 @@ def test_the_pictures_show_the_images_of_both(trained):
         assert pictures[0].height > 0.9 * pictures[0].width
 
 
-def test_torchrun(trained, archive, tmp_path):
-    port = f"--master-port={free_port()}"
-    command = ("--nproc-per-node=2", port, "-m", "convpose.train", *arguments(archive, *TWO))
-    finished(start(tmp_path, *command, "hydra.run.dir=run", module="torch.distributed.run"))
-    assert_same_run(tmp_path / "run", trained[0])
-
-
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -130,9 +123,9 @@ def test_two_nodes_of_slurm(trained, archive, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "run", trained[0])
 
 
-def test_a_scheduler_ends_both_and_the_run_goes_on(trained, archive, tmp_path):
+def test_a_scheduler_ends_both_and_the_run_goes_on_with_torchrun(trained, archive, tmp_path):
     command = (*arguments(archive, *TWO), "hydra.run.dir=run", "ckpt_path=last")
-    process = start(tmp_path, *command)
+    process = start(tmp_path, *command, cold=True)
     for line in process.stdout:
         if line.startswith("epoch 1/2"):
             break
@@ -148,7 +141,8 @@ def test_a_scheduler_ends_both_and_the_run_goes_on(trained, archive, tmp_path):
         assert time.monotonic() < deadline, "a process is left"
         time.sleep(0.2)
     assert len(history(tmp_path / "run")) < 2, "it was stopped before its end"
-    finished(start(tmp_path, *command))
+    torchrun = ("--nproc-per-node=2", f"--master-port={free_port()}", "-m", "convpose.train")
+    finished(start(tmp_path, *torchrun, *command, module="torch.distributed.run"))
     assert_same_run(tmp_path / "run", trained[0])
 
 

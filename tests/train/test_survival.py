@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attack import tries
 from data.fake_lsp import fake_files, write_folder
 from forked import Life
 from lightning import Callback
@@ -26,7 +27,7 @@ from convpose.train.command import keep_console_clean, train
 from convpose.train.resume import damage
 
 pytestmark = pytest.mark.slow
-KILLS, EPOCHS = 12, 40
+KILLS, EPOCHS = tries(4, 12), tries(16, 40)
 ARGUMENTS = (
     *TINY,
     *("augment=default", "model.dropout=0.5", f"trainer.max_epochs={EPOCHS}"),
@@ -61,8 +62,8 @@ def check_folder(run: Path) -> int:
     return epochs
 
 
-def test_a_run_that_is_killed_a_dozen_times_ends_as_an_undisturbed_one(forker):
-    whole = forker.train(*ARGUMENTS, "hydra.run.dir=whole")
+def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(forker):
+    whole = forker.begin(*ARGUMENTS, "hydra.run.dir=whole")
     start_s = whole.wait_for("run folder")
     assert whole.ended() == 0, whole.log.read_text()
     rows = read_history(forker.folder / "whole" / "metrics.csv")
@@ -70,7 +71,7 @@ def test_a_run_that_is_killed_a_dozen_times_ends_as_an_undisturbed_one(forker):
 
     moments, run, epochs = random.Random(4), forker.folder / "killed", [0]
     for number in range(KILLS):
-        life = forker.train(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
+        life = forker.begin(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
         if number % 4 == 0:  # before, or just after, the first step
             time.sleep(moments.uniform(0, 1.2 * start_s))
         elif number % 4 == 1:  # an epoch further, however slow the machine is
@@ -85,7 +86,7 @@ def test_a_run_that_is_killed_a_dozen_times_ends_as_an_undisturbed_one(forker):
     assert epochs == sorted(epochs), "no epoch is lost that was there"
     assert len(set(epochs)) > KILLS / 4, "it got on between the kills"
 
-    last = forker.train(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
+    last = forker.begin(*ARGUMENTS, "hydra.run.dir=killed", "ckpt_path=last")
     assert last.ended() == 0, last.log.read_text()
     assert check_folder(run) == EPOCHS
     kept = {path.name for path in (run / "checkpoints").iterdir()}
@@ -157,7 +158,7 @@ FAILURES = {
 def test_a_disk_that_fails_in_mid_training(spoil, forker, disk):
     run = disk("40m") / "run"
     command = (*ARGUMENTS, f"hydra.run.dir={run}", "ckpt_path=last")
-    life = forker.train(*command)
+    life = forker.begin(*command)
     life.wait_for("epoch 2/")
     filler = spoil(run.parent, life)
     assert life.ended() == 2, life.log.read_text()
@@ -174,7 +175,7 @@ def test_a_disk_that_fails_in_mid_training(spoil, forker, disk):
         return
     assert not list(run.rglob("*.part"))
     filler.unlink()
-    again = forker.train(*command)
+    again = forker.begin(*command)
     again.wait_for(f"epoch {check_folder(run) + 1}/")
     again.kill()
     again.ended()
@@ -182,7 +183,7 @@ def test_a_disk_that_fails_in_mid_training(spoil, forker, disk):
 
 def test_a_disk_without_room_for_one_checkpoint(forker, disk):
     run = disk("150k") / "run"
-    life = forker.train(*ARGUMENTS, f"hydra.run.dir={run}")
+    life = forker.begin(*ARGUMENTS, f"hydra.run.dir={run}")
     assert life.ended() == 2, life.log.read_text()
     assert re.search(r"^error: .*: no space left; free some, or type", life.log.read_text(), re.M)
     assert "Traceback" not in life.log.read_text()
@@ -192,7 +193,7 @@ def test_a_disk_without_room_for_one_checkpoint(forker, disk):
 
 def test_a_folder_that_is_read_only_from_the_start(forker, disk):
     runs = disk("1m", "ro")
-    life = forker.train(*ARGUMENTS, f"paths.runs={runs}")
+    life = forker.begin(*ARGUMENTS, f"paths.runs={runs}")
     assert life.ended() == 2, life.log.read_text()
     assert re.fullmatch(
         rf"error: {runs}.*: read-only file system; type paths\.runs=FOLDER, one that you can write "
@@ -208,7 +209,7 @@ def test_a_data_folder_that_vanishes_in_mid_training(forker, tmp_path):
         *(a for a in ARGUMENTS if not a.startswith("data")),
         *("data.batch_size=8", "hydra.run.dir=vanished", "ckpt_path=last"),
     )
-    life = forker.train(*command)
+    life = forker.begin(*command)
     life.wait_for("epoch 2/")
     archive.rename(tmp_path / "elsewhere")
     assert life.ended() == 2, life.log.read_text()
@@ -220,7 +221,7 @@ def test_a_data_folder_that_vanishes_in_mid_training(forker, tmp_path):
     )
     (tmp_path / "elsewhere").rename(archive)
     epochs = read_history(forker.folder / "vanished" / "metrics.csv")
-    again = forker.train(*command)
+    again = forker.begin(*command)
     again.wait_for(f"epoch {len(epochs) + 1}/")
     again.kill()
     again.ended()
