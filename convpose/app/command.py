@@ -1,6 +1,7 @@
 """Build the page in Gradio, and serve it."""
 
 import ipaddress
+import itertools
 import logging
 import os
 import signal
@@ -18,14 +19,23 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
 
+from convpose.app.boxes import add_corner, draw_boxes, waits
 from convpose.app.guard import Guard
-from convpose.app.handlers import Networks, in_words, predict_clip, predict_picture, visitor_files
+from convpose.app.handlers import (
+    Networks,
+    example_picture,
+    in_words,
+    predict_clip,
+    predict_picture,
+    visitor_files,
+)
 from convpose.config.application import sigterm_exits
 from convpose.config.instantiate import build
 from convpose.config.schema import Count, Looks, Packaged, check_table
 from convpose.errors import ConfigError, DataError
 from convpose.predict import limits
 from convpose.predict.command import limits_of
+from convpose.predict.images import decode
 
 log = logging.getLogger(__name__)
 KEYS = {
@@ -39,6 +49,7 @@ KEYS = {
     **limits.KEYS,
     **dict.fromkeys(("max_file_mb", "max_frames", "at_once"), Count),
 }
+FILES_PX = 150  # an empty list of files takes no more
 HEADER = ["person", "joint", "x px", "y px", "score"]
 # the fonts of the visitor's machine, so that no font is fetched
 THEME = gr.themes.Base(
@@ -139,42 +150,70 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
         Path(cfg.paths.runs), cfg.run or cfg.network, detector, cfg.accelerator, cfg.looks
     )
 
-    def picture(upload: Any, network: str, several: bool) -> Any:
+    examples = itertools.count()
+
+    def picture(upload: Any, network: str, several: bool, boxes: str = "") -> Any:
         path, name = _file(upload, "a picture")
         predictor = networks.predictor(network, several)
         image, rows, file, sentence = predict_picture(
-            *(path, name, predictor, limits_of(cfg), _new_folder())
+            *(path, name, predictor, limits_of(cfg), _new_folder(), boxes or "")
         )
         return image, rows, str(file), sentence
+
+    def next_example() -> Any:
+        return str(example_picture(next(examples), _new_folder())), "", None, None, None, ""
+
+    def corner(place: Any, upload: Any, network: str, several: bool, boxes: str) -> Any:
+        path, name = _file(upload, "a picture")
+        boxes = add_corner(boxes or "", place)
+        if not waits(boxes):
+            return *picture(upload, network, several, boxes), boxes
+        shown = draw_boxes(boxes, decode(path, name, limits_of(cfg)))
+        return shown, gr.skip(), gr.skip(), "Now click the opposite corner of the box.", boxes
 
     def clip(upload: Any, network: str, several: bool) -> Any:
         path, name = _file(upload, "a clip")
         predictor = networks.predictor(network, several)
-        video, file, sentence = predict_clip(
+        video, rows, files, sentence = predict_clip(
             *(path, name, predictor, limits_of(cfg), cfg.max_frames, _new_folder())
         )
-        return str(video), str(file), sentence
+        return str(video), rows, [str(file) for file in files], sentence
 
     page: gr.Blocks
     with gr.Blocks(title="convpose", analytics_enabled=False) as page:
         gr.Markdown("# convpose\nFind the joints of a person in a picture or a clip.")
         with gr.Row():
-            names = list(networks.names())
-            network = gr.Dropdown(names, value=names[0], label="Network", scale=3)
-            several = gr.Checkbox(
-                label="Look for several people",
-                value=detector is not None,
-                interactive=detector is not None,
-                info="" if detector else "start with detector=auto",
-            )
+            with gr.Column(scale=2, min_width=260):
+                names = list(networks.names())
+                network = gr.Dropdown(names, value=names[0], label="Network")
+            with gr.Column(min_width=260):
+                several = gr.Checkbox(
+                    label="There is more than one person",
+                    value=detector is not None,
+                    interactive=detector is not None,
+                    info="" if detector else "draw a box round each; or start with detector=auto",
+                )
         with gr.Tab("Picture"), gr.Row():
             with gr.Column():
                 upload = gr.Image(
-                    label="Picture", type="filepath", sources=["upload", "webcam", "clipboard"]
+                    label="Picture",
+                    type="filepath",
+                    sources=["upload", "webcam", "clipboard"],
                 )
-                find = gr.Button("Find joints", variant="primary")
+                with gr.Row():
+                    find = gr.Button("Find joints", variant="primary", min_width=120)
+                    example = gr.Button("Example", min_width=120)
+                with gr.Row():
+                    boxes = gr.Textbox(
+                        label="Boxes round people",
+                        info="click two opposite corners in the picture",
+                        placeholder="x0, y0, x1, y1",
+                        max_lines=4,
+                        scale=3,
+                        min_width=160,
+                    )
+                    remove = gr.Button("Remove boxes", min_width=160)
                 picture_note = gr.Markdown()
-                file = gr.File(label="Keypoints, JSON", interactive=False)
             with gr.Column():
                 drawn = gr.Image(
                     label="Skeleton",
@@ -183,24 +222,42 @@ def build_page(cfg: DictConfig) -> gr.Blocks:
                     buttons=["download", "fullscreen"],  # no button that uploads it
                 )
                 table = gr.Dataframe(headers=HEADER, label="Joints", interactive=False)
-            _wire(
-                find, picture, [upload, network, several], [drawn, table, file, picture_note], cfg
-            )
+                file = gr.File(label="Keypoints, JSON", interactive=False, height=FILES_PX)
+            inputs, outputs = [upload, network, several, boxes], [drawn, table, file, picture_note]
+            _wire(find.click, picture, inputs, outputs, cfg)
+            _wire(upload.select, corner, inputs, [*outputs, boxes], cfg, clicked=True)
+            private: Any = {"api_visibility": "private"}
+            new = [boxes, *outputs]  # a new picture has none of the last one's
+            remove.click(lambda: "", None, boxes, **private)
+            upload.input(lambda: ("", None, None, None, ""), None, new, **private)
+            example.click(next_example, None, [upload, *new], **private)
         with gr.Tab("Clip"), gr.Row():
             with gr.Column():
                 film = gr.Video(label="Clip", sources=["upload", "webcam"])
                 find_in_clip = gr.Button("Find joints", variant="primary")
                 clip_note = gr.Markdown()
-                joints = gr.File(label="Keypoints, JSON", interactive=False)
-            shown = gr.Video(label="Skeletons", interactive=False, buttons=["download"])
-            _wire(find_in_clip, clip, [film, network, several], [shown, joints, clip_note], cfg)
+            with gr.Column():
+                shown = gr.Video(label="Skeletons", interactive=False, buttons=["download"])
+                rows = gr.Dataframe(headers=["frame", *HEADER], label="Joints", interactive=False)
+                label = "Keypoints, JSON and CSV"
+                joints = gr.File(label=label, interactive=False, height=FILES_PX)
+            outputs = [shown, rows, joints, clip_note]
+            _wire(find_in_clip.click, clip, [film, network, several], outputs, cfg)
     return page
 
 
 def _wire(
-    button: gr.Button, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any], cfg: Any
+    event: Callable[..., Any],
+    handler: Callable[..., Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    cfg: Any,
+    clicked: bool = False,
 ) -> None:
-    """Call `handler` with the upload as it is, not decoded by Gradio; show errors as messages."""
+    """Call `handler` with the upload as it is, not decoded by Gradio; show errors as messages.
+
+    With `clicked`, its first argument is the place of the click in the picture.
+    """
 
     def handle(*values: Any) -> Any:
         try:
@@ -210,8 +267,11 @@ def _wire(
                 log.exception("a request failed")
             raise gr.Error(in_words(error), print_exception=False) from error
 
-    button.click(
-        handle,
+    def handle_place(place: gr.SelectData, *values: Any) -> Any:
+        return handle(place.index, *values)
+
+    event(
+        handle_place if clicked else handle,
         inputs,
         outputs,
         preprocess=False,

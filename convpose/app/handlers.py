@@ -6,12 +6,16 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from PIL import Image as PillowImage
+
+from convpose.app.boxes import boxes_of
 from convpose.config.run_dirs import begun
 from convpose.config.schema import Looks
+from convpose.data.synthetic import SyntheticSource
 from convpose.errors import DataError
 from convpose.files import remove_left
 from convpose.geometry import Image
@@ -21,18 +25,22 @@ from convpose.predict.detectors import Detector
 from convpose.predict.drawing import Drawings, draw_people
 from convpose.predict.images import decode
 from convpose.predict.limits import Limits
-from convpose.predict.predictor import PosePredictor
+from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.records import frame_record
 from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 from convpose.runtime.shipped import NAMES
+from convpose.skeleton import Skeleton
 
 Row = list[str | float]
 KEEP_S = 3600  # how long a visitor can download the files of a result
 SWEEP_S = 60
 PREFIX = "convpose-page-"
+MOST_ROWS = 5000  # of a clip's table on the page
+# painted people on whom network=small is at its best
+EXAMPLES, EXAMPLE_PX, EXAMPLE_SEED = (52, 29, 49, 76, 25, 65), 512, 2
 
 
 class Networks:
@@ -145,8 +153,16 @@ def in_words(error: Exception) -> str:
     return text
 
 
+def example_picture(number: int, folder: Path) -> Path:
+    """Paint one of the example people, the next after the last, into a folder."""
+    source = SyntheticSource(max(EXAMPLES) + 1, EXAMPLE_PX, EXAMPLE_SEED)
+    file = folder / "example.png"
+    PillowImage.fromarray(source.read_image(EXAMPLES[number % len(EXAMPLES)])[0]).save(file)
+    return file
+
+
 def predict_picture(
-    path: Path, name: str, predictor: PosePredictor, limits: Limits, folder: Path
+    path: Path, name: str, predictor: PosePredictor, limits: Limits, folder: Path, boxes: str = ""
 ) -> tuple[Image, list[Row], Path, str]:
     """Find the people of an uploaded picture.
 
@@ -156,30 +172,61 @@ def predict_picture(
         predictor: finds the people.
         limits: larger pictures are refused.
         folder: for the JSON file.
+        boxes: of the people, see `convpose.app.boxes`; empty to find them.
 
     Returns:
         The drawing (H, W, 3), a row for each joint, a JSON file, and a sentence.
 
     Raises:
-        DataError: not a picture, or too large.
+        DataError: not a picture, too large, or a box that is none.
     """
     picture = decode(path, name, limits)
+    places = [boxes_of(boxes, picture)]
     start = time.perf_counter()
-    people = predictor.predict_pictures([picture], [None])[0]
+    people = predictor.predict_pictures([picture], places)[0]
     ms = 1000 * (time.perf_counter() - start)
     frame = Frame(name, picture)
-    rows: list[Row] = [
+    rows = joint_rows(people, predictor.skeleton)
+    file = folder / f"{Path(name).stem}_keypoints.json"
+    file.write_text(json.dumps(frame_record(frame, people), indent=1), encoding="utf-8")
+    found = {0: "nobody found", 1: "1 person"}.get(len(people), f"{len(people)} people")
+    sentence = f"{found} in {ms:.0f} ms; {picture.note or ''}".rstrip("; ")
+    return draw_people(frame, people, predictor.skeleton), rows, file, sentence
+
+
+def joint_rows(people: Sequence[Person], skeleton: Skeleton) -> list[Row]:
+    """Make a table's rows: person, joint, x and y in pixels, score."""
+    return [
         [number, joint.replace("_", " "), round(float(x), 1), round(float(y), 1), round(score, 2)]
         for number, person in enumerate(people, 1)
         for joint, (x, y), score in zip(
-            predictor.skeleton.keypoints, person.keypoints_px, person.scores.tolist(), strict=True
+            skeleton.keypoints, person.keypoints_px, person.scores.tolist(), strict=True
         )
     ]
-    file = folder / f"{Path(name).stem}_keypoints.json"
-    file.write_text(json.dumps(frame_record(frame, people), indent=1), encoding="utf-8")
-    found = "nobody found" if not people else f"{len(people)} person{'s' * (len(people) > 1)}"
-    sentence = f"{found} in {ms:.0f} ms; {picture.note or ''}".rstrip("; ")
-    return draw_people(frame, people, predictor.skeleton), rows, file, sentence
+
+
+class ClipTable:
+    """Keeps the first rows of a clip to look at, and writes all to JSON and CSV."""
+
+    def __init__(self, folder: Path, skeleton: Skeleton) -> None:
+        self.skeleton = skeleton
+        self.files = [open_keypoints(kind, folder, skeleton) for kind in ("json", "csv")]
+        self.path = self.files[0].path
+        self.rows: list[Row] = []
+
+    def write(self, frame: Frame, people: Sequence[Person]) -> None:
+        """Write the people of a frame; those with a number keep it."""
+        for file in self.files:
+            file.write(frame, people)
+        if len(self.rows) < MOST_ROWS:
+            for place, row in enumerate(joint_rows(people, self.skeleton)):
+                track = people[place // len(self.skeleton.keypoints)].track
+                self.rows.append([frame.index, track or row[0], *row[1:]])
+
+    def close(self, complete: bool = True) -> None:
+        """End both files."""
+        for file in self.files:
+            file.close(complete)
 
 
 def predict_clip(
@@ -189,11 +236,12 @@ def predict_clip(
     limits: Limits,
     max_frames: int,
     folder: Path,
-) -> tuple[Path, Path, str]:
+) -> tuple[Path, list[Row], list[Path], str]:
     """Find the people of an uploaded clip.
 
     Returns:
-        An MP4 with drawings and a JSON file, both in `folder`, which must be empty; a sentence.
+        An MP4 with drawings, the first rows of the table, the table as JSON and as CSV, and a
+        sentence. All files are in `folder`, which must be empty.
 
     Raises:
         DataError: not a clip that can be read, or over a limit.
@@ -206,9 +254,8 @@ def predict_clip(
             raise DataError(in_words(error)) from error
 
     source = Source(name, frames, None, clip=True)
-    outputs = pipeline.Outputs(
-        predictor.skeleton, open_keypoints("json", folder, predictor.skeleton), Drawings(folder)
-    )
+    table = ClipTable(folder, predictor.skeleton)
+    outputs = pipeline.Outputs(predictor.skeleton, table, Drawings(folder))
     start = time.perf_counter()
     clips = ClipSmoother(None, OneEuro)
     summary = pipeline.run([source], predictor, outputs, clips, max_frames=max_frames)
@@ -217,4 +264,6 @@ def predict_clip(
         raise DataError(summary.failures[0].message if summary.failures else f"{name}: no frame")
     seconds = time.perf_counter() - start
     sentence = f"{summary.frames} frames, {summary.frames / seconds:.0f} a second"
-    return drawn[0], folder / "keypoints.json", sentence
+    if len(table.rows) >= MOST_ROWS:
+        sentence += "; the table below ends early, the files have all"
+    return drawn[0], table.rows, [file.path for file in table.files], sentence

@@ -21,6 +21,7 @@ from tiny import QUIET, composed, start, tiny_run
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
 from convpose.predict.drawing import VideoFile
+from convpose.predict.images import decode
 from convpose.predict.limits import Limits
 from convpose.skeleton import LSP14
 
@@ -32,10 +33,13 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
 ]
 
 from convpose.app import handlers  # noqa: E402
+from convpose.app.boxes import add_corner, draw_boxes  # noqa: E402
 from convpose.app.command import _file, build_page, serve, server  # noqa: E402
 from convpose.app.handlers import (  # noqa: E402
+    EXAMPLES,
     KEEP_S,
     Networks,
+    example_picture,
     predict_clip,
     predict_picture,
     remove_old,
@@ -92,6 +96,63 @@ def test_a_picture_gets_a_drawing_a_table_and_a_file(networks, run, photo, tmp_p
     assert sentence.startswith("1 person in ")
 
 
+def test_a_picture_is_looked_at_in_the_boxes_that_were_drawn(networks, photo, tmp_path):
+    predictor = networks.predictor(OFFERED, several=False)
+    boxes = add_corner(add_corner("", [90, 80]), (10.4, "5"))
+    assert boxes == "90, 80, 10, 5"
+    _, rows, file, sentence = predict_picture(
+        photo, "p.png", predictor, Limits(), tmp_path, f"{boxes}\n\n-7; 20; 50; 999"
+    )
+    found = [person["box_px"] for person in json.loads(file.read_text())["people"]]
+    assert found == [[9.5, 4.5, 89.5, 79.5], [-0.5, 19.5, 49.5, 95.5]], "the picture is 96 × 96"
+    assert sentence.startswith("2 people in ")
+    assert [row[0] for row in rows] == [1] * 14 + [2] * 14
+
+
+@pytest.mark.parametrize(
+    ("boxes", "said"),
+    [
+        ("1, 2, 30, 40\n7, 8", "a box has one corner: click the opposite one"),
+        ("1, 2, 3", "a box is four numbers, x0, y0, x1, y1"),
+        ("1, 2, 3, 4, 5", "a box is four numbers"),
+        ("10, 10, 10, 90", "a box without an area"),
+        ("500, 500, 900, 900", "a box without an area: click two opposite corners, inside"),
+        ("1, 2, 30, 40\n" * 51, "51 boxes: at most 50"),
+    ],
+)
+def test_boxes_that_are_none(photo, tmp_path, boxes, said):
+    with pytest.raises(DataError, match=said):
+        predict_picture(photo, "p.png", None, Limits(), tmp_path, boxes)
+
+
+@pytest.mark.parametrize("place", [None, [1], ["a", 2], [float("nan"), 1], [1e999, 2]])
+def test_a_click_beside_the_picture(place):
+    with pytest.raises(DataError, match="not a place in the picture"):
+        add_corner("", place)
+
+
+def test_drawn_boxes_and_a_corner_are_shown(photo):
+    picture = decode(photo)
+    changed = draw_boxes("10, 10, 60, 60\n80, 80", picture) != picture.image
+    assert changed[10, 30].any(), "an edge of the box"
+    assert changed[80, 80].any(), "the corner that waits"
+    assert not changed[35, 35].any()
+
+
+def test_an_example_is_a_person_that_is_found(tmp_path):
+    """Painted people are those of one seed: the network must see these, not others."""
+    predictor = Networks(tmp_path, "small", None, "cpu").predictor("small", several=False)
+    for number in range(len(EXAMPLES)):
+        file = example_picture(number, tmp_path)
+        _, rows, _, _ = predict_picture(file, file.name, predictor, Limits(), tmp_path)
+        truth = SyntheticSource(100, 512, 2).annotations[EXAMPLES[number]].keypoints_px
+        errors = np.linalg.norm([row[2:4] for row in rows] - truth, axis=1)
+        assert errors.max() < 0.06 * np.ptp(truth, axis=0).max()
+    assert example_picture(len(EXAMPLES), tmp_path).read_bytes() == (
+        example_picture(0, tmp_path).read_bytes()
+    )
+
+
 def test_a_clip_gets_a_clip(networks, run, tmp_path):
     path = tmp_path / "walk.mp4"
     film = VideoFile(path, 64, 64)
@@ -101,9 +162,13 @@ def test_a_clip_gets_a_clip(networks, run, tmp_path):
     predictor = networks.predictor(OFFERED, several=False)
     answer = tmp_path / "answer"
     answer.mkdir()
-    drawn, file, sentence = predict_clip(path, "walk.mp4", predictor, Limits(), 3, answer)
+    drawn, rows, files, sentence = predict_clip(path, "walk.mp4", predictor, Limits(), 3, answer)
     assert drawn.stat().st_size > 500
-    assert len(json.loads(file.read_text())["frames"]) == 3
+    frames = json.loads(files[0].read_text())["frames"]
+    assert len(frames) == 3
+    assert [row[:3] for row in rows[13:15]] == [[0, 1, "head top"], [1, 1, "right ankle"]]
+    assert rows[14][3] == round(frames[1]["people"][0]["keypoints_px"][0][0], 1)
+    assert len(files[1].read_text().splitlines()) == 4
     assert sentence.startswith("3 frames, ")
 
 
@@ -293,7 +358,7 @@ def test_errors_show_no_path_and_no_library(run, photo, upload, name, said):
             path = requests.post(url + UPLOAD, files=files, timeout=9).json()[0]
         given = {"path": path, "orig_name": name} if path else None
         call = f"{url}/gradio_api/call/picture"
-        data = {"data": [given, OFFERED, False]}
+        data = {"data": [given, OFFERED, False, ""]}
         event = requests.post(call, json=data, timeout=9).json()["event_id"]
         answer = requests.get(f"{call}/{event}", timeout=60).text
         assert said in answer
@@ -343,9 +408,25 @@ def test_two_visitors_in_a_browser(run, photo, tmp_path):
             for visitor in (first, second):
                 visitor.get_by_text("1 person in").wait_for()
                 visitor.get_by_text("left wrist").first.wait_for()
+            boxes = first.get_by_label("Boxes round people")
+            shown = first.locator("img").first.bounding_box()
+            for share, said in ((0.1, "Now click the opposite corner"), (0.9, "1 person in")):
+                first.mouse.click(
+                    shown["x"] + share * shown["width"], shown["y"] + share * shown["height"]
+                )
+                first.get_by_text(said).wait_for()
+            corners = [float(number) for number in boxes.input_value().split(",")]
+            assert corners == pytest.approx([9.6, 9.6, 86.4, 86.4], abs=2), "of 96 pixels"
             first.get_by_label("Remove").or_(first.get_by_label("Clear")).first.click()
             first.locator("input[type=file]").first.set_input_files(Path(bad))
             first.get_by_role("button", name="Find joints").first.click()
             first.get_by_text("not an image that can be read").wait_for()
+            assert boxes.input_value() == "", "a new picture has no boxes of the last"
+            first.get_by_role("button", name="Example").click()
+            first.locator("img[src*=example]").first.wait_for()
+            first.get_by_role("button", name="Find joints").first.click()
+            first.get_by_text("1 person in").wait_for()
+            first.set_viewport_size({"width": 360, "height": 780})
+            assert first.evaluate("document.documentElement.scrollWidth") <= 360, "of a phone"
         assert asked
         assert all(one.startswith(url) for one in asked if one.startswith("http"))
