@@ -67,7 +67,17 @@ TABLES = {  # where a command's table of keys is not in its command.py
     "export": "convpose.export.request",
 }
 OF_OTHERS = {  # programs that no test starts
-    *("tensorboard", "optuna-dashboard", "torchrun", "srun", "sbatch", "scontrol", "npm", "ray"),
+    *(
+        "tensorboard",
+        "optuna-dashboard",
+        "torchrun",
+        "srun",
+        "sbatch",
+        "scontrol",
+        "npm",
+        "curl",
+        "ray",
+    ),
     *(
         "docker",
         "conda",

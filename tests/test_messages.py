@@ -285,7 +285,7 @@ SAID = {
     "predict run=nowhere": "run=nowhere: the folder does not exist; type run=FOLDER…",
     "predict boxes=b.csv": "boxes=b.csv: no such file; expected a CSV…",
     "predict boxes=b.csv detector=yolox": "…type detector=none",
-    "predict detector=yolox": "detector=yolox needs a file; type detector.weights=FILE.onnx…",
+    "predict detector=yolox": "detector=yolox needs a file, detector.weights=FILE.onnx; such as…",
     "predict show=true": "show=true: no window can be opened here…",
     "predict output=photo.jpg": "output=photo.jpg: cannot be written (Not a directory); type outp…",
     "predict engine=ray format=csv": "format=csv engine=ray: a cluster writes Parquet and nothing…",

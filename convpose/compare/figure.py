@@ -59,7 +59,6 @@ def write_figure(comparison: Comparison, path: Path) -> Path:
         curves.set(xlabel="epoch", ylabel=metric.title)
         points.set(xlabel=f"{metric.title}, best epoch", ylim=(-0.6, len(names) - 0.4))
         points.set_yticks(range(len(names)), names)
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path)
     table = seed_table(comparison) or comparison.table()
     written = path.with_name(f"{path.stem}_table.tex")  # out.tex may be the paper

@@ -19,6 +19,10 @@ from convpose.geometry import Image
 from convpose.models.weights import read_weights
 
 log = logging.getLogger(__name__)
+# published under Apache-2.0 by the authors
+YOLOX_TINY = (
+    "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_tiny.onnx"
+)
 PERSON = 1  # of torchvision's COCO categories; 0 is the background
 
 
@@ -135,8 +139,7 @@ class YoloxDetector:
     ) -> None:
         if weights is None:
             raise ConfigError(
-                "detector=yolox needs a file; type detector.weights=FILE.onnx, such as yolox_nano "
-                "from YOLOX's releases"
+                f"detector=yolox needs a file, detector.weights=FILE.onnx; such as {YOLOX_TINY}"
             )
         self.weights = weights
         self.score_threshold = score_threshold
@@ -220,7 +223,13 @@ def find_detector(folders: Sequence[str], accelerator: str = "auto") -> Detector
             "in the first digits of its SHA-256: %s",
             *(", ".join(folders), published.meta["_file_size"], published.url),
         )
-    return TorchvisionDetector(name, accelerator=accelerator)
+    try:
+        return TorchvisionDetector(name, accelerator=accelerator)
+    except ModelError as error:
+        raise ModelError(
+            f"detector=auto: no yolox*.onnx in {', '.join(folders)}, and torchvision's could not "
+            f"be fetched; for one that is found here (20 MB), type\n  curl -LO {YOLOX_TINY}"
+        ) from error
 
 
 def _open_onnx(weights: str, threads: int | None) -> Any:

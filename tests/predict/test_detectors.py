@@ -222,6 +222,18 @@ def test_auto_takes_a_yolox_at_hand_else_torchvisions(tmp_path, monkeypatch, cap
     assert f"detector=auto: {tmp_path / 'data' / 'yolox_s.onnx'}" in caplog.text
 
 
+def test_without_any_detector_one_command_is_said(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(models, "get_model", refused)
+    monkeypatch.chdir(tmp_path)
+    cfg = composed("predict", "detector=auto", f"paths.data={tmp_path / 'data'}")
+    said = r"no yolox\*\.onnx in \., \S+data, and torchvision's .*\n  curl -LO https\S+tiny\.onnx$"
+    with pytest.raises(ModelError, match=said):
+        build(cfg.detector, "detector")
+
+
 @pytest.mark.archive
 @needs_onnx
 def test_yolox_nano_finds_the_people_of_lspet():
