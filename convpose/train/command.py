@@ -171,7 +171,7 @@ def resume(training: Training) -> float | None:
         if rows:
             trainer.print(describe_keypoints(cfg, start))
     elif getattr(module.model.backbone, "folded", False):
-        settle_norms(module.model, datamodule.train_dataloader())
+        settle_norms(module.model, datamodule.train_dataloader(), trainer.strategy.root_device)
     if cfg.data.batch_size == "auto":
         cfg.data.batch_size = choose_batch_size(module, datamodule, trainer)
     device, precision = trainer.strategy.root_device, resolve_precision(cfg)

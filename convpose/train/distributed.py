@@ -4,7 +4,11 @@ Lightning starts the other processes of this machine by repeating the command (`
 torchrun and srun start all of them. `docs/distributed.md` has the commands and the rule for rates.
 """
 
+import contextlib
 import signal
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -68,6 +72,35 @@ def gather(value: T) -> list[T]:
     return values
 
 
+def silence_loaders() -> None:
+    """Let loading processes end without an error in this one, once a signal told all to end.
+
+    PyTorch raises for each of them in whatever this process does next, the clean end included.
+    """
+    if sys.platform != "win32":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def ends_in_order() -> Iterator[None]:
+    """Silence the loading processes on SIGTERM, before whoever else handles it; see Lightning."""
+    if threading.current_thread() is not threading.main_thread():  # it cannot handle signals
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        silence_loaders()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class StopTogether(Callback):
     """End every one of several processes at once on SIGTERM.
 
@@ -84,6 +117,7 @@ class StopTogether(Callback):
 
         def stop(number: int, frame: Any) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            silence_loaders()
             if stop_others is not None:
                 stop_others(number)
             raise SIGTERMException

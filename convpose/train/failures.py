@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
 from convpose.hardware import out_of_memory
-from convpose.train.distributed import outside
+from convpose.train.distributed import ends_in_order, outside
 from convpose.train.module import PoseModule
 
 
@@ -28,7 +28,8 @@ def fit_or_explain(
         SystemExit: 130 after Ctrl-C and 143 after SIGTERM, when the run folder is in order.
     """
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        with ends_in_order():
+            trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:  # what Lightning makes of both signals
         if not trainer.interrupted:
             raise

@@ -13,7 +13,9 @@ BATCHES = 12
 
 
 @torch.no_grad()
-def settle_norms(model: PoseModel, batches: Iterable[PoseSample]) -> None:
+def settle_norms(
+    model: PoseModel, batches: Iterable[PoseSample], device: torch.device | str = "cpu"
+) -> None:
     """Measure what enters each batch norm, and write that as its statistics.
 
     Weight and bias take it back: with mean m and variance v of the input x, and with the norm so
@@ -25,10 +27,12 @@ def settle_norms(model: PoseModel, batches: Iterable[PoseSample]) -> None:
     Args:
         model: it is left in the mode that it was in, on its device.
         batches: as training sees them, of which `BATCHES` are used.
+        device: that computes; the cores beside a GPU take minutes for what it does in a second.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
-    device = next(model.parameters()).device
+    home = next(model.parameters()).device
+    model.to(device)
 
     def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
@@ -51,6 +55,7 @@ def settle_norms(model: PoseModel, batches: Iterable[PoseSample]) -> None:
         mean = total / count
         variance = (squares / count - mean**2).clamp(min=0)
         _restate(norm, mean.to(device), variance.to(device))
+    model.to(home)
 
 
 def _restate(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:

@@ -171,6 +171,13 @@ class TestNorms:
         variance = x.var(dim=(0, 2, 3), correction=0)
         torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-5)
 
+    def test_the_device_computes_and_gives_the_network_back(self, arrays, monkeypatch):
+        model, moves = movenet_model(arrays), []
+        monkeypatch.setattr(model, "to", moves.append)
+        there = torch.device("cpu", 0)
+        settle_norms(model, [{"image": movenet_crops()}], there)
+        assert moves == [there, torch.device("cpu")]
+
     def test_a_run_s_weights_have_their_own_statistics(self, arrays, tmp_path):
         assert MoveNet(WIDTH, arrays).folded
         model = movenet_model(arrays)

@@ -1,6 +1,8 @@
 """Several processes: what is refused before they start, and who gets which images."""
 
 import signal
+import subprocess
+from multiprocessing.connection import wait
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +12,10 @@ from lightning.fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
+from torch.utils.data import DataLoader
 
 from convpose.errors import ConfigError, ModelError
-from convpose.train.distributed import StopTogether, check_processes, gather
+from convpose.train.distributed import StopTogether, check_processes, ends_in_order, gather
 from convpose.train.failures import fit_or_explain
 
 DDP = ("trainer.strategy=ddp", "trainer.devices=2")
@@ -107,6 +110,26 @@ def test_a_scheduler_ends_all_processes_at_once(monkeypatch):
         handlers[signal.SIGTERM](signal.SIGTERM, None)
     assert told == [signal.SIGTERM]
     assert handlers[signal.SIGTERM] == signal.SIG_IGN, "a second one does not disturb the end"
+
+
+def test_loading_processes_that_were_told_to_end_raise_nothing_in_the_clean_end():
+    """A scheduler tells all processes; PyTorch would raise for each, wherever this one is."""
+    before = signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGTERM)
+    batches = iter(DataLoader(list(range(64)), num_workers=2))
+    next(batches)
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    try:
+        with ends_in_order():
+            signal.raise_signal(signal.SIGTERM)
+            loaders = [str(process.pid) for process in batches._workers]
+            subprocess.run(["kill", *loaders], check=True)  # the parent's signal is no surprise
+            for process in batches._workers:  # join would take its end before PyTorch sees it
+                assert wait([process.sentinel], timeout=30)
+            assert told == [True], "who handled it before handles it still"
+    finally:
+        for number, handler in zip((signal.SIGCHLD, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_processes_that_wait_for_gradients_that_no_step_has():
