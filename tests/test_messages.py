@@ -294,6 +294,10 @@ SAID = {
     "predict engine=ray max_frames=3": "max_frames=3 engine=ray: a cluster writes…",
     "predict engine=ray source=0": "source=webcam 0 engine=ray: other machines cannot see it…",
     "predict engine=ray source=-": "source=stdin engine=ray: other machines cannot see it…",
+    "train +model._partial_=true": "model._target_=…: no backbone, it has no out_channels; docs/…",
+    "train +head._partial_=true": "head._target_=…RegressionHead: builds no module; type head=NAME",
+    "train loss._target_=torch.nn.MSELoss": "loss._target_=torch.nn.MSELoss: no loss of poses, w…"
+    " type loss=regression, or see docs/extend.md",
     "export format=tensorrt": "…tensorrt: type onnx, openvino, torchscript, litert, coreml",
     "export format=coreml precision=int8": "…measured on a Mac alone; type precision=fp16",
     "export format=litert output=pose.onnx": "…a file of format=litert ends in .tflite",

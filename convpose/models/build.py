@@ -37,14 +37,26 @@ def build_model(cfg: DictConfig) -> PoseModel:
     check_table(cfg, NETWORK)
     if "start" in cfg.model:
         return build_cascade(cfg)
-    backbone = build(cfg.model, "model")
+    backbone = build_backbone(cfg.model, "model")
     head = build_head(cfg, backbone, cfg.data.input_size_px)
     return PoseModel(backbone, head, skeleton_of(cfg).num_keypoints, cfg.channels_last)
 
 
+def build_backbone(node: DictConfig, key: str) -> Any:
+    """Build a backbone; refuse a module that does not say how its feature maps look."""
+    backbone = build(node, key)
+    wanted = ("out_channels", "strides", "pixel_mean", "pixel_std")
+    if missing := [name for name in wanted if not hasattr(backbone, name)]:
+        raise ConfigError(
+            f"{key}._target_={node._target_}: no backbone, it has no {missing[0]}; docs/extend.md "
+            "shows one, and model=NAME takes one of convpose"
+        )
+    return backbone
+
+
 def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Module:
     """Build the head for the backbone's feature maps and the side of the backbone's input."""
-    head: nn.Module = build(
+    head = build(
         cfg.head,
         "head",
         out_channels=backbone.out_channels,
@@ -52,6 +64,8 @@ def build_head(cfg: DictConfig, backbone: Backbone, input_size_px: int) -> nn.Mo
         input_size_px=input_size_px,
         num_keypoints=skeleton_of(cfg).num_keypoints,
     )
+    if not isinstance(head, nn.Module):
+        raise ConfigError(f"head._target_={cfg.head._target_}: builds no module; type head=NAME")
     return head
 
 
@@ -103,7 +117,7 @@ def build_cascade(cfg: DictConfig) -> Cascade:
     elif "weights" in own.backbone:
         own.backbone.weights = None
     with _renamed(r"\bmodel\.(?!backbone\b)", "model.backbone."):
-        backbone = build(own.backbone, "model.backbone")
+        backbone = build_backbone(own.backbone, "model.backbone")
     with _renamed(r"\bdata\.input_size_px\b", "model.subimage_px"):
         head = build_head(cfg, backbone, own.subimage_px)
     cascade: Cascade = build(

@@ -1,5 +1,6 @@
 """Build module, Trainer, callbacks and logger from a configuration."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +61,14 @@ def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
     """Build loss, optimizer and schedule; refuse a rate that no optimizer takes."""
     check(cfg.loss, "loss", {"network": None})
     teacher = {"network": build_teacher(cfg)} if "teacher" in cfg.loss else {}
-    loss: nn.Module = build(cfg.loss, "loss", **teacher)
+    loss = build(cfg.loss, "loss", **teacher)
+    try:
+        inspect.signature(loss.forward).bind("output", "keypoints", "visibility")
+    except (AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"loss._target_={cfg.loss._target_}: no loss of poses, which is called with output, "
+            "keypoints and visibility; type loss=regression, or see docs/extend.md"
+        ) from error
     optimizer = build(cfg.optimizer, "optimizer")
     scheduler = build(cfg.scheduler, "scheduler")
     try:
