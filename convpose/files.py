@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,8 +13,9 @@ from typing import BinaryIO
 from convpose.errors import ConfigError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST = 255  # bytes of a file name
 LEFT_S = 3600  # a temporary file that has not changed for so long is nobody's any more
-LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def conf_folder() -> Path:
@@ -26,7 +28,9 @@ def conf_folder() -> Path:
 def partial(path: Path) -> Path:
     """Make the folder of a file, and name the path at which the file grows until it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f"{path.name}.part")
+    name = os.fsencode(path.name)
+    short = len(name) + len(".part") <= LONGEST
+    return path.with_name(f"{path.name if short else f'{zlib.crc32(name):08x}'}.part")
 
 
 def finish(path: Path, complete: bool = True) -> None:

@@ -67,7 +67,7 @@ LOCKED = "words of the system; type paths.runs=FOLDER, one that you can write to
     ("number", "message"),
     [
         *((number, FULL) for number in (errno.ENOSPC, errno.EDQUOT)),
-        *((number, LOCKED) for number in (errno.EROFS, errno.EACCES, errno.EPERM)),
+        *((number, LOCKED) for number in (errno.EROFS, errno.EACCES, errno.ENAMETOOLONG)),
     ],
 )
 def test_a_full_disk_and_a_locked_folder(number, message, tmp_path):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from convpose.errors import ConfigError
-from convpose.files import finish, partial, replacing
+from convpose.files import LONGEST, finish, partial, replacing
 from convpose.geometry import Image, invert, transform
 from convpose.plot.skeletons import COLOURED, WHITE, Colour, Style, draw_pose
 from convpose.predict.predictor import Person
@@ -228,7 +228,8 @@ class Drawings:
             self._clip = None
 
     def _path(self, name: str, suffix: str) -> Path:
-        stem = f"{Path(base_name(name)).stem}_pose"
+        room = LONGEST - len("_pose_999999.mp4.part")
+        stem = Path(base_name(name)).stem.encode()[:room].decode(errors="ignore") + "_pose"
         names = (f"{stem}{'' if n == 1 else f'_{n}'}{suffix}" for n in count(1))
         file = next(name for name in names if name not in self._taken)
         self._taken.add(file)

@@ -94,8 +94,8 @@ class YoloFolder:
             self._write_facts()
         if path_of(frame.name).is_file():
             picture = self.path.parent / "images" / name
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path_of(frame.name), picture)
+            with path_of(frame.name).open("rb") as stored, files.replacing(picture) as copied:
+                shutil.copyfileobj(stored, copied)
         label = self.path.parent / "labels" / name.with_suffix(".txt")
         files.write(label, "".join(f"{row}\n" for row in rows))
 

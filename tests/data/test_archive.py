@@ -94,6 +94,18 @@ def test_an_encrypted_member_is_refused(tmp_path):
         Archive(path)
 
 
+def test_a_packing_that_python_does_not_know_is_no_damage(tmp_path):
+    """Windows packs more than 2 GB as Deflate64."""
+    path = write_zip(tmp_path / "a.zip", {"joints.mat": b"joints"})
+    content = bytearray(path.read_bytes())
+    content[8] = content[content.index(b"PK\x01\x02") + 10] = 9
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"joints.mat is packed in a way .* unpack the zip yourself"
+    ):
+        Archive(path).read("joints.mat")
+
+
 def test_a_bomb_is_refused_by_its_ratio(tmp_path):
     path = write_zip(tmp_path / "a.zip", {"images/im0001.jpg": bytes(8 * 2**20), "b": b"b"})
     archive = Archive(path)

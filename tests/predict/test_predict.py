@@ -165,6 +165,19 @@ def test_names_that_are_not_utf8(encoding, tmp_path, monkeypatch):
     assert drawn == {b"latin\\xe9_pose.png", "\u00fc_pose.png".encode()}
 
 
+@pytest.mark.parametrize("kind", ["json", "yolo"])
+def test_a_name_as_long_as_a_name_can_be(kind, predict):
+    stem = "\u00fc" * 124 + "abc"
+    Path("photos/0.png").rename(f"photos/{stem}.png")
+    assert predict("source=photos", f"format={kind}").code == 0
+    (drawing,) = Path("runs/predict").glob("\u00fc*_pose.png")
+    assert stem.startswith(drawing.stem.removesuffix("_pose"))
+    if kind == "yolo":
+        assert Path(f"runs/predict/keypoints_yolo/labels/{stem}.txt").is_file()
+        assert Path(f"runs/predict/keypoints_yolo/images/{stem}.png").is_file()
+    assert not list(Path("runs").rglob("*.part"))
+
+
 ENDED = """
 import os, resource, signal
 from pathlib import Path

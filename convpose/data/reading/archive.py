@@ -112,6 +112,11 @@ class Archive:
     def _unreadable(self, name: str, error: Exception) -> DataError:
         if isinstance(error, FileNotFoundError):
             return DataError(f"{self.path}: {name} {_VANISHED}")
+        if isinstance(error, NotImplementedError):  # Windows packs more than 2 GB as Deflate64
+            return DataError(
+                f"{self.path}: {name} is packed in a way that Python cannot read; unpack the zip "
+                "yourself and type data.source= with the folder"
+            )
         return DataError(
             f"{self.path}: {name} cannot be read ({error}); the file is damaged, unpack or "
             "download the archive again"
