@@ -20,7 +20,8 @@ from pathlib import Path
 
 WARM = ("convpose.", "torch.distributed.run", "submitit.core._submit")
 _SERVER = """
-import contextlib, importlib, json, os, runpy, select, signal, socket, sys, tempfile
+import atexit, contextlib, gc, importlib, json, os, runpy, select, signal, socket, sys, tempfile
+import threading, traceback
 import convpose.train.command, torch
 from convpose.files import conf_folder
 from hydra import compose, initialize_config_dir
@@ -71,6 +72,7 @@ def asked(listening):
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
     listening.bind(sys.argv[1])
     listening.listen()
+    gc.freeze()  # nobody touches what all forks share
     print("ready", flush=True)
     request, files = asked(listening)
 for target, file in enumerate(files):
@@ -83,8 +85,20 @@ tempfile.tempdir = None
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.executable, sys.argv = sys.argv[2], [request["module"], *request["arguments"]]
 sys.stdout.reconfigure(write_through=request["unbuffered"])
-exec(request["before"])
-runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+try:
+    code = 0
+    exec(request["before"])
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    code = end.code if isinstance(end.code, int) else int(end.code is not None)
+except BaseException:
+    code = 1
+    traceback.print_exc()
+# as a process ends, without the seconds that it takes to take everything apart
+threading._shutdown()
+atexit._run_exitfuncs()
+sys.stdout.flush()
+os._exit(code)
 """
 _PYTHON = """#!{real} -SI
 import json, os, signal, socket, sys
