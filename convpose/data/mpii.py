@@ -12,8 +12,10 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
   ``joints_vis`` tells labelled from not, occlusion is not in it.
 - **Box**: the square of 200 · scale pixels around the person's centre, moved down by 15 · scale "to
   avoid cropping limbs" (Simple Baselines); with ``data.box_scale=1.25`` that is their crop. People
-  without centre and scale have the box of their joints. The head's box (``x1`` to ``y2``), by
-  which PCKh divides, is in the ``.mat`` file alone.
+  without centre and scale have the box of their joints.
+- **Head**, by which PCKh divides: the diagonal of its box. ``.mat``: ``x1`` to ``y2``. The JSON
+  files have none; ``headboxes_src`` of ``gt_valid.mat`` beside ``valid.json`` has those of its
+  people, in their order.
 - **Left out** and counted: people of test images (``img_train`` 0: their joints are not public),
   people without ``annopoints``, with fewer than `min_joints` joints, and up to 1 % of photographs
   that are missing (the archive lacks a few).
@@ -24,24 +26,29 @@ Sources: M. Andriluka et al., CVPR 2014; the fields are described at human-pose.
   with; with ``data.split=official`` the latter is the test.
 """
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.bounded import parse_json
+from convpose.bounded import MAX_BYTES, parse_json, read_file
 from convpose.data.reading import field, many, number, read_variable, stem_of, subset_of
 from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import MPII16
 
+log = logging.getLogger(__name__)
 ORIGIN_PX = 1.0
 _K = MPII16.num_keypoints
 _REMEDY_MAT = "use mpii_human_pose_v1_u12_1.mat of mpii_human_pose_v1_u12_2.zip"
+HEAD_FILES = ("gt_valid.mat", "mpii_gt_val.mat")  # of Simple Baselines and HRNet, of mmpose
 _REMEDY_JSON = "use train.json and valid.json of Simple Baselines or HRNet (data/mpii/annot)"
 
 
@@ -71,7 +78,27 @@ class MpiiJsonSource(MpiiSource):
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read a JSON file; people are numbered through all files."""
         entries = parse_json(file, content, _REMEDY_JSON)
-        return MPII16.keypoints, _people_of_json(file, entries, self.numbers, left_out)
+        people = _people_of_json(file, entries, self.numbers, left_out)
+        if subset_of(file) != "val":
+            return MPII16.keypoints, people
+        given = self._head_file(file)
+        if given is None:
+            log.warning(
+                "%s: no head boxes, so no PCKh; put gt_valid.mat of the same download beside it, "
+                "or type data=mpii for the official .mat",
+                file,
+            )
+            return MPII16.keypoints, people
+        heads_px = _heads(*given, len(entries))
+        return MPII16.keypoints, map(_with_head, people, heads_px)
+
+    def _head_file(self, file: str) -> tuple[str, bytes] | None:
+        """Find the file of head boxes beside an annotation file, or in the archive."""
+        for path in (Path(file).with_name(name) for name in HEAD_FILES):
+            if path.is_file():
+                return str(path), read_file(path)
+        found = [name for name in self.photos.names() if name.rpartition("/")[2] in HEAD_FILES]
+        return (found[0], self.photos.read(found[0], MAX_BYTES)) if found else None
 
 
 def _people(file: str, release: Any, left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
@@ -152,6 +179,22 @@ def _people_of_json(
             box,
             subset_of(file),
         )
+
+
+def _heads(file: str, content: bytes, count: int) -> list[float | None]:
+    """Measure the diagonals of ``headboxes_src`` (corner, x or y, person)."""
+    boxes = np.asarray(read_variable(file, content, "headboxes_src", _REMEDY_JSON, squeeze=False))
+    if boxes.shape != (2, 2, count) or boxes.dtype.kind not in "fiu":
+        raise DataError(
+            f"{file}: headboxes_src is {boxes.dtype} {boxes.shape}, expected numbers (2, 2, "
+            f"{count}) for the {count} people of valid.json; {_REMEDY_JSON} and their gt_valid.mat"
+        )
+    corners = boxes.astype(np.float64)
+    return [float(d) if d > 0 else None for d in np.linalg.norm(corners[1] - corners[0], axis=0)]
+
+
+def _with_head(person: AnnotatedPerson, head_px: float | None) -> AnnotatedPerson:
+    return replace(person, head_px=head_px)
 
 
 def _head(person: Any) -> float | None:

@@ -7,12 +7,14 @@ Source: io.sleap.ai, ``load_file``. It comes with ``convpose[formats]``.
 - **Pixels** have their centres at integers, as sleap-io gives them.
 - **Joints** are the nodes of the skeleton, its edges the limbs, its symmetries the mirror pairs. Of
   several skeletons ``data.category`` names one. A point that is not there is unlabelled.
-- **Left out** and counted: what a network has predicted and nobody corrected.
+- **Left out** and counted: what a network has predicted and nobody corrected; a file with nothing
+  else, such as every file of JABS, is read, with a warning.
 - **Ids**: ``STEM_NUMBER``, from 1 in the order of a frame's animals.
 """
 
 import importlib
 import io
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,6 +32,8 @@ from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError, require_extra
 from convpose.skeleton import Skeleton
+
+log = logging.getLogger(__name__)
 
 
 class SleapSource(PeopleSource):
@@ -65,7 +69,7 @@ class SleapSource(PeopleSource):
         """Read the labels."""
         labels = load_labels(Path(file))
         skeleton = _skeleton(Path(file), labels, self.category)
-        return tuple(skeleton.node_names), _people(labels, Path(file).parent, skeleton, left_out)
+        return tuple(skeleton.node_names), _people(labels, Path(file), skeleton, left_out)
 
 
 class FrameArchive(Archive):
@@ -95,7 +99,7 @@ class FrameArchive(Archive):
         video, index = self._frames[name]
         try:
             if isinstance(self._labels().videos[video].filename, list):
-                return self._find_image(name).open("rb")
+                return self._find(name).open("rb")
             pixels = np.asarray(self._labels().videos[video][index])
             png = io.BytesIO()
             PillowImage.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).save(png, "PNG")
@@ -107,15 +111,19 @@ class FrameArchive(Archive):
                 "labels say, or save the labels with their frames, as .pkg.slp"
             ) from error
 
-    def _find_image(self, name: str) -> Path:
-        """Find an image where the labels say, else below their folder, by the end of its path."""
-        parts = Path(name).parts
+    def _find(self, name: str) -> Path:
+        """Find a file where the labels say, else below their folder, by the end of its path."""
+        parts = Path(name.replace("\\", "/")).parts
         ends = [self.path.parent / Path(*parts[i:]) for i in range(len(parts))]
         return next((path for path in (Path(name), *ends) if path.is_file()), Path(name))
 
     def _labels(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), load_labels(self.path)
+            labels = load_labels(self.path)
+            for video in (v for v in labels.videos if isinstance(v.filename, str)):
+                if (found := str(self._find(video.filename))) != video.filename:
+                    video.replace_filename(found)
+            self._opened = os.getpid(), labels
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -165,14 +173,19 @@ def _frame_name(labels: Any, frame: Any, folder: Path) -> str:
 
 
 def _people(
-    labels: Any, folder: Path, skeleton: Any, left_out: Counter[str]
+    labels: Any, file: Path, skeleton: Any, left_out: Counter[str]
 ) -> Iterator[AnnotatedPerson]:
+    predicted = not any(frame.user_instances for frame in labels)
+    if predicted:
+        log.warning("%s: nobody has corrected these labels, a network has predicted them", file)
+    folder = file.parent
     for frame in labels:
         name = _frame_name(labels, frame, folder)
-        left_out["whom a network has predicted"] += len(frame.predicted_instances)
-        others = [one for one in frame.user_instances if one.skeleton is not skeleton]
+        found = frame.predicted_instances if predicted else frame.user_instances
+        left_out["whom a network has predicted"] += len(frame.predicted_instances) * (not predicted)
+        others = [one for one in found if one.skeleton is not skeleton]
         left_out["of another category"] += len(others)
-        own = [one for one in frame.user_instances if one.skeleton is skeleton]
+        own = [one for one in found if one.skeleton is skeleton]
         for number, one in enumerate(own, start=1):
             points_px = np.asarray(one.numpy(), np.float64)
             known = np.isfinite(points_px).all(axis=1)

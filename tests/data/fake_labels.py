@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -151,6 +152,40 @@ def sleap(folder: Path, file="labels.slp", **options):
     ]
     sleap_io.Labels(frames).save(str(folder / file), verbose=False, **options)
     return folder
+
+
+def clip_of(folder: Path, kind: str):
+    """Labels of a clip beside them: points (COUNT, K, 2), and the file."""
+    sleap_io = pytest.importorskip("sleap_io")
+    from sleap_io.io.jabs import JABS_DEFAULT_SKELETON
+
+    points, photos = people()
+    folder.mkdir(parents=True, exist_ok=True)
+    with av.open(str(folder / "dogs.avi"), "w") as clip:
+        stream = clip.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = SIDE_PX, SIDE_PX, "bgr0"
+        for pixels in photos:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            clip.mux(stream.encode(frame))
+        clip.mux(stream.encode())
+    video = sleap_io.Video.from_filename(str(folder / "dogs.avi"))
+    skeleton = sleap_io.Skeleton(nodes=list(NAMES), name="dog")
+    if kind == "jabs":  # which has whole numbers, and a skeleton of its own
+        points = np.random.default_rng(0).integers(4, 60, (COUNT, 12, 2)).astype(float)
+        skeleton = JABS_DEFAULT_SKELETON
+    one = sleap_io.PredictedInstance if "predictions" in kind else sleap_io.Instance
+    track = sleap_io.Track("0")
+    animals = [one.from_numpy(points[i], skeleton=skeleton, track=track) for i in range(COUNT)]
+    labels = sleap_io.Labels(
+        [sleap_io.LabeledFrame(video, i, instances=[animals[i]]) for i in range(COUNT)]
+    )
+    if kind == "slp":
+        labels.save(str(folder / "dogs.slp"), verbose=False)
+    elif kind == "jabs":
+        sleap_io.save_jabs(labels, 2, str(folder))
+    else:
+        sleap_io.save_nwb(labels, str(folder / "dogs.nwb"), nwb_format=kind)
+    return points, photos
 
 
 def sleap_package(folder: Path):

@@ -165,6 +165,41 @@ def test_the_json_is_read_with_its_two_subsets(tmp_path):
     assert [a.subset for a in source.annotations].count("val") == 9
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["gt_valid.mat", "mpii_gt_val.mat"])
+def test_head_boxes_lie_beside_the_json(packed, name, tmp_path):
+    """``headboxes_src`` is (corner, x or y, person), as Simple Baselines' evaluation reads it."""
+    files = fake_mpii_json(4, 2)
+    count = len(json.loads(files["annot/valid.json"]))
+    corners = np.zeros((2, 2, count))
+    corners[:, 0, :], corners[:, 1, :] = [[10], [13]], [[20], [24]]  # 3 wide, 4 high
+    corners[1, :, 1] *= 2  # from 10, 20 to 26, 48
+    corners[1, :, 2] = corners[0, :, 2]  # nothing
+    files[f"annot/{name}"] = mat(headboxes_src=corners, pos_gt_src=np.zeros((16, 2, count)))
+    where = write_zip(tmp_path / "mpii.zip", files) if packed else write_folder(tmp_path, files)
+    found = MpiiJsonSource(str(where), "").annotations
+    heads = [a.head_px for a in found if a.subset == "val"]
+    assert heads == pytest.approx([5, np.hypot(16, 28), None, *[5] * (count - 3)])
+    assert {a.head_px for a in found if a.subset == "train"} == {None}
+
+
+def test_head_boxes_of_other_people_are_refused(tmp_path):
+    files = fake_mpii_json(4, 2) | {"annot/gt_valid.mat": mat(headboxes_src=np.zeros((2, 2, 7)))}
+    folder = write_folder(tmp_path, files)
+    message = (
+        r"annot/gt_valid\.mat: headboxes_src is float64 \(2, 2, 7\), expected numbers \(2, 2, 3\)"
+    )
+    with pytest.raises(DataError, match=message):
+        MpiiJsonSource(str(folder / "annot" / "valid.json"), "")
+
+
+def test_no_head_boxes_are_said(tmp_path, caplog):
+    folder = write_folder(tmp_path, fake_mpii_json(4, 2))
+    MpiiJsonSource(str(folder), "")
+    (said,) = caplog.messages
+    assert "valid.json: no head boxes, so no PCKh; put gt_valid.mat of the same download" in said
+
+
 def test_null_is_missing(tmp_path):
     joints = (POINTS + 1).tolist()
     joints[3] = [None, None]

@@ -215,6 +215,27 @@ def test_files_that_sleap_io_cannot_read_are_named(tmp_path):
             SleapSource(where)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of pynwb
+@pytest.mark.parametrize("kind", ["slp", "annotations", "predictions", "jabs"])
+def test_labels_of_a_clip_beside_them(kind, tmp_path, caplog):
+    """SLEAP, NWB with labels and with predictions, JABS; SLEAP's folder has been moved."""
+    points, photos = fake_labels.clip_of(tmp_path / "made", kind)
+    folder = tmp_path / "made"
+    if kind == "slp":
+        folder = folder.rename(tmp_path / "moved")
+    (labels,) = (p for p in folder.rglob("*") if p.suffix in (".slp", ".nwb", ".h5"))
+    skeleton = SleapSource.own_skeleton({"source": str(labels)})
+    found = SleapSource(str(labels), skeleton=skeleton)
+    assert len(found.annotations) == COUNT
+    numbers = [int(Path(annotation.file).stem) for annotation in found.annotations]
+    assert sorted(numbers) == list(range(COUNT))  # NWB keeps no order
+    for i, (number, annotation) in enumerate(zip(numbers, found.annotations, strict=True)):
+        np.testing.assert_allclose(annotation.keypoints_px, points[number], atol=1e-4)
+        assert annotation.visibility.tolist() == [2] * len(points[number])
+        np.testing.assert_array_equal(found.read_image(i)[0], photos[number])
+    assert ("a network has predicted them" in caplog.text) == (kind in ("predictions", "jabs"))
+
+
 YOLO, STUDIO = "labels/train/0.txt", "export.json"
 
 
