@@ -15,6 +15,9 @@ def main(cfg: DictConfig) -> None:
     from convpose.errors import require_extra
 
     require_extra("app", "gradio")
+    from convpose.app.request import check_keys
+
+    check_keys(cfg)
     from convpose.app.command import serve
 
     serve(cfg)

@@ -1,6 +1,5 @@
 """Build the page in Gradio, and serve it."""
 
-import ipaddress
 import itertools
 import logging
 import os
@@ -9,12 +8,11 @@ import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
 import gradio as gr
 import uvicorn
-from annotated_types import Ge, Le
 from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
@@ -29,26 +27,14 @@ from convpose.app.handlers import (
     predict_picture,
     visitor_files,
 )
+from convpose.app.request import check_keys
 from convpose.config.application import sigterm_exits
 from convpose.config.instantiate import build
-from convpose.config.schema import Count, Looks, Packaged, check_table
 from convpose.errors import ConfigError, DataError
-from convpose.predict import limits
 from convpose.predict.command import limits_of
 from convpose.predict.images import decode
 
 log = logging.getLogger(__name__)
-KEYS = {
-    "host": str,
-    "names": list[str],
-    "password": str | None,
-    "open": bool,
-    "network": Packaged,
-    "looks": Looks,
-    "port": Annotated[int, Ge(1), Le(65535)],
-    **limits.KEYS,
-    **dict.fromkeys(("max_file_mb", "max_frames", "at_once"), Count),
-}
 FILES_PX = 150  # an empty list of files takes no more
 HEADER = ["person", "joint", "x px", "y px", "score"]
 # the fonts of the visitor's machine, so that no font is fetched
@@ -124,27 +110,9 @@ def server(page: gr.Blocks, cfg: DictConfig) -> Server:
     )
 
 
-def _check_password(cfg: DictConfig) -> None:
-    """Refuse a page for everybody that nobody has asked for.
-
-    Raises:
-        ConfigError: other machines reach it, and there is neither a password nor ``open=true``.
-    """
-    try:
-        alone = cfg.host == "localhost" or ipaddress.ip_address(cfg.host).is_loopback
-    except ValueError:  # a name
-        alone = False
-    if not (alone or cfg.password or cfg.open):
-        raise ConfigError(
-            f"host={cfg.host}: everybody who reaches this machine could use the page; set "
-            "CONVPOSE_PASSWORD, or type open=true for a page without a password"
-        )
-
-
 def build_page(cfg: DictConfig) -> gr.Blocks:
     """Build the page and load its first network."""
-    check_table(cfg, KEYS)
-    _check_password(cfg)
+    check_keys(cfg)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
     networks = Networks(
         Path(cfg.paths.runs), cfg.run or cfg.network, detector, cfg.accelerator, cfg.looks

@@ -13,7 +13,10 @@ from convpose.config.application import application
 @application("benchmark")
 def main(cfg: DictConfig) -> None:
     """Measure and print a table."""
-    from convpose.benchmark.command import benchmark
+    from convpose.benchmark.request import check_keys
+
+    check_keys(cfg)
+    from convpose.benchmark.command import benchmark  # imports torch, which no mistake waits for
 
     benchmark(cfg)
 

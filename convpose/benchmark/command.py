@@ -1,21 +1,18 @@
 """Measure the parts of a benchmark and print one table."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import files
 from convpose.benchmark import training
 from convpose.benchmark.measure import Speed, memory, start_speed
-from convpose.config.schema import Count, check_table
-from convpose.errors import ConfigError
+from convpose.benchmark.request import check_keys
 from convpose.hardware import describe_hardware as hardware
 from convpose.plot.tables import Table
 
@@ -33,7 +30,7 @@ def _clip_speed(cfg: DictConfig) -> list[Speed]:
     return clip_speed(cfg)
 
 
-PARTS: dict[str, Callable[[DictConfig], list[Speed]]] = {
+MEASURED: dict[str, Callable[[DictConfig], list[Speed]]] = {
     "data": training.data_speed,
     "synthetic": training.synthetic_speed,
     "training": training.training_speed,
@@ -42,14 +39,6 @@ PARTS: dict[str, Callable[[DictConfig], list[Speed]]] = {
     "start": start_speed,
     "latency": _latency_speed,
     "clip": _clip_speed,
-}
-KEYS = {
-    "rounds": Count,
-    "seconds": Annotated[float, Ge(0.001)],
-    "threads": Count | None,
-    "batch_sizes": Sequence[Count],
-    "latency.threads": Sequence[Count],
-    "latency.repetitions": Annotated[int, Ge(2)],  # fewer have no range
 }
 LEAST_WIDTH = 110  # characters
 
@@ -67,7 +56,7 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     threads = torch.get_num_threads()  # the engines of latency and clip may set others
-    speeds = [speed for name in parts for speed in PARTS[name](cfg)] + memory()
+    speeds = [speed for name in parts for speed in MEASURED[name](cfg)] + memory()
     caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
     if any(speed.single for speed in speeds):
         caption += f"; ms: lowest to 95th percentile of {cfg.latency.repetitions} repetitions"
@@ -81,24 +70,6 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
         }
         files.write(Path(cfg.output), json.dumps(content, indent=1))
     return speeds
-
-
-def check_keys(cfg: DictConfig) -> Sequence[str]:
-    """Check the keys, before minutes of measuring; return the parts to measure.
-
-    Raises:
-        ConfigError: an unknown part, a number out of its range, or no place for ``output``.
-    """
-    parts = cfg.what if isinstance(cfg.what, ListConfig) else [cfg.what]
-    unknown = [str(part) for part in parts if part not in PARTS]
-    if unknown or not parts:
-        problem = "unknown part" if unknown else "nothing to measure"
-        known = ",".join(PARTS)
-        raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
-    check_table(cfg, KEYS)
-    if cfg.output is not None:
-        files.check_output(Path(cfg.output), file=True)
-    return list(parts)
 
 
 def table(speeds: list[Speed], caption: str) -> Table:

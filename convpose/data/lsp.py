@@ -9,8 +9,9 @@ some left out, as PNG files beside a ``joints.mat`` with LSPET's axes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +100,13 @@ class LspSource:
             )
         ]
         self.doubts = find_doubts(self.annotations, LSP14.keypoints)
+
+    @classmethod
+    def locate(cls, keys: Mapping[str, Any]) -> None:
+        """Find the archive of these arguments, or download it; raise what the constructor would."""
+        if keys.get("name") in STEMS:
+            given = keys.get("mirrors") or (), keys.get("sha256")
+            _locate(keys["name"], keys.get("source"), Path(str(keys.get("folder"))), *given)
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
         """Decode the image of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.

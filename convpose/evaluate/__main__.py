@@ -13,7 +13,11 @@ from convpose.config.application import application
 @application("evaluate")
 def main(cfg: DictConfig) -> float:
     """Evaluate and print the tables; return PCK@0.2."""
-    from convpose.evaluate.command import evaluate
+    from convpose.evaluate.request import check_keys, find_named
+
+    check_keys(cfg)
+    find_named(cfg)
+    from convpose.evaluate.command import evaluate  # imports torch, which no mistake waits for
 
     return evaluate(cfg)
 

@@ -9,15 +9,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import MAX_BYTES, load_json
-from convpose.config.schema import Count, Looks, Natural, Packaged, Subset, check_table
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.analyses import robustness, stage_measures
-from convpose.evaluate.oks import EXPECTED, score_coco
+from convpose.evaluate.oks import score_coco
 from convpose.evaluate.predictions import Predictions, match
 from convpose.evaluate.report import write_report
+from convpose.evaluate.request import check_keys
 from convpose.evaluate.scoring import GroundTruth, look_again, on_device, predict
-from convpose.files import check_output
 from convpose.hardware import resolve_precision, want_gpu
 from convpose.models.build import build_model, drop_weights
 from convpose.models.tta import TestTimeAugmentation
@@ -28,16 +27,6 @@ from convpose.runtime.packaged import rebuild
 from convpose.skeleton import LSP14
 
 log = logging.getLogger(__name__)
-KEYS = {
-    "network": Packaged | None,
-    **dict.fromkeys(("mirror_test", "quarter_turns", "robustness"), bool),
-    "split": Subset,
-    "looks": Looks,
-    "boxes": str | None,
-    "batch_size": Count | None,
-    "num_workers": Natural | None,
-    "gallery": Natural,
-}
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -54,29 +43,7 @@ def evaluate(cfg: DictConfig) -> float:
             of predictions without data.
         DataError, ModelError: see `Predictions`, `Run` and the data.
     """
-    keys = [key for key in ("run", "weights", "predictions") if cfg[key] is not None]
-    if len(keys) != 1:
-        raise ConfigError(
-            "name what to evaluate: run=RUN_FOLDER, network=large with data=lsp, or "
-            "predictions=FILE.npz with data=lsp"
-        )
-    check_table(cfg, KEYS)
-    if cfg.run is None and cfg.checkpoint != "best":
-        raise ConfigError(f"checkpoint={cfg.checkpoint}: of which run? type run=FOLDER")
-    if cfg.output is not None:
-        check_output(Path(str(cfg.output)))
-    usual = {"mirror_test": False, "quarter_turns": False, "robustness": False, "looks": 1}
-    for key in (k for k, v in usual.items() if cfg.predictions is not None and cfg[k] != v):
-        raise ConfigError(
-            f"predictions={cfg.predictions} {key}={cfg[key]}: a file has no network to ask again; "
-            f"leave {key}= out, or type run=RUN_FOLDER"
-        )
-    if cfg.boxes is not None and not Path(cfg.boxes).is_file():
-        raise ConfigError(f"boxes={cfg.boxes}: no such file; {EXPECTED}")
-    if cfg.run is None and cfg.get("data") is None:
-        raise ConfigError(
-            f"{keys[0]}={cfg[keys[0]]} needs the data to score it on; type data=lsp or data=lspet"
-        )
+    check_keys(cfg)
     if cfg.predictions is None:
         return evaluate_network(cfg)
     path = Path(cfg.predictions)

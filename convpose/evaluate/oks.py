@@ -36,15 +36,12 @@ from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.coco_truth import CocoTruth, read_truth
 from convpose.evaluate.predictions import Predictions
+from convpose.evaluate.request import EXPECTED
 from convpose.evaluate.scoring import Network, predict
 
 log = logging.getLogger(__name__)
 STATS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 RESULTS = "coco_results.json"
-EXPECTED = (
-    'expected a JSON list of {"image_id": …, "bbox": [x, y, width, height], "score": …}, as a '
-    "detector's results for COCO"
-)
 
 
 def score_coco(

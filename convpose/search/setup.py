@@ -26,7 +26,8 @@ from convpose.search.samplers import is_grid, sampler
 from convpose.search.space import Space, Value, corners, grid, overrides, read_space
 from convpose.search.storage import Heartbeats, open_storage
 from convpose.search.trial_queue import TrialQueue, open_study
-from convpose.train.build import build_module, check_monitor, check_top_level
+from convpose.train import request
+from convpose.train.build import build_module, check_monitor
 
 KEYS = {
     "trials": Count | None,
@@ -145,7 +146,7 @@ def check_space(space: Space, typed: Sequence[str]) -> None:
 
 def check_keys(cfg: DictConfig) -> None:
     """Check all keys of a training, without reading or building much."""
-    check_top_level(cfg)
+    request.check_keys(cfg)
     check_monitor(cfg)
     build_datamodule(cfg)
     cfg.trainer.precision = resolve_precision(cfg)

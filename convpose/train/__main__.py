@@ -11,6 +11,11 @@ from convpose.config.application import application, output_folder
 @application("train")
 def main(cfg: DictConfig) -> float:
     """Train in the folder that Hydra made; heavy imports wait until there is something to do."""
+    from convpose.data.there import check_sources
+    from convpose.train.request import check_keys
+
+    check_keys(cfg)
+    check_sources(cfg)
     from convpose.train.command import train
 
     return train(cfg, output_folder())

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning import Callback, Trainer
@@ -15,7 +15,6 @@ from torch import nn
 
 from convpose.config.allowlist import find_target
 from convpose.config.instantiate import build, check, describe, skeleton_of
-from convpose.config.schema import Count, Positive, Seed, check_table
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
 from convpose.models.cascade import Resized
@@ -26,35 +25,6 @@ from convpose.runtime.shipped import NAMES
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
 from convpose.train.loggers import OURS
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
-
-KEYS: dict[str, Any] = {
-    "study": str | int | None,
-    "seed": Seed,
-    "monitor": str,
-    "monitor_mode": Literal["max", "min"],
-    "ckpt_path": str | None,
-    "weights": str | None,
-    "take_network": bool | None,
-    "lr_find": bool,
-    "channels_last": bool,
-    "compile": bool,
-    # Lightning gives 0 and -1 a meaning that no training here has
-    "trainer.max_epochs": Count,
-    "trainer.check_val_every_n_epoch": Count,
-    "trainer.accumulate_grad_batches": Count | None,
-    "trainer.limit_train_batches": Positive | None,
-    "trainer.limit_val_batches": Positive | None,
-    "trainer.gradient_clip_val": Positive | None,
-}
-
-
-def check_top_level(cfg: DictConfig) -> None:
-    """Check the keys that belong to no constructor, and what Lightning allows but no training.
-
-    Raises:
-        ConfigError: a value that cannot be.
-    """
-    check_table(cfg, KEYS)
 
 
 def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:

@@ -17,7 +17,7 @@ from convpose import files
 from convpose.bounded import load_json
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
-from convpose.errors import ConfigError, ModelError
+from convpose.errors import ModelError
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model, self_contained
 from convpose.models.layer_table import layer_table, layer_table_markdown
@@ -30,7 +30,6 @@ from convpose.train.build import (
     build_module,
     build_trainer,
     check_monitor,
-    check_top_level,
 )
 from convpose.train.calibration import calibrate, measure_start_errors
 from convpose.train.callbacks.epoch_report import EpochReport
@@ -40,6 +39,7 @@ from convpose.train.failures import fit_or_explain
 from convpose.train.loggers import log_text
 from convpose.train.module import PoseModule
 from convpose.train.norms import settle_norms
+from convpose.train.request import check_keys
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 from convpose.train.start import (
     Start,
@@ -108,13 +108,8 @@ def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
     """Check the keys that stand alone, choose the checkpoint to continue from and seed."""
     keep_console_clean()
     cfg = cfg.copy()
-    check_top_level(cfg)
+    check_keys(cfg)
     check_monitor(cfg)
-    if cfg.data.split == "whole":
-        raise ConfigError(
-            "data.split=whole: the training images would validate and test; type data.split=seeded "
-            "(whole is for convpose.evaluate)"
-        )
     checkpoint = checkpoint_to_resume(cfg.ckpt_path, folder)
     seed_everything(cfg.seed, workers=True, verbose=False)
     if checkpoint and cfg.data.batch_size == "auto":  # what was chosen belongs to the run

@@ -19,8 +19,8 @@ from convpose.models.pose_model import PoseModel
 from convpose.models.weights import read_weights
 from convpose.run import Run
 from convpose.runtime.packaged import is_packaged, read_packaged
-from convpose.runtime.shipped import weights_file
 from convpose.skeleton import counterparts
+from convpose.train.request import find_weights
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,9 @@ class Start:
             ConfigError: no run there.
             ModelError: no such file, or one that is damaged.
         """
-        path = Path(weights)
-        if not path.exists() and path.name == weights:
-            path = weights_file(weights)
+        path = find_weights(weights)
         if path.is_dir():
-            path = Run.find(path).checkpoint("best")
+            path = Run(path).checkpoint("best")
         if is_packaged(path):
             state, facts = read_packaged(path)
             return cls(path, state, as_data(facts["config"], str(path)))

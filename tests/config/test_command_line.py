@@ -57,6 +57,17 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path):
         "predict nothere.jpg": "source=nothere.jpg: no such file",
         "predict source=a.jpg format=xml": "format=xml: expected one of json",
         "train lr=0.1": "unknown key lr; did you mean optimizer.lr?",
+        "train data.source=nothere.zip": "data.source=nothere.zip: no such file or folder; type",
+        "train data=coco data.source=gone.json": "data.source=gone.json: no such file; type",
+        "train data=synthetic weights=nowhere": "weights=nowhere: type small, large or",
+        "train data=synthetic trainer.max_epochs=0": "trainer.max_epochs=0: expected a whole",
+        "evaluate run=nowhere": "run=nowhere: the folder does not exist",
+        "evaluate network=medium": "network=medium: expected small or large",
+        "evaluate network=small": "weights=small needs the data to score it on",
+        "evaluate network=small data=mpii": "mpii not found: looked in",
+        "app run=nowhere": "run=nowhere: the folder does not exist",
+        "app port=abc": "port=abc: expected a whole number from 1 to 65535",
+        "benchmark what=trainig": "what=[trainig]: unknown part; type what=[data,",
     }
     code = (
         "import sys, runpy\n"

@@ -25,8 +25,8 @@ from convpose.train.build import (
     build_trainer,
     check_monitor,
     check_pair,
-    check_top_level,
 )
+from convpose.train.request import check_keys
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -195,7 +195,7 @@ def test_logger_builds(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("debug", [None, *(f"debug={n}" for n in options("debug"))])
 def test_experiments_compose_and_build(name, debug, unbroken):
     cfg = over(composed("train", name, *([debug] if debug else [])), unbroken)
-    check_top_level(cfg)
+    check_keys(cfg)
     check_monitor(cfg)
     build_datamodule(cfg)
     cfg.trainer.precision = resolve_precision(cfg)

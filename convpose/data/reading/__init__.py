@@ -56,7 +56,7 @@ def find_files(
             raise DataError(f"data.source={source}: no such file; type the path of one that exists")
         above = path.parent.parent if path.parent.name.startswith("annot") else path.parent
         return {str(path): read_file(path)}, open_archive(Path(images or above).expanduser())
-    archive = open_archive(path or _locate(name, Path(folder), stems))
+    archive = open_archive(path or find_folder(name, Path(folder), stems))
     members = next(
         filter(None, (_like(archive, p) for p in (patterns, *([o] for o in others)))), []
     )
@@ -79,7 +79,7 @@ def _like(archive: Archive, patterns: Sequence[str]) -> list[str]:
     return [f for f in found if f not in packed] or found
 
 
-def _locate(name: str, folder: Path, stems: Sequence[str]) -> Path:
+def find_folder(name: str, folder: Path, stems: Sequence[str]) -> Path:
     """Find the folder or zip of a data set in the data folder."""
     candidates = [folder / f"{stem}{ending}" for stem in stems for ending in ("", ".zip")]
     for candidate in candidates:

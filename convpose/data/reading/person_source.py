@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import Annotation
 from convpose.data.doubts import check_reach, find_doubts, listed
-from convpose.data.reading import find_files
+from convpose.data.reading import find_files, find_folder
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.frames import Upright, place_in_frames
 from convpose.data.reading.images import read_photo
@@ -168,6 +169,15 @@ class PeopleSource:
             kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
             self.doubts.append(f"{name}: {listed(kind, turned)}")
         self.notes = joint_notes(name, joints, target, index, left_out)
+
+    @classmethod
+    def locate(cls, keys: Mapping[str, Any]) -> None:
+        """Find the folder or file of these arguments; raise what the constructor would."""
+        source, folder = keys.get("source"), keys.get("folder") or ""
+        if source is None and cls.STEMS:
+            find_folder(cls.NAME, Path(folder), cls.STEMS)
+        elif source is None or not Path(source).expanduser().exists():
+            cls.find_files(keys)
 
     @classmethod
     def find_files(
