@@ -108,16 +108,18 @@ def open_clip(file: Path | IO[bytes] | str, name: str, limits: Limits) -> Iterat
     # by its protocol, because a name such as a:b.mp4 would be taken for another one
     target = f"file:{file}" if isinstance(file, Path) else file
     timeout = STREAM_TIMEOUT_S if isinstance(file, str) else None
-    with av.open(target, "r", options=options, timeout=timeout) as container:
+    with av.open(
+        target, "r", options=options, timeout=timeout, metadata_errors="replace"
+    ) as container:
         if not container.streams.video:
             raise DataError(f"{name}: holds no video; expected a clip such as .mp4")
         stream = container.streams.video[0]
         decoder = stream.codec_context
-        if not decoder.width:  # a frame over the limit is not even measured
+        if decoder is None or not decoder.width:  # a frame over the limit is not even measured
+            unfit = f"its frames have no size, or more than the {limits.megapixels:g} megapixels of"
+            reason = "an unknown codec" if decoder is None else f"{unfit} max_megapixels"
             raise DataError(
-                f"{name}: not a video that can be read: its frames have no size, or more than the "
-                f"{limits.megapixels:g} megapixels of max_megapixels; get it again or save it as "
-                ".mp4"
+                f"{name}: not a video that can be read: {reason}; get it again or save it as .mp4"
             )
         limits.check_pixels(name, decoder.width, decoder.height)
         limits.check_seconds(name, (container.duration or 0) / av.time_base)

@@ -16,6 +16,7 @@ from convpose.geometry import Image
 from convpose.predict.images import Picture
 from convpose.predict.limits import USUAL, Limits, open_clip
 
+MOST_LACKING = 0.95  # of a clip's seconds; its header is rounded
 MOST_STRETCH = 10.0  # of pixels that are not square; DV has 1.46, and nonsense nobody stretches
 
 
@@ -30,10 +31,11 @@ def decode_clip(
     Raises:
         DataError: not a video, over a limit, or broken; the frames before the break come first.
     """
-    count = 0
+    count, end_s, expected, length_s = 0, 0.0, 0, 0.0
     try:
         with open_clip(file, name, limits) as (container, stream):
             stream.thread_type = "AUTO"
+            expected, length_s = stream.frames, _length_s(container, stream)
             start_s: float | None = None
             for decoded in container.decode(stream):
                 rate = float(stream.average_rate or stream.guessed_rate or 25)
@@ -43,13 +45,15 @@ def decode_clip(
                 width, height = _shown_size(decoded, float(stream.sample_aspect_ratio or 1))
                 limits.check_pixels(name, width, height)
                 yield _as_shown(decoded, width, height), max(0.0, time_s - start_s)
-                count += 1
+                count, end_s = count + 1, time_s + 2 / rate
     except (av.error.FFmpegError, OSError) as error:
         where = f"broken after {count} frames" if count else "not a video that can be read"
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{name}: {where} ({reason}); get it again or save it as .mp4") from error
     if count == 0:
         raise DataError(f"{name}: a video without a frame; get it again")
+    if count < expected and end_s < MOST_LACKING * length_s:  # a cut download ends without an error
+        raise DataError(f"{name}: broken after {count} of {expected} frames; get it again")
 
 
 def count_frames(path: Path, limits: Limits = USUAL) -> int | None:
@@ -59,6 +63,12 @@ def count_frames(path: Path, limits: Limits = USUAL) -> int | None:
             return int(stream.frames) or None
     except (av.error.FFmpegError, OSError, DataError):
         return None  # reading the frames will say what is wrong
+
+
+def _length_s(container: Any, stream: Any) -> float:
+    """Read the seconds that a clip's header promises: of a clip that was trimmed the rest."""
+    own = float((stream.duration or 0) * (stream.time_base or 0))
+    return min(own, (container.duration or 0) / av.time_base)
 
 
 def _shown_size(decoded: Any, ratio: float) -> tuple[int, int]:

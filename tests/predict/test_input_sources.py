@@ -1,6 +1,7 @@
 """Frames of what source= names: files, folders, globs, clips, cameras, URLs, standard input."""
 
 import io
+import struct
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -281,6 +282,65 @@ def test_crops_are_square_in_the_shape_that_is_shown(ratio, tmp_path):
     for crop in seen:
         rows, columns = np.nonzero(crop[0] > 128)
         assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
+
+
+def written_clip(path, change):
+    """A clip of 40 frames with its tables in front, its bytes changed."""
+    rng = np.random.default_rng(0)
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=options) as clip:
+        clip.metadata["title"] = "TITLE"
+        stream = clip.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(40):
+            pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            clip.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        clip.mux(stream.encode())
+    path.write_bytes(change(path.read_bytes()))
+    return list(read_frames(open_sources(path)))
+
+
+def trimmed(content):
+    """As a telephone trims a clip: 1.5 of its 4 s are shown, from 1 s on."""
+    content = bytearray(content)
+    for box, at, values in (
+        ("mvhd", 20, (1500,)),
+        ("tkhd", 24, (1500,)),
+        ("elst", 12, (1500, 10240)),
+    ):
+        struct.pack_into(f">{len(values)}I", content, content.index(box.encode()) + at, *values)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "frames", "message"),
+    [
+        (bytes, 40, None),
+        (lambda content: content.replace(b"TITLE", b"\xba\xffTLE"), 40, None),
+        (
+            lambda content: content.replace(b"V_MPEG4/ISO/ASP", b"V_OTHER/ISO/ASP"),
+            0,
+            "not a video that can be read: an unknown codec; get it again",
+        ),
+        (
+            lambda content: content[: len(content) * 6 // 10],
+            19,
+            "broken after 19 of 40 frames; get it again",
+        ),
+        (trimmed, 15, None),
+    ],
+    ids=["whole", "title", "codec", "cut", "trimmed"],
+)
+def test_clips_of_other_hands(change, frames, message, tmp_path):
+    """A cut download ends without an error of FFmpeg; a trimmed clip has fewer frames, rightly."""
+    path = tmp_path / ("a.mp4" if frames else "a.mkv")
+    found = written_clip(path, change)
+    good = [frame for frame in found if isinstance(frame, Frame)]
+    failures = [frame.message for frame in found if not isinstance(frame, Frame)]
+    assert len(failures) == (message is not None), failures
+    if message:
+        assert failures[0].startswith(f"{path}: {message}")
+    assert len(good) == frames
 
 
 def test_a_clip_that_breaks_off_gives_what_there_is(tmp_path):
