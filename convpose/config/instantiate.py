@@ -25,6 +25,8 @@ from convpose.errors import ConfigError, ConvposeError, DataError, ModelError
 from convpose.hardware import out_of_memory
 from convpose.skeleton import LSP14, Skeleton, bundled, skeleton_file
 
+_SKELETONS: dict[str, Skeleton] = {}  # by content: a training asks for the same one four times
+
 
 def skeleton_of(cfg: DictConfig) -> Skeleton:
     """Build the skeleton of ``data.skeleton``; LSP's for runs older than the key."""
@@ -45,6 +47,8 @@ def build_skeleton(value: Any, key: str = "data.skeleton") -> Skeleton:
     plain: Any = content
     if isinstance(content, DictConfig):
         plain = OmegaConf.to_container(content, resolve=True)
+    if (same := repr(plain)) in _SKELETONS:
+        return _SKELETONS[same]
     target = f"{Skeleton.__module__}.{Skeleton.__name__}"
     node = as_data({**plain, "_target_": target}, key)  # perhaps a stranger's
     try:
@@ -52,6 +56,7 @@ def build_skeleton(value: Any, key: str = "data.skeleton") -> Skeleton:
     except ConfigError as error:
         where = "" if isinstance(value, Mapping) else f"{key}={value}: "
         raise ConfigError(f"{where}{error}") from error
+    _SKELETONS[same] = skeleton
     return skeleton
 
 

@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 from fake_network import RedDot, dot
+from fake_rtsp import camera
 from PIL import Image
 
 from convpose.data.reading.pixels import READS_HEIF
@@ -282,6 +283,18 @@ def test_crops_are_square_in_the_shape_that_is_shown(ratio, tmp_path):
     for crop in seen:
         rows, columns = np.nonzero(crop[0] > 128)
         assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
+
+
+def test_a_camera_that_speaks_rtsp():
+    with camera(dot(96, 64)) as url:
+        (source,) = open_sources(url)
+        assert source.live
+        frames = read_frames([source])
+        found = [next(frames) for _ in range(20)]
+        frames.close()
+    assert [frame.index for frame in found] == list(range(20))
+    assert {frame.name for frame in found} == {url.replace("me:secret@", "")}, "no password"
+    assert np.abs(found[-1].picture.image.astype(int) - dot(96, 64)).mean() < 8
 
 
 def written_clip(path, change):
