@@ -264,6 +264,15 @@ class Mlflow(MLFlowLogger):
             runs = self._mlflow_client.search_runs([found.experiment_id], tag)
             self._run_id = runs[0].info.run_id if runs else None
 
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Write the settings; of a continued run those that are new, for MLflow changes none."""
+        known = self.experiment.get_run(self.run_id).data.params
+        super().log_hyperparams({k: v for k, v in params.items() if k not in known})
+        for key in known.keys() & params.keys():
+            if known[key] != str(params[key])[:250]:  # Lightning writes no more
+                self.experiment.set_tag(self.run_id, f"continued.{key}", str(params[key]))
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write numbers under names that MLflow takes."""
         super().log_metrics({k.replace("@", "_"): v for k, v in metrics.items()}, step)
@@ -282,9 +291,7 @@ OURS = (Board, Table, Wandb, Mlflow)
 
 def _place(run_folder: str, save_dir: str | None) -> str:
     folder = Path(run_folder).resolve()
-    return (
-        run_folder if save_dir is None else str(Path(save_dir) / folder.parent.name / folder.name)
-    )
+    return str(Path(save_dir) / folder.parent.name / folder.name) if save_dir else run_folder
 
 
 def _identity(folder: Path) -> str:
