@@ -167,7 +167,7 @@ def training_curves(metrics_csv: Path, monitor: str, mode: str, title: str) -> F
             label = f"best {monitor}, epoch {at}"
             axes.axvline(at, color=MUTED, linestyle=":", linewidth=1.4, label=label)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _plain(axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3))
     losses.set_ylabel("loss")
     scores.set_ylabel("PCK@0.2 %")

@@ -109,6 +109,8 @@ def test_training_curves_without_a_best_epoch(metrics_csv) -> None:
     metrics_csv.write_text("epoch,train/loss,val/loss,val/pck@0.2\n0,0.5,nan,nan\n")
     losses, _ = training_curves(metrics_csv, "val/pck@0.2", "max", "run").axes
     assert [line.get_label() for line in losses.lines] == ["train/loss", "val/loss"]
+    ticks = [label.get_text() for label in losses.get_xticklabels()]
+    assert ticks == ["0", "1", "2"], "one epoch has no 0.945"
 
 
 def test_missing_file_and_column_are_named(metrics_csv, tmp_path) -> None:
