@@ -31,7 +31,7 @@ from convpose.evaluate.__main__ import main as evaluate
 from convpose.predict.__main__ import as_overrides
 from convpose.predict.drawing import VideoFile
 from convpose.predict.predictor import PosePredictor
-from convpose.runtime.shipped import onnx_file
+from convpose.runtime.engines import onnx_file
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, CONF = ROOT / "convpose", ROOT / "conf"

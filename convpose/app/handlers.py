@@ -29,9 +29,9 @@ from convpose.predict.predictor import Person, PosePredictor
 from convpose.predict.records import frame_record
 from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
+from convpose.runtime.engines import NAMES
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
-from convpose.runtime.shipped import NAMES
 from convpose.skeleton import Skeleton
 
 Row = list[str | float]

@@ -33,8 +33,8 @@ import numpy as np
 
 from convpose.bounded import parse_json
 from convpose.config.instantiate import build_skeleton
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import stem_of, subset_of
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import Skeleton

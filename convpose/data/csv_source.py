@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from convpose.bounded import parse_csv
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import stem_of
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.data.splits import SUBSETS
 from convpose.errors import DataError

@@ -31,9 +31,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import field, many, number, read_variable, stem_of
 from convpose.data.reading.frames import Upright
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11, LSP14, Skeleton

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from convpose.bounded import UNEXPECTED, parse_json
 from convpose.config.instantiate import build_skeleton
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import stem_of
 from convpose.data.reading.frames import framed_size
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError

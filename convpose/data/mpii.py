@@ -38,8 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.bounded import MAX_BYTES, parse_json, read_file
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import field, many, number, read_variable, stem_of, subset_of
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import MPII16

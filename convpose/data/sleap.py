@@ -26,9 +26,9 @@ from PIL import Image as PillowImage
 
 from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import stem_of
 from convpose.data.reading.archive import MAX_FILE_BYTES, Archive, open_archive
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError, require_extra
 from convpose.skeleton import Skeleton

@@ -24,6 +24,7 @@ from pycocotools.cocoeval import COCOeval
 
 from convpose import files
 from convpose.bounded import MAX_BYTES, UNEXPECTED, load_json
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.coco import CocoSource, as_text, size_of
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
@@ -31,7 +32,6 @@ from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.loader import Loader
 from convpose.data.reading import subset_of
 from convpose.data.reading.frames import place_in_frames
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.coco_truth import CocoTruth, read_truth

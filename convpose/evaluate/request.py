@@ -9,7 +9,7 @@ from convpose.data.there import check_sources
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.run import Run
-from convpose.runtime.shipped import weights_file
+from convpose.runtime.engines import weights_file
 
 EXPECTED = (
     'expected a JSON list of {"image_id": …, "bbox": [x, y, width, height], "score": …}, as a '

@@ -27,11 +27,11 @@ from convpose.export.writers import (
 from convpose.files import FULL, LOCKED, remove_left
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
+from convpose.runtime.engines import weights_file
 from convpose.runtime.exported import VERSION
 from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
 from convpose.runtime.pytorch import TorchRuntime
-from convpose.runtime.shipped import weights_file
 
 
 @dataclass(frozen=True, slots=True)

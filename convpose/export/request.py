@@ -8,7 +8,7 @@ from convpose.config.schema import Count, NotNegative, Packaged, check_table
 from convpose.errors import ConfigError, require_extra
 from convpose.files import check_output
 from convpose.run import Run
-from convpose.runtime.shipped import weights_file
+from convpose.runtime.engines import weights_file
 
 SUFFIXES = {
     "onnx": ".onnx",

@@ -21,7 +21,7 @@ from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import open_sources
 from convpose.predict.writers import Format, open_keypoints
-from convpose.runtime.shipped import onnx_file
+from convpose.runtime.engines import onnx_file
 
 KEYS = {
     "network": Packaged | None,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from convpose.errors import ConfigError
 from convpose.hardware import nvidia_driver
-from convpose.runtime.engines import ENGINE_OF, OPENERS, AnyRuntime
-from convpose.runtime.shipped import onnx_file
+from convpose.runtime.engines import ENGINE_OF, OPENERS, AnyRuntime, onnx_file
 
 
 def open_network(

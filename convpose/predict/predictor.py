@@ -24,7 +24,7 @@ from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.predict.engines import open_network
 from convpose.predict.images import Picture
 from convpose.runtime import Runtime
-from convpose.runtime.shipped import NAMES
+from convpose.runtime.engines import NAMES
 from convpose.skeleton import Skeleton
 
 if TYPE_CHECKING:  # the module imports torch

@@ -24,9 +24,9 @@ from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import CropSpec
+from convpose.runtime.engines import weights_file
 from convpose.runtime.load import network_config, to_runtime
 from convpose.runtime.pytorch import TorchRuntime
-from convpose.runtime.shipped import weights_file
 
 VERSION = 1
 

@@ -19,9 +19,9 @@ from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
 from convpose.models.cascade import Resized
 from convpose.models.pose_model import PoseModel
+from convpose.runtime.engines import NAMES
 from convpose.runtime.load import rebuild_run
 from convpose.runtime.packaged import rebuild
-from convpose.runtime.shipped import NAMES
 from convpose.train.callbacks.epoch_report import EpochBar, EpochReport
 from convpose.train.loggers import OURS
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from convpose.config.schema import Count, Positive, Seed, check_table
 from convpose.errors import ConfigError
 from convpose.run import Run
-from convpose.runtime.shipped import weights_file
+from convpose.runtime.engines import weights_file
 
 KEYS: dict[str, Any] = {
     "study": str | int | None,

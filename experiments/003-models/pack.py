@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 from convpose.export.network import exported
+from convpose.runtime.engines import FOLDER
 from convpose.runtime.packaged import pack
-from convpose.runtime.shipped import FOLDER
 
 START = (
     "MoveNet SinglePose {} (Copyright Google LLC, Apache-2.0; see NOTICE), trained by its authors "

@@ -8,13 +8,13 @@ from fake_lsp import write_folder, write_zip
 from fake_people import HEIGHT_PX, WIDTH_PX, photo
 from PIL import Image
 
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.coco import CocoSource
 from convpose.data.flic import FlicSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource
 from convpose.data.reading import stem_of, subset_of
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_header, read_photo
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.data.reading.person_source import PeopleSource
 from convpose.errors import ConfigError, DataError
 from convpose.predict.images import decode

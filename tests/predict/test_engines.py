@@ -19,10 +19,10 @@ from convpose.predict import engines
 from convpose.predict.command import build_predictor, predict
 from convpose.predict.engines import open_network
 from convpose.predict.predictor import PosePredictor
+from convpose.runtime.engines import weights_file
 from convpose.runtime.exported import KEY, VERSION, OnnxRuntime
 from convpose.runtime.packaged import pack
 from convpose.runtime.pytorch import TorchRuntime
-from convpose.runtime.shipped import weights_file
 
 
 def needing(*packages):

@@ -21,7 +21,7 @@ from torch import nn
 from convpose.data.synthetic import SyntheticSource
 from convpose.predict.__main__ import as_overrides, main, quoted
 from convpose.predict.drawing import VideoFile
-from convpose.runtime import packaged, shipped
+from convpose.runtime import engines, packaged
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_several_people_are_noticed(predict):
 def test_packaged_weights(predict, unbroken, monkeypatch):
     packaged.pack(unbroken, "own/small.safetensors")
     assert predict("source=photos/0.png", using="weights=own/small.safetensors").code == 0
-    monkeypatch.setattr(shipped, "FOLDER", Path("own").resolve())
+    monkeypatch.setattr(engines, "FOLDER", Path("own").resolve())
     for using in (None, "network=small", "weights=packaged"):
         assert predict("source=photos/0.png", using=using).code == 0
     ended = predict("source=photos", using="weights=medium")

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from convpose.errors import ConfigError, ModelError
 from convpose.predict.predictor import PosePredictor
 from convpose.runtime import packaged
+from convpose.runtime.engines import NAMES, weights_file
 from convpose.runtime.packaged import load_packaged, pack
-from convpose.runtime.shipped import NAMES, weights_file
 
 
 @pytest.fixture(scope="module")

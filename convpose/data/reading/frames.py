@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import photo_header, upright_size
-from convpose.data.reading.person import AnnotatedPerson
 from convpose.errors import DataError
 
 Upright = Literal["auto", "exif", "stored"]
