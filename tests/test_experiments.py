@@ -12,6 +12,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny import composed
 
+pytestmark = pytest.mark.slow
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SCRIPTS = sorted(EXPERIMENTS.glob("*/*.sh"))
 STUDIES = sorted(EXPERIMENTS.glob("[0-9]*/"))

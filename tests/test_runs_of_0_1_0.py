@@ -16,6 +16,7 @@ from convpose.predict.engines import open_network
 from convpose.run import Run
 from convpose.search.__main__ import main as search
 
+pytestmark = pytest.mark.slow
 OLD = Path(__file__).parent / "runs_of_0.1.0"
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 48, 3), dtype=np.uint8)
 

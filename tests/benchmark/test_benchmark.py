@@ -13,6 +13,8 @@ from convpose.benchmark.training import TrainingWork
 from convpose.errors import ConfigError, ConvposeError
 from convpose.models.pose_model import PoseModel
 
+pytestmark = pytest.mark.slow
+
 
 def benchmark_config(*overrides):
     """The composed configuration of `convpose.benchmark`, in which everything is done twice."""
@@ -93,7 +95,6 @@ def test_a_command_that_does_not_start_is_shown(monkeypatch):
         measure.start_speed(tiny_config("+rounds=1"))
 
 
-@pytest.mark.slow
 def test_start_up_is_timed():
     compose, batch = measure.start_speed(tiny_config("+rounds=1"))
     assert 0 < compose.median < batch.median

@@ -13,6 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from tiny import TINY, history, start
 
+pytestmark = pytest.mark.slow
 TRAIN = """
 import json, os, sys, time
 from pathlib import Path
@@ -150,7 +151,6 @@ def test_the_jobs_of_a_multirun_are_one_array(command, cluster, monkeypatch):
     assert subprocess.run(["bash", "-n", cluster / "script.sh"]).returncode == 0
 
 
-@pytest.mark.slow
 def test_a_job_that_slurm_repeats_goes_on_in_its_folder(tmp_path, cluster, monkeypatch):
     monkeypatch.setenv("FAKE_TURNS", "1 2")
     arguments = ("-m", *TINY, "hydra/launcher=slurm", "seed=5", "study=s", "ckpt_path=last")

@@ -20,6 +20,7 @@ from convpose.files import conf_folder
 from convpose.history import read_history
 from convpose.train.command import train
 
+pytestmark = pytest.mark.slow
 SMALL = [o for o in TINY if not o.startswith("data")]
 SMALL += ["data.input_size_px=32", "data.batch_size=8", "data.num_workers=0"]
 SMALL += ["trainer.max_epochs=1", *QUIET]
@@ -141,8 +142,8 @@ def test_everybody_is_scored_but_nobody_trained_on_with_the_split_whole(
     ("name", "skeleton", "count"),
     [
         ("coco", "coco17", 17),
-        pytest.param("mpii", "mpii16", 16, marks=pytest.mark.slow),
-        pytest.param("flic", "flic11", 11, marks=pytest.mark.slow),
+        ("mpii", "mpii16", 16),
+        ("flic", "flic11", 11),
     ],
 )
 def test_it_trains_on_its_own_skeleton(name, skeleton, count, folder, tmp_path, monkeypatch):

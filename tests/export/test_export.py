@@ -25,6 +25,8 @@ from convpose.run import Run
 from convpose.runtime.exported import KEY
 from convpose.runtime.packaged import pack
 
+pytestmark = pytest.mark.slow
+
 
 def export_config(*overrides):
     return composed("export", *overrides)

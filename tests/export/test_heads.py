@@ -12,6 +12,7 @@ from convpose.runtime import CropSpec
 from convpose.runtime.exported import VERSION, OnnxRuntime
 from convpose.runtime.pytorch import TorchRuntime
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("onnxscript", reason="ONNX is written with onnxscript")
 pytest.importorskip("onnxruntime", reason="and computed by onnxruntime")
 

@@ -18,6 +18,7 @@ from convpose.errors import ConfigError, ModelError
 from convpose.files import conf_folder
 from convpose.predict.detectors import TorchvisionDetector, YoloxDetector
 
+pytestmark = pytest.mark.slow
 SIDE = 64  # 64 + 16 + 4 cells
 CELLS = 84
 

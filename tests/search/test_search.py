@@ -17,6 +17,7 @@ from convpose.config.application import USER_ERRORS, explain
 from convpose.errors import ConfigError, ModelError
 from convpose.search.storage import open_storage
 
+pytestmark = pytest.mark.slow
 JOURNAL = "storage=journal:///runs/s/study.journal"  # opens faster than sqlite
 
 

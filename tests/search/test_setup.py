@@ -13,6 +13,7 @@ from convpose.search.samplers import is_grid, sampler
 from convpose.search.setup import check_space, common_settings, number_of_trials
 from convpose.search.space import overrides, read_space, suggest
 
+pytestmark = pytest.mark.slow
 CONF = conf_folder()
 
 

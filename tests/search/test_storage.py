@@ -15,6 +15,7 @@ from convpose.errors import ConfigError
 from convpose.search.storage import Heartbeats, ProcessLock, close_storage, open_storage, requeue
 from convpose.search.trial_queue import open_study, repeats
 
+pytestmark = pytest.mark.slow
 URLS = ["sqlite:///{}/study.db", "journal:///{}/study.journal"]
 
 

@@ -22,6 +22,7 @@ from convpose.models.weights import load_checkpoint
 from convpose.run import Run
 from convpose.train.command import train
 
+pytestmark = pytest.mark.slow
 SMALL = (
     *(override for override in TINY if not override.startswith("model.")),
     *("model=cascade", "model.backbone.width=0.0625", "model.subimage_px=32"),

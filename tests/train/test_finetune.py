@@ -16,6 +16,7 @@ from convpose.skeleton import LSP14, counterparts
 from convpose.train.command import train
 from convpose.train.start import Start, shared_rows, take_network, validation_pck
 
+pytestmark = pytest.mark.slow
 FINETUNE = (
     *("experiment=finetune", "data=coco", "trainer=cpu", "data.num_workers=0"),
     *("data.batch_size=4", "callbacks.preview=null", "logger=none", "trainer.max_epochs=2"),

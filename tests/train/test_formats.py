@@ -30,6 +30,7 @@ from convpose.predict.writers import open_keypoints
 from convpose.skeleton import Skeleton
 from convpose.train.command import train
 
+pytestmark = pytest.mark.slow
 SMALL = (
     *("data.input_size_px=32", "data.batch_size=4", "data.num_workers=0", "logger=none"),
     *("trainer=cpu", "trainer.max_epochs=1", "model.depth=11", "model.width=0.0625"),

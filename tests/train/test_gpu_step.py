@@ -26,6 +26,7 @@ from convpose.train.callbacks import Ema
 from convpose.train.callbacks.alarms import CollapseAlarm
 from convpose.train.module import PoseModule
 
+pytestmark = pytest.mark.slow
 GPU, K, SIDE_PX = "cuda:0", LSP14.num_keypoints, 64
 CONF = conf_folder()
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))

@@ -13,6 +13,7 @@ from convpose.errors import ConfigError
 from convpose.train.build import build_loggers
 from convpose.train.command import train
 
+pytestmark = pytest.mark.slow
 SHOWN = {"main/train/loss", "main/val/loss", "main/val/pck@0.2", "main/val/pck@0.2_best"}
 PICTURES = {"pictures/fixed", "pictures/worst"}
 

@@ -25,6 +25,7 @@ from convpose.skeleton import LSP14
 from convpose.train.build import build_module
 from convpose.train.command import train
 
+pytestmark = pytest.mark.slow
 TINY = (
     *("data=synthetic", "data.sources.synthetic.num_images=40", "data.num_workers=0"),
     *("data.sources.synthetic.image_size_px=48", "data.input_size_px=32", "data.batch_size=8"),

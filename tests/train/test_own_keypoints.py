@@ -22,6 +22,7 @@ from convpose.runtime.packaged import pack
 from convpose.skeleton import LSP14, Skeleton
 from convpose.train.command import train
 
+pytestmark = pytest.mark.slow
 NETWORK = ("data.input_size_px=32", "data.batch_size=4", "data.num_workers=0")
 SMALL = (
     *("data=coco", *NETWORK, "model.width=0.0625", "trainer=cpu", "trainer.max_epochs=1"),

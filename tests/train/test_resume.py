@@ -22,6 +22,8 @@ from convpose.train.callbacks.early_stopping import EarlyStopping
 from convpose.train.checkpoints import BestAndLast
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 
+pytestmark = pytest.mark.slow
+
 
 class CutOff(BaseException):
     """As if the process had died."""

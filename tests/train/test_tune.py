@@ -16,6 +16,8 @@ from convpose.train.build import build_module, build_trainer
 from convpose.train.module import PoseModule
 from convpose.train.tune import choose_batch_size, largest_that_fits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("images", "said"),
