@@ -1,8 +1,7 @@
 """Common base of the readers of COCO, MPII, FLIC and CSV files: people in photographs.
 
-A reader is a subclass of `PeopleSource` that turns the contents of its files into `AnnotatedPerson`
-records. The base class finds files and photographs, maps the joints to a skeleton, leaves out
-people with too few joints, and counts. Each person of a photograph is an annotation of its own.
+A reader subclasses `PeopleSource` and turns its files into `AnnotatedPerson` records. The base
+class finds the photographs, maps joints, drops people with too few; each is an annotation.
 """
 
 import logging
