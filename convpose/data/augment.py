@@ -115,8 +115,10 @@ class Augment:
         labelled = keypoints[~np.isnan(keypoints[:, 0])] * image.shape[0]
         given = {"keypoints": labelled} if self._may_move else {}
         out = self._compose(image=image, **given)
-        after = np.asarray(out.get("keypoints", labelled))
-        if after.shape != labelled.shape or not np.allclose(after, labelled, atol=1e-3):
+        after = np.asarray(out["keypoints"]) if given else labelled
+        if after is not labelled and not (
+            after.shape == labelled.shape and np.allclose(after, labelled, atol=1e-3)
+        ):
             raise ConfigError(
                 f"augment.transforms ({', '.join(self.transforms)}): one of them moves or drops "
                 "keypoints; geometry belongs to augment.scale, .rotation_deg, .shift and "
