@@ -114,9 +114,9 @@ def test_a_scheduler_ends_all_processes_at_once(monkeypatch):
 
 def test_loading_processes_that_were_told_to_end_raise_nothing_in_the_clean_end():
     """A scheduler tells all processes; PyTorch would raise for each, wherever this one is."""
-    before = signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGTERM)
     batches = iter(DataLoader(list(range(64)), num_workers=2))
     next(batches)
+    before = signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGTERM)
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(True))
     try:
@@ -127,6 +127,7 @@ def test_loading_processes_that_were_told_to_end_raise_nothing_in_the_clean_end(
             for process in batches._workers:  # join would take its end before PyTorch sees it
                 assert wait([process.sentinel], timeout=30)
             assert told == [True], "who handled it before handles it still"
+            del batches  # while nobody is told of the ends
     finally:
         for number, handler in zip((signal.SIGCHLD, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
