@@ -198,11 +198,12 @@ class Wandb(WandbLogger):
     ) -> None:
         require_extra("wandb", "wandb")
         folder = Path(run_folder).resolve()
-        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        place = Path(save_dir).resolve()  # W&B's service writes, from a folder of its own
+        place.mkdir(parents=True, exist_ok=True)
         settings = {"silent": True, "console": "off"}
         super().__init__(
             folder.name,
-            save_dir=save_dir,
+            save_dir=str(place),
             offline=offline,
             project=project,
             group=folder.parent.name,

@@ -22,7 +22,7 @@ from convpose.skeleton import Skeleton
 
 PARTS = {"ankle": "foot", "knee": "leg", "hip": "thigh", "shoulder": "collar", "wrist": "hand"}
 LIMBS = (("foot", "leg"), ("leg", "thigh"), ("thigh", "collar"), ("collar", "hand"))
-NUMBERS = (30, 100, 300)
+NUMBERS = (30, 100, 300, 800)
 
 
 def ten() -> Skeleton:

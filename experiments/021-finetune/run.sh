@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Fine-tune on 30, 100 and 300 labelled photographs of ten keypoints that nobody has seen: from the packaged network, from
-# ImageNet and from nothing. About 40 minutes on one core of an AMD EPYC.
+# Fine-tune on 30, 100, 300 and 800 labelled photographs of ten keypoints that nobody has seen: from the packaged network, from
+# ImageNet and from nothing. About 70 minutes on one core of an AMD EPYC.
 # Usage, from the repository's root, with LSP in CONVPOSE_DATA or data/: bash experiments/021-finetune/run.sh [overrides]
 source "$(dirname "$0")/../studies.sh"
 train="$python -m convpose.train experiment=finetune study=$study data=coco"
 people="runs/$study/people"
 [ -f "$people/labels.json" ] || $python experiments/021-finetune/people.py "$people"
 small="take_network=false data.input_size_px=128 callbacks.preview=null trainer.precision=32-true"
-for pair in 30:60 100:40 300:25; do
+for pair in 30:60 100:40 300:25 800:12; do
   number=${pair%:*}
   for seed in 0 1 2; do
     own="seed=$seed data.source=$people/labels.json data.skeleton=$people/ten.yaml data.split=$people/$number.json trainer.max_epochs=${pair#*:} $small"

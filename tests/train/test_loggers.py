@@ -92,8 +92,9 @@ def test_a_training_that_is_continued_is_one_run(here):
         assert list(store.execute("select status from runs")) == [("FINISHED",)]
         tags = dict(store.execute("select key, value from tags where key like 'continued%'"))
         assert tags == {"continued.trainer.max_epochs": "2"}
-    ids = {path.name.rpartition("-")[2] for path in Path("wandb").glob("offline-run-*")}
-    assert len(ids) == 1, "each start has a folder; wandb sync makes one run of one id"
+    folders = list(Path("wandb").glob("offline-run-*"))
+    ids = {file.stem for folder in folders for file in folder.glob("run-*.wandb")}
+    assert (len(folders), len(ids)) == (2, 1), "wandb sync makes one run of one id"
 
 
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
