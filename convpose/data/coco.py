@@ -1,11 +1,11 @@
-"""COCO keypoints: people of ``person_keypoints_*.json``, and of any file in that format.
+"""COCO keypoints: read people of ``person_keypoints_*.json`` and the like, and write any data set.
 
 Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org, "Data format".
 
 - **Pixels.** A keypoint has a "0-indexed location", in COCO the whole number of a pixel; so it is
   taken as it is, pixel centres at integers. A box is "measured from the top left image corner", so
   its edge 0 is our −0.5. (Detectron2's ``datasets/coco.py`` reads both that way.)
-- **Orientation.** See `convpose.data.reading.frames`.
+- **Orientation.** See `convpose.data.reading.images`.
 - **Visibility** is ours: 0 unlabelled (then x = y = 0), 1 occluded, 2 visible.
 - **Joints** are named by the file's category, so that any names are read; left is the person's own.
   Of several categories with keypoints ``data.category`` names one; ids are compared as text.
@@ -16,7 +16,8 @@ Source: T.-Y. Lin et al., ECCV 2014; the format is described at cocodataset.org,
 - **Left out** and counted: crowds (``iscrowd``, many people in one box), what is marked ``ignore``,
   people without keypoints or with fewer than `min_joints` of the skeleton.
 - **Ids**: ``STEM_ID``, the photograph's stem and the annotation's id, as ``000000123456_425226``;
-  files that `convpose.data.coco_export` wrote keep the ids that they came from.
+  files that `write_coco` wrote keep the ids that they came from, as ``convpose_id``, and say by
+  ``convpose_upright`` if the pixels are those of the photograph turned as EXIF says.
 - **Subset**: named by the file. COCO's test labels are not public, so with
   ``data.split=official`` val2017 is the test, as in publications.
 """
@@ -25,15 +26,16 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convpose import files
 from convpose.bounded import parse_json
 from convpose.config.instantiate import build_skeleton
-from convpose.data.annotation import AnnotatedPerson
+from convpose.data.annotation import AnnotatedPerson, Annotation
 from convpose.data.reading import stem_of, subset_of
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
@@ -227,3 +229,68 @@ def size_of(image: dict[str, Any]) -> tuple[int, int] | None:
         return None
     whole = width.is_integer() and height.is_integer() and width > 0 and height > 0
     return (int(width), int(height)) if whole else None
+
+
+def write_coco(annotations: Sequence[Annotation], skeleton: Skeleton, path: Path) -> None:
+    """Write a COCO keypoints file, whole or not at all.
+
+    Args:
+        annotations: of any source.
+        skeleton: names their keypoints and limbs.
+        path: file to write; its folder is made.
+    """
+    files.write(path, json.dumps(coco(annotations, skeleton)))
+
+
+def coco(annotations: Sequence[Annotation], skeleton: Skeleton) -> dict[str, Any]:
+    """Make the content of a COCO keypoints file, which `CocoSource` reads back as it was.
+
+    A person without a file, such as a synthetic one, gets ``ID.png``. The box is the data set's
+    own, or that of the labelled joints. Limbs are COCO's ``skeleton``, numbered from 1.
+    """
+    images: dict[tuple[str, str], dict[str, Any]] = {}
+    people = []
+    for number, a in enumerate(annotations, start=1):
+        file = a.file or f"{a.image_id}.png"
+        image = images.setdefault(
+            (a.dataset, file),
+            {"id": len(images) + 1, "file_name": file, "width": a.width_px, "height": a.height_px}
+            | ({} if a.upright is None else {"convpose_upright": a.upright}),
+        )
+        left, top, right, bottom = np.nan_to_num(a.extent_px).tolist()
+        people.append(
+            {
+                "id": number,
+                "image_id": image["id"],
+                "category_id": 1,
+                "convpose_id": a.image_id,
+                "keypoints": _flat(a),
+                "num_keypoints": int(a.labelled.sum()),
+                "bbox": [left + 0.5, top + 0.5, right - left, bottom - top],
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 0,
+            }
+        )
+    person = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[skeleton.index(a) + 1, skeleton.index(b) + 1] for a, b in skeleton.limbs],
+    }
+    names = ", ".join(dict.fromkeys(a.dataset for a in annotations))
+    return {
+        "info": {"description": f"{names}, {skeleton.name}, written by convpose"},
+        "licenses": [],
+        "images": list(images.values()),
+        "annotations": people,
+        "categories": [person],
+    }
+
+
+def _flat(annotation: Annotation) -> list[float]:
+    """List x, y, v of every keypoint, zeros if unlabelled, in the shortest digits of float32."""
+    flat: list[float] = []
+    for (x, y), v in zip(annotation.keypoints_px, annotation.visibility, strict=True):
+        flat += [float(str(x)), float(str(y)), int(v)] if v else [0, 0, 0]
+    return flat

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from convpose.config.schema import Count, Seed, Subset, check_table
 from convpose.data.build import build_datamodule
-from convpose.data.coco_export import write_coco
+from convpose.data.coco import write_coco
 from convpose.data.inspect import gallery, inspect_source, render
 from convpose.errors import ConfigError, DataError
 from convpose.files import check_output, replacing

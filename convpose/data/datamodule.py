@@ -19,8 +19,7 @@ from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.cache import CropCache, cache_file, write_cache
 from convpose.data.crop import Crop, Mode, Scale
-from convpose.data.dataset import EpochSampler, PoseLandmarksDataset, share
-from convpose.data.loader import Loader
+from convpose.data.dataset import EpochSampler, Loader, PoseLandmarksDataset, share
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Affine, Image

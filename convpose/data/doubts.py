@@ -1,5 +1,9 @@
-"""Find labels that cannot be, and labels that are hardly meant: placeholders, boxes by corners."""
+"""Find labels that cannot be or are hardly meant, and say which joints a data set has.
 
+Hardly meant are placeholders, and boxes by corners.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +11,7 @@ from numpy.typing import NDArray
 
 from convpose.data.annotation import Annotation
 from convpose.errors import DataError
+from convpose.skeleton import Skeleton
 
 FARTHEST_PX = 1e6  # no photograph is so large; 1e39 would be infinite as float32
 _OTHER_FORM = "are they x0, y0, x1, y1 in place of x, y, width, height?"
@@ -88,3 +93,25 @@ def listed(kind: str, items: Sequence[str], limit: int = 8) -> str:
     rest = len(items) - limit
     more = f" and {rest} more" if rest > 0 else ""
     return f"{kind}: {len(items)} ({', '.join(items[:limit])}{more})"
+
+
+def joint_notes(
+    name: str,
+    joints: Sequence[str],
+    target: Skeleton,
+    index: NDArray[np.int64],
+    left_out: Counter[str],
+) -> list[str]:
+    """Say in sentences what was left out, renamed, masked and not used."""
+    masked = [keypoint for keypoint, i in zip(target.keypoints, index, strict=True) if i < 0]
+    unused = [joint for i, joint in enumerate(joints) if i not in index]
+    called = zip(target.keypoints, index, strict=True)
+    same = [f"{joints[i]} is the {k}" for k, i in called if i >= 0 and joints[i] != k]
+    notes = [f"{name}: {n:,} people left out {why}" for why, n in left_out.items() if n]
+    if same:
+        notes.append(f"{name}: {', '.join(same)} of {target.name}")
+    if masked:
+        notes.append(f"{name}: no counterpart, so masked: {', '.join(masked)}")
+    if unused:
+        notes.append(f"{name}: not in {target.name}, so not used: {', '.join(unused)}")
+    return notes

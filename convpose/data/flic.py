@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import field, many, number, read_variable, stem_of
-from convpose.data.reading.frames import Upright
+from convpose.data.reading.images import Upright
 from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import FLIC11, LSP14, Skeleton

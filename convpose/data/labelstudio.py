@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from convpose.bounded import UNEXPECTED, parse_json
 from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import AnnotatedPerson
-from convpose.data.reading import stem_of
-from convpose.data.reading.frames import framed_size
+from convpose.data.reading import PhotoNames, stem_of
+from convpose.data.reading.images import framed_size
 from convpose.data.reading.person_source import People, PeopleSource
-from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.skeleton import Skeleton
 
@@ -125,10 +124,7 @@ def _size(region: Mapping[str, Any]) -> NDArray[np.float64]:
 
 def _corner_px(region: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return x and y of a region in pixels, from the edge of the first one."""
-    corner: NDArray[np.float64] = _size(region) * (
-        _share(region, "x"),
-        _share(region, "y"),
-    )
+    corner: NDArray[np.float64] = _size(region) * (_share(region, "x"), _share(region, "y"))
     return corner
 
 

@@ -90,7 +90,8 @@ class MpiiJsonSource(MpiiSource):
             )
             return MPII16.keypoints, people
         heads_px = _heads(*given, len(entries))
-        return MPII16.keypoints, map(_with_head, people, heads_px)
+        headed = zip(people, heads_px, strict=False)
+        return MPII16.keypoints, (replace(person, head_px=d) for person, d in headed)
 
     def _head_file(self, file: str) -> tuple[str, bytes] | None:
         """Find the file of head boxes beside an annotation file, or in the archive."""
@@ -191,10 +192,6 @@ def _heads(file: str, content: bytes, count: int) -> list[float | None]:
         )
     corners = boxes.astype(np.float64)
     return [float(d) if d > 0 else None for d in np.linalg.norm(corners[1] - corners[0], axis=0)]
-
-
-def _with_head(person: AnnotatedPerson, head_px: float | None) -> AnnotatedPerson:
-    return replace(person, head_px=head_px)
 
 
 def _head(person: Any) -> float | None:

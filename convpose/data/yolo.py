@@ -24,10 +24,9 @@ import numpy as np
 from convpose.bounded import parse_yaml
 from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import AnnotatedPerson
-from convpose.data.reading import stem_of
-from convpose.data.reading.frames import framed_size
+from convpose.data.reading import PhotoNames, stem_of
+from convpose.data.reading.images import framed_size
 from convpose.data.reading.person_source import People, PeopleSource
-from convpose.data.reading.photo_names import PhotoNames
 from convpose.errors import DataError
 from convpose.skeleton import COCO17, Skeleton, spelled
 

@@ -18,8 +18,7 @@ from convpose import files
 from convpose.data.annotation import PoseSample
 from convpose.data.corruption import KINDS, SEVERITIES, Corruption
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.dataset import PoseLandmarksDataset
-from convpose.data.loader import Loader
+from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.evaluate.scoring import GroundTruth, Network, on_device, predict
 from convpose.models.cascade import Cascade
 from convpose.models.pose_model import PoseModel

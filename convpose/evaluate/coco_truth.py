@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.data.coco import as_text, is_set, person_id, read_tables
-from convpose.data.reading.joints import renamed
+from convpose.data.reading import renamed
 from convpose.evaluate.predictions import Predictions
 from convpose.skeleton import SIGMA, Skeleton, counterparts
 

@@ -28,11 +28,9 @@ from convpose.data.annotation import AnnotatedPerson
 from convpose.data.coco import CocoSource, as_text, size_of
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.dataset import PoseLandmarksDataset
-from convpose.data.loader import Loader
-from convpose.data.reading import subset_of
-from convpose.data.reading.frames import place_in_frames
-from convpose.data.reading.photo_names import PhotoNames
+from convpose.data.dataset import Loader, PoseLandmarksDataset
+from convpose.data.reading import PhotoNames, subset_of
+from convpose.data.reading.images import place_in_frames
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.coco_truth import CocoTruth, read_truth
 from convpose.evaluate.predictions import Predictions

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from convpose.config.schema import Count, Looks, Natural, Packaged, Subset, check_table
-from convpose.data.there import check_sources
+from convpose.data import check_sources
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.run import Run

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 from convpose.data.annotation import Annotation, PoseSample, PoseSource
 from convpose.data.crop import Crop, found_box_px
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.dataset import PoseLandmarksDataset
-from convpose.data.loader import Loader
+from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.evaluate.predictions import Predictions
 from convpose.geometry import Affine, Image, invert, transform
 from convpose.hardware import autocast

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convpose.bounded import UNEXPECTED, parse_csv, parse_json, read_file
-from convpose.data.reading.photo_names import folded
+from convpose.data.reading import folded
 from convpose.errors import DataError
 from convpose.predict.predictor import as_boxes
 from convpose.predict.sources import base_name

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from convpose.data.reading.pixels import HEIF_SUFFIXES, READS_HEIF, eight_bit, on_white
+from convpose.data.reading.images import HEIF_SUFFIXES, READS_HEIF, eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.predict.limits import USUAL, Limits, open_picture

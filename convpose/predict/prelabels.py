@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from convpose import files
 from convpose.data.annotation import Annotation
-from convpose.data.coco_export import write_coco
+from convpose.data.coco import write_coco
 from convpose.errors import DataError
 from convpose.predict.predictor import Person
 from convpose.predict.sources import Frame, base_name, path_of

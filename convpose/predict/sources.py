@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import requests
 
-from convpose.data.reading.pixels import HEIF_SUFFIXES, READS_HEIF
+from convpose.data.reading.images import HEIF_SUFFIXES, READS_HEIF
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
 from convpose.predict.images import SUFFIXES, Picture, decode

@@ -11,7 +11,7 @@ from convpose.config.application import application, output_folder
 @application("train")
 def main(cfg: DictConfig) -> float:
     """Train in the folder that Hydra made; heavy imports wait until there is something to do."""
-    from convpose.data.there import check_sources
+    from convpose.data import check_sources
     from convpose.train.request import check_keys
 
     check_keys(cfg)

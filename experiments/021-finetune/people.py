@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from convpose.data.build import build_datamodule
-from convpose.data.coco_export import write_coco
+from convpose.data.coco import write_coco
 from convpose.files import conf_folder
 from convpose.skeleton import Skeleton
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convpose.data.annotation import Annotation
-from convpose.data.coco import CocoSource
-from convpose.data.coco_export import coco, write_coco
+from convpose.data.coco import CocoSource, coco, write_coco
 from convpose.data.crop import Crop
 from convpose.data.flic import FlicSource
 from convpose.data.lsp import LspSource

@@ -9,8 +9,7 @@ from fake_coco import content, image_entry, person_entry
 from fake_people import mat, structs
 from PIL import Image
 
-from convpose.data.coco import CocoSource
-from convpose.data.coco_export import write_coco
+from convpose.data.coco import CocoSource, write_coco
 from convpose.data.csv_source import CsvSource
 from convpose.data.flic import FlicSource
 from convpose.data.mpii import MpiiJsonSource, MpiiSource

@@ -18,7 +18,7 @@ from fake_network import RedDot, dot
 from fake_rtsp import camera
 from PIL import Image
 
-from convpose.data.reading.pixels import READS_HEIF
+from convpose.data.reading.images import READS_HEIF
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import transform
 from convpose.predict import sources

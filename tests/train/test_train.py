@@ -23,8 +23,7 @@ from tiny import (
     tiny_run,
 )
 
-from convpose.data.dataset import PoseLandmarksDataset
-from convpose.data.loader import Loader
+from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.errors import ConfigError, ModelError
 from convpose.files import conf_folder
 from convpose.models.build import build_model

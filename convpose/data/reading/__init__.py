@@ -1,10 +1,17 @@
-"""Annotation files of a data set: find them, read JSON and MATLAB, and use their names."""
+"""Annotation files of a data set: find them, read MATLAB's, and use the names in them.
+
+A file names photographs, which `PhotoNames` finds in an archive, and joints.
+"""
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -16,10 +23,12 @@ from convpose.data.reading.archive import (
     open_archive,
 )
 from convpose.data.reading.matlab import MatlabError, read_matlab
-from convpose.errors import DataError
+from convpose.errors import ConfigError, DataError
+from convpose.skeleton import Skeleton, spelled
 
 _ANNOTATIONS = (".json", ".mat", ".csv", ".yaml", ".yml")
 _SUBSET = re.compile(r"(?<![a-z])(train|val|test)")
+Form = Callable[[str], str]
 
 
 def find_files(
@@ -150,3 +159,99 @@ def subset_of(file: str) -> str | None:
 def stem_of(file: str) -> str:
     """Join a photograph's path without its ending by hyphens: ``a/b.jpg`` is ``a-b``."""
     return str(PurePosixPath(file.replace("\\", "/")).with_suffix("")).strip("/").replace("/", "-")
+
+
+def composed(name: str) -> str:
+    """Write letters with accents as one character; a Mac writes them as two (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """Forget capitals, and write out ``%20`` and the like, as Label Studio has them."""
+    return composed(unquote(name)).casefold()
+
+
+def _windows(name: str) -> str:
+    """Read a name of a zip without its UTF-8 flag, which came as cp437, in Windows' own letters."""
+    try:
+        return folded(name.encode("cp437").decode("cp1252"))
+    except UnicodeError:
+        return folded(name)
+
+
+class PhotoNames:
+    """Names of an archive, looked up by the end of their path.
+
+    ``val2017/1.jpg`` may be called ``1.jpg`` in the annotations or ``/home/me/coco/val2017/1.jpg``.
+    If several match, the exact name counts, then one whose folder names the person's subset. Where
+    no name is the same, one that is written another way counts if there is only one.
+
+    Args:
+        names: of the photographs.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._by_end: dict[Form, dict[str, list[tuple[str, str]]]] = {}
+
+    def find(self, file: str, subset: str | None = None) -> str | None:
+        """Find the one photograph that annotations call `file`; None if there is none."""
+        file = file.replace("\\", "/")
+        for given, there in (
+            (str, str),
+            (composed, composed),
+            (folded, folded),
+            (folded, _windows),
+        ):
+            if found := self._matching(given(file), there):
+                exact = [name for name, written in found if written == given(file)]
+                ends = [name for name, _ in found]
+                own = [n for n in ends if subset and subset_of(n.rpartition("/")[0]) == subset]
+                return next((names[0] for names in (exact, own, ends) if len(names) == 1), None)
+        return None
+
+    def near(self, file: str) -> str | None:
+        """Find the photograph whose name is most like `file` and has the same numbers, if any."""
+        numbers = re.findall(r"\d+", file.rpartition("/")[2])
+        ends = {
+            folded(end): name
+            for name in self._names
+            if re.findall(r"\d+", end := name.rpartition("/")[2]) == numbers
+        }
+        close = get_close_matches(folded(file.rpartition("/")[2]), ends, 1, 0.8)
+        return ends[close[0]] if close else None
+
+    def _matching(self, file: str, there: Form) -> list[tuple[str, str]]:
+        """List the names, and how they are written in a form, whose path ends as `file` does."""
+        if there not in self._by_end:
+            by_end = self._by_end[there] = defaultdict(list)
+            for name in self._names:
+                written = there(name)
+                by_end[written.rpartition("/")[2]].append((name, written))
+        return [
+            (name, written)
+            for name, written in self._by_end[there].get(file.rpartition("/")[2], ())
+            if f"/{written}".endswith(f"/{file}") or f"/{file}".endswith(f"/{written}")
+        ]
+
+
+def renamed(joints: Sequence[str], names: Mapping[str, str], target: Skeleton) -> list[str]:
+    """Give the joints of a file the names of keypoints, as ``data.names`` says.
+
+    Args:
+        joints: names in the file.
+        names: keypoints of `target` by joint.
+        target: the skeleton.
+
+    Raises:
+        ConfigError: a joint that the file lacks, or a keypoint that the skeleton lacks.
+    """
+    given = {spelled(joint): keypoint for joint, keypoint in names.items()}
+    for words, known, whose in (
+        (list(names), joints, "the joints of the file are"),
+        (list(names.values()), target.keypoints, f"the keypoints of {target.name} are"),
+    ):
+        there = {spelled(name) for name in known}
+        if lost := [word for word in words if spelled(word) not in there]:
+            raise ConfigError(f"data.names: there is no {lost[0]}; {whose} {', '.join(known)}")
+    return [given.get(spelled(joint), joint) for joint in joints]

@@ -1,21 +1,68 @@
-"""Photographs of an archive: read their size and pixels, or raise one clear error."""
+"""Read size and pixels of photographs, and decide how they are turned.
+
+Pictures of all modes become RGB, one way for training, evaluation and prediction.
+
+Labels belong to photographs as stored, or turned upright as EXIF says. Most tools label the upright
+picture (CVAT, labelme), some the stored one (COCO Annotator). Width and height in the annotation
+file tell which where a turn exchanges them. But Label Studio gives the stored size to labels of the
+upright picture, which then lie beyond the stored frame.
+"""
 
 import contextlib
 import io
 import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import ExifTags
 from PIL import Image as PillowImage
 
+from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading.archive import Archive
-from convpose.data.reading.pixels import eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Image
 
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _SIDES_SWAPPED = (5, 6, 7, 8)  # values of EXIF's orientation
+Upright = Literal["auto", "exif", "stored"]
+
+
+if READS_HEIF := find_spec("pillow_heif") is not None:  # a package of its own; not one of ours
+    import_module("pillow_heif").register_heif_opener()
+
+
+def eight_bit(file: PillowImage.Image, name: str) -> PillowImage.Image:
+    """Convert to a mode of 8 bits a channel, whose values can be averaged.
+
+    Raises:
+        DataError: 32-bit pixels.
+    """
+    if file.mode in ("I", "F"):
+        raise DataError(
+            f"{name}: 32-bit pixels, of which nobody knows what is white; save it with 8 or 16 bits"
+        )
+    if file.mode.startswith("I;16"):
+        return PillowImage.fromarray((np.asarray(file) >> 8).astype(np.uint8))
+    if file.mode in ("1", "P", "PA"):
+        return file.convert("RGBA" if file.has_transparency_data else "RGB")
+    return file
+
+
+def on_white(image: PillowImage.Image) -> PillowImage.Image:
+    """Convert to RGB; transparent pixels are blended with white."""
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    opaque = PillowImage.new("RGB", image.size, (255, 255, 255))
+    opaque.paste(image, mask=image.getchannel("A"))
+    return opaque
 
 
 def photo_header(archive: Archive, name: str) -> tuple[tuple[int, int], int]:
@@ -106,3 +153,87 @@ def _not_an_image(archive: Archive, name: str, reason: str) -> DataError:
         f"{archive.path}: {name} is not a readable JPEG or PNG image ({reason}); unpack or "
         "download the archive again"
     )
+
+
+def framed_size(photos: Archive, file: str, choice: Upright) -> tuple[int, int]:
+    """Return the size of a photograph in the frame of its labels, upright unless ``stored``.
+
+    Raises:
+        DataError: missing, or no photograph.
+    """
+    stored, orientation = photo_header(photos, file)
+    return stored if choice == "stored" else upright_size(stored, orientation)
+
+
+def place_in_frames(
+    name: str, photos: Archive, people: Sequence[AnnotatedPerson], choice: Upright
+) -> tuple[list[AnnotatedPerson], list[str]]:
+    """Find the frame that each person's labels belong to: its size, and if it is turned.
+
+    Args:
+        name: of the data set.
+        photos: the archive.
+        people: whose files lie there.
+        choice: ``exif`` turns photographs as EXIF says, ``stored`` does not; ``auto`` goes by what
+            the file says, then by its sizes, and else turns them.
+
+    Returns:
+        The people with `size_px` and `upright`; sentences about what is doubtful.
+
+    Raises:
+        DataError: a photograph without a size in the file is missing or damaged.
+    """
+    groups: defaultdict[str, list[AnnotatedPerson]] = defaultdict(list)
+    for person in people:
+        groups[person.file].append(person)
+    frames: dict[str, tuple[tuple[int, int], bool | None]] = {}
+    as_stored: dict[str, tuple[int, int]] = {}  # by their size: the frames if that misleads
+    num_undecided = misled = 0
+    for file, group in groups.items():
+        given, upright = group[0].size_px, group[0].upright
+        try:
+            stored, orientation = photo_header(photos, file)
+        except DataError:
+            if given is None:
+                raise
+            stored, orientation = given, 1
+        if orientation == 1:
+            frames[file] = given or stored, upright
+            continue
+        turned = upright_size(stored, orientation)
+        if choice != "auto":
+            upright = choice == "exif"
+        elif upright is None and stored != turned and given in (stored, turned):
+            upright = given == turned
+            if not upright:
+                as_stored[file] = turned
+                misled += _fit(group, turned) - _fit(group, stored)
+        elif upright is None:
+            upright = True
+            num_undecided += 1
+        size = turned if upright else stored
+        frames[file] = size if given in (None, stored, turned) else given, upright
+    if misled > 0:
+        frames |= {file: (size, True) for file, size in as_stored.items()}
+    placed = [
+        replace(person, size_px=frames[person.file][0], upright=frames[person.file][1])
+        for person in people
+    ]
+    keys = f"type data.sources.{name}.upright=exif or =stored"
+    taken = "beyond it are labels, so upright" if misled > 0 else "taken as stored"
+    kinds = (
+        (num_undecided, "that no width and height settles, taken upright"),
+        (len(as_stored), f"and the size of the stored picture in the file, {taken}"),
+    )
+    doubts = [
+        f"{name}: {n:,} photographs have an EXIF orientation {what}; if skeletons lie beside their "
+        f"people, {keys}"
+        for n, what in kinds
+        if n
+    ]
+    return placed, doubts
+
+
+def _fit(people: Sequence[AnnotatedPerson], size_px: tuple[int, int]) -> bool:
+    """Check if all labelled points lie in a frame, up to a pixel; NaN counts as inside."""
+    return not any((person.points_px > np.array(size_px) + 0.5).any() for person in people)

@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
 from convpose.data.annotation import AnnotatedPerson, Annotation
-from convpose.data.doubts import check_reach, find_doubts, listed
-from convpose.data.reading import find_files, find_folder
+from convpose.data.doubts import check_reach, find_doubts, joint_notes, listed
+from convpose.data.reading import PhotoNames, find_files, find_folder, renamed
 from convpose.data.reading.archive import Archive
-from convpose.data.reading.frames import Upright, place_in_frames
-from convpose.data.reading.images import read_photo
-from convpose.data.reading.joints import joint_notes, renamed
-from convpose.data.reading.photo_names import PhotoNames
+from convpose.data.reading.images import Upright, place_in_frames, read_photo
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
 from convpose.skeleton import LSP14, Skeleton, counterparts
