@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from convpose.compare.comparison import Comparison, read_comparison
-from convpose.compare.heat_map import heat_map
+from convpose.compare.figure import heat_map
 from convpose.plot.curves import BLUE, INK, MUTED, ORANGE, new_figure, save_figure
 
 HUES = (INK, BLUE, ORANGE, "#5b9a3c", "#b04a00", "#8cc3f0", "#a05bb0", "#f7b267", "#0b4a86", MUTED)

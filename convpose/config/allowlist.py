@@ -66,16 +66,20 @@ MOVED = {  # modules of version 0.1, as run folders, packaged weights and export
     "convpose.models.losses.simcc": "convpose.models.keypoints.simcc",
     "convpose.models.timm_backbone": "convpose.models.backbones.timm",
     "convpose.models.vgg": "convpose.models.backbones.vgg",
-    "convpose.searching.samplers": "convpose.search.samplers",
-    "convpose.training.alarms": "convpose.train.callbacks.alarms",
+    "convpose.search.samplers": "convpose.search.space",
+    "convpose.searching.samplers": "convpose.search.space",
+    "convpose.train.callbacks.alarms": "convpose.train.callbacks",
+    "convpose.train.callbacks.early_stopping": "convpose.train.callbacks",
+    "convpose.train.callbacks.preview": "convpose.train.epoch_report",
+    "convpose.training.alarms": "convpose.train.callbacks",
     "convpose.train.callbacks.epoch_report": "convpose.train.loggers",
     "convpose.training.board": "convpose.train.loggers",
     "convpose.training.checkpoints": "convpose.train.checkpoints",
-    "convpose.training.early_stopping": "convpose.train.callbacks.early_stopping",
+    "convpose.training.early_stopping": "convpose.train.callbacks",
     "convpose.training.ema": "convpose.train.callbacks",
     "convpose.training.freeze": "convpose.train.callbacks",
     "convpose.training.parameters": "convpose.train.optim",
-    "convpose.training.preview": "convpose.train.callbacks.preview",
+    "convpose.training.preview": "convpose.train.epoch_report",
     "convpose.training.schedules": "convpose.train.optim",
 }
 
@@ -90,14 +94,15 @@ def find_target(path: Any, key: str) -> Callable[..., Any]:
     """Find the class or function that a ``_target_`` names.
 
     Args:
-        path: value of ``_target_``.
+        path: value of ``_target_``, perhaps of an older version.
         key: of the node, for messages.
 
     Raises:
         ConfigError: not allowed, or not found.
     """
+    path = current_name(str(path))
     own = ("convpose", *filter(None, os.environ.get("CONVPOSE_PACKAGES", "").split(",")))
-    parts = str(path).split(".")
+    parts = path.split(".")
     if parts[0] not in (*PACKAGES, *own) or any(part.startswith("_") for part in parts):
         raise ConfigError(
             f"{key}._target_={path}: not one of the packages that a configuration may name, "
@@ -105,7 +110,7 @@ def find_target(path: Any, key: str) -> Callable[..., Any]:
             f"CONVPOSE_PACKAGES={parts[0]} before the command"
         )
     try:
-        target = get_object(str(path))
+        target = get_object(path)
     except Exception as error:  # an import may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{key}._target_={path}: not found ({reason})") from error

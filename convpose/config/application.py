@@ -31,9 +31,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from convpose import __version__
-from convpose.config.arguments import arranged, defaults_of
+from convpose.config.arguments import all_keys, arranged, defaults_of, meant, suggest, unknown_key
 from convpose.config.help_text import help_text
-from convpose.config.meant_keys import all_keys, meant, suggest, unknown_key
 from convpose.config.run_dirs import remove_if_empty
 from convpose.errors import ConfigError, ConvposeError, reader_may_leave
 from convpose.files import conf_folder, disk_trouble
@@ -200,22 +199,29 @@ def explain(error: BaseException, config_name: str = "train") -> str:
 
 
 @contextlib.contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """Raise SystemExit at SIGTERM, once, so that what was begun is ended in order."""
+def at_sigterm(end: Callable[[int, Any], object]) -> Iterator[None]:
+    """Call a handler at SIGTERM, for as long as the context lasts; a thread cannot handle any."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def end(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one would break what ends
-        print("stopped by SIGTERM", file=sys.stderr)
-        sys.exit(128 + number)
-
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Raise SystemExit at SIGTERM, once, so that what was begun is ended in order."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would break what ends
+        print("stopped by SIGTERM", file=sys.stderr)
+        sys.exit(128 + number)
+
+    with at_sigterm(end):
+        yield
 
 
 def check_added(cfg: DictConfig, config_name: str) -> None:

@@ -1,11 +1,27 @@
-"""Data sets: reading, cropping, augmenting, caching, splitting."""
+"""Data sets: reading, cropping, augmenting, caching, splitting.
 
+Here are the readers of a configuration, which nothing heavy is imported for.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from convpose.config.allowlist import current_name, find_target
+from convpose.config.allowlist import find_target
+
+
+def readers_of(cfg: DictConfig) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Yield the name, the class and its arguments of each source of ``cfg.data``.
+
+    Raises:
+        ConfigError: a class that may not be named.
+    """
+    plain: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    for name, keys in (plain.get("sources") or {}).items():
+        if keys:
+            yield name, find_target(keys.get("_target_"), f"data.sources.{name}"), keys
 
 
 def check_sources(cfg: DictConfig) -> None:
@@ -17,11 +33,7 @@ def check_sources(cfg: DictConfig) -> None:
         ConfigError: a class that may not be named.
         DataError: no such file, see the readers.
     """
-    if Path(str(cfg.data.get("cache"))).is_file():
-        return
-    plain: Any = OmegaConf.to_container(cfg.data, resolve=True)
-    for name, keys in (plain.get("sources") or {}).items():
-        if keys:
-            reader = find_target(current_name(str(keys.get("_target_"))), f"data.sources.{name}")
+    if not Path(str(cfg.data.get("cache"))).is_file():
+        for _, reader, keys in readers_of(cfg):
             if locate := getattr(reader, "locate", None):
                 locate(keys)

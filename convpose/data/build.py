@@ -2,15 +2,13 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import UNEXPECTED
-from convpose.config.allowlist import current_name, find_target
 from convpose.config.instantiate import build, build_skeleton, skeleton_of
+from convpose.data import readers_of
 from convpose.data.cache import cached_skeleton
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, DataError
@@ -33,17 +31,16 @@ def build_datamodule(cfg: DictConfig) -> PoseDataModule:
             than the only one that a source has.
     """
     skeleton = settle_skeleton(cfg)
-    sources = _sources(cfg)
-    parameters = {n: inspect.signature(_target(n, keys)).parameters for n, keys in sources.items()}
-    fixed = [name for name, accepted in parameters.items() if "skeleton" not in accepted]
+    sources = list(readers_of(cfg))
+    fixed = [
+        n for n, reader, _ in sources if "skeleton" not in inspect.signature(reader).parameters
+    ]
     if skeleton != LSP14 and fixed:
         raise ConfigError(
             f"data.skeleton={skeleton.name}: {', '.join(fixed)} has the joints of {LSP14.name} and "
             f"no others; type data.skeleton={LSP14.name}, or data=coco, mpii or flic"
         )
-    if cfg.data.get("source") is not None and not any(
-        "source" in keys for keys in sources.values()
-    ):
+    if cfg.data.get("source") is not None and not any("source" in keys for *_, keys in sources):
         raise ConfigError(
             f"data.source={cfg.data.source}: this data set is not read from a file; type "
             "data=lspet, data=lsp or data=lsp_lspet, or leave data.source out"
@@ -107,20 +104,11 @@ def describe(skeleton: Skeleton, source: str | None) -> str:
     )
 
 
-def _sources(cfg: DictConfig) -> dict[str, dict[str, Any]]:
-    plain: Any = OmegaConf.to_container(cfg.data, resolve=True)
-    return {name: keys for name, keys in (plain.get("sources") or {}).items() if keys}
-
-
-def _target(name: str, keys: Mapping[str, Any]) -> Any:
-    return find_target(current_name(str(keys.get("_target_"))), f"data.sources.{name}")
-
-
 def _own_skeleton(cfg: DictConfig, wanted: str) -> Skeleton | None:
     """Ask the sources for their skeleton; where the files are gone, the crop cache."""
     try:
-        for name, keys in _sources(cfg).items():
-            ask = getattr(_target(name, keys), "own_skeleton", None)
+        for name, reader, keys in readers_of(cfg):
+            ask = getattr(reader, "own_skeleton", None)
             try:
                 own: Skeleton | None = ask(keys) if ask else None
             except UNEXPECTED as error:

@@ -124,16 +124,13 @@ def cache_file(path: Path, crop: Crop, contents: str) -> Path:
 
     That one is named by what is in it, so that no experiment stands in another's way.
     """
-    asked = [str(crop), crop.box_scale, contents]
-    try:
-        with safe_open(path, framework="np") as file:
-            meta = parse_json("", file.metadata()["convpose"])
-        held = [meta[key] for key in ("crop", "box_scale", "contents")]
-    except (SafetensorError, DataError, OSError, *UNEXPECTED):
+    asked = {"crop": str(crop), "box_scale": crop.box_scale, "contents": contents}
+    meta = _meta(path)
+    if not asked.keys() <= meta.keys():
         return path  # there is none yet, or `CropCache` says what is wrong
-    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
-    if held == asked:
+    if all(meta[key] == value for key, value in asked.items()):
         return path
+    digest = hashlib.sha256(json.dumps([*asked.values()]).encode()).hexdigest()[:8]
     beside = path.with_stem(f"{path.stem}-{digest}")
     log.info("data.cache=%s holds other crops; these are in %s", path, beside)
     return beside
@@ -141,12 +138,17 @@ def cache_file(path: Path, crop: Crop, contents: str) -> Path:
 
 def cached_skeleton(path: Path) -> dict[str, Any] | None:
     """Read the skeleton of a cache file; None if there is none, or no cache."""
+    skeleton = _meta(path).get("skeleton")
+    return skeleton if isinstance(skeleton, dict) else None
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """Read what a cache file says of itself; empty if there is none, or no cache."""
     try:
         with safe_open(path, framework="np") as file:
-            skeleton = parse_json("", file.metadata()["convpose"]).get("skeleton")
+            return dict(parse_json("", file.metadata()["convpose"]))
     except (SafetensorError, DataError, OSError, *UNEXPECTED):
-        return None
-    return skeleton if isinstance(skeleton, dict) else None
+        return {}
 
 
 def write_cache(

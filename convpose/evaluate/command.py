@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from convpose.bounded import MAX_BYTES, load_json
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError
-from convpose.evaluate.analyses import robustness, stage_measures
 from convpose.evaluate.oks import score_coco
 from convpose.evaluate.predictions import Predictions, match
-from convpose.evaluate.report import write_report
+from convpose.evaluate.report import robustness, stage_measures, write_report
 from convpose.evaluate.request import check_keys
 from convpose.evaluate.scoring import GroundTruth, look_again, on_device, predict
 from convpose.hardware import resolve_precision, want_gpu

@@ -18,8 +18,7 @@ from convpose.evaluate.predictions import Predictions
 from convpose.geometry import Affine, Image, invert, transform
 from convpose.hardware import autocast
 from convpose.metrics.functional import keypoint_distance, reference_size
-from convpose.metrics.pckh import HEAD_THRESHOLDS, pckh_counts
-from convpose.metrics.pose_metrics import PoseMetrics
+from convpose.metrics.pose_metrics import HEAD_THRESHOLDS, PoseMetrics, pckh_counts
 from convpose.metrics.torso_angle import per_torso_angle
 from convpose.progress import progress
 from convpose.skeleton import Skeleton

@@ -1,9 +1,15 @@
-"""Search: check, train trial after trial, print what came out."""
+"""Search: check, train trial after trial, print what came out.
+
+Several workers on this machine are processes of the same command.
+"""
 
 import gc
 import logging
 import os
 import platform
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,17 +19,15 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from convpose.config.application import explain, write_error
+from convpose.config.application import explain, sigterm_exits, write_error
 from convpose.config.run_dirs import free_name, short_name
-from convpose.errors import ModelError
+from convpose.errors import ConvposeError, ModelError
 from convpose.hardware import lease_gpu
 from convpose.run import Run
-from convpose.search.samplers import Pruning, sampler
 from convpose.search.setup import SearchSetup, composed, prepare
-from convpose.search.space import Value, overrides, short, suggest
+from convpose.search.space import Pruning, Value, overrides, sampler, short, suggest
 from convpose.search.storage import close_storage, find_trial_id, requeue
 from convpose.search.summary import print_summary, trial_line
-from convpose.search.workers import run_workers
 from convpose.train import command as training
 from convpose.train.command import keep_console_clean
 
@@ -155,3 +159,84 @@ def _train(setup: SearchSetup, trial: optuna.Trial) -> None:
 def _note(setup: SearchSetup, trial: optuna.Trial, folder: Path, state: str) -> None:
     if (folder / "run.json").is_file():  # not where the training was refused
         Run(folder).note(search=setup.name, trial=trial.number, state=state)
+
+
+class Worker:
+    """Process that works on a search.
+
+    Args:
+        setup: of the search.
+        number: of the worker, from 1.
+    """
+
+    def __init__(self, setup: SearchSetup, number: int) -> None:
+        self.name = f"worker {number}"
+        self.log = setup.folder / f"worker-{number}.log"
+        self.starts = 0
+        self._command = [
+            *(sys.executable, "-m", "convpose.search", *sys.argv[1:]),
+            *("workers=1", f"worker={number}"),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        """Begin; what it prints goes to its log."""
+        self.starts += 1
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as log:
+            # a session of its own: Ctrl-C on the terminal reaches it once, through `stop`
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def stop(self, how: signal.Signals) -> None:
+        """Interrupt the process, which then puts its trial into the queue again."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+
+    def died(self, retries: int) -> bool:
+        """Tell if the process is gone for good; start one that was killed again."""
+        code = self.process.poll()
+        if not code:
+            return code == 0
+        killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        again = code < 0 and self.starts <= retries
+        print(f"{self.name} {killed}, see {self.log}" + ("; started again" if again else ""))
+        if again:
+            self.start()
+        return not again
+
+
+@sigterm_exits()
+def run_workers(setup: SearchSetup) -> None:
+    """Start the workers and print what they finish, until they have ended.
+
+    Raises:
+        ConvposeError: they ended early.
+        SystemExit, KeyboardInterrupt: interrupted, after the workers have put their trials back.
+    """
+    seen = {t.number for t in setup.queue.trials() if t.state.is_finished()}
+    workers = [Worker(setup, number) for number in range(1, setup.cfg.workers + 1)]
+    alive = list(workers)
+    try:
+        while alive:
+            time.sleep(POLL_S)
+            alive = [worker for worker in alive if not worker.died(setup.cfg.retries)]
+            _print_finished(setup, seen)
+    except BaseException as end:
+        for worker in alive:
+            worker.stop(signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM)
+        for worker in alive:
+            worker.process.wait()
+        raise
+    left = setup.queue.in_state(TrialState.WAITING, TrialState.RUNNING)
+    if left and not setup.cfg.timeout_s:
+        logs = ", ".join(str(worker.log) for worker in workers)
+        raise ConvposeError(f"the workers ended with {len(left)} trials left; see {logs}")
+
+
+def _print_finished(setup: SearchSetup, seen: set[int]) -> None:
+    for trial in setup.queue.trials():
+        if trial.state.is_finished() and trial.number not in seen:
+            seen.add(trial.number)
+            print(trial_line(setup, trial), flush=True)

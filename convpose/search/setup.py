@@ -22,8 +22,16 @@ from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model
-from convpose.search.samplers import is_grid, sampler
-from convpose.search.space import Space, Value, corners, grid, overrides, read_space
+from convpose.search.space import (
+    Space,
+    Value,
+    corners,
+    grid,
+    is_grid,
+    overrides,
+    read_space,
+    sampler,
+)
 from convpose.search.storage import Heartbeats, open_storage
 from convpose.search.trial_queue import TrialQueue, open_study
 from convpose.train import request

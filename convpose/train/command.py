@@ -31,24 +31,23 @@ from convpose.train.build import (
     build_trainer,
     check_monitor,
 )
-from convpose.train.calibration import calibrate, measure_start_errors
-from convpose.train.callbacks.epoch_report import EpochReport
+from convpose.train.calibration import calibrate, measure_start_errors, settle_norms
 from convpose.train.checkpoints import BEST, DirectFiles
-from convpose.train.distributed import StopTogether, check_processes
-from convpose.train.failures import fit_or_explain
+from convpose.train.distributed import StopTogether, check_processes, fit_or_explain
+from convpose.train.epoch_report import EpochReport
 from convpose.train.loggers import log_text
 from convpose.train.module import PoseModule
-from convpose.train.norms import settle_norms
 from convpose.train.request import check_keys
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 from convpose.train.start import (
     Start,
+    choose_batch_size,
     describe_keypoints,
+    find_learning_rate,
     shared_rows,
     take_network,
     validation_pck,
 )
-from convpose.train.tune import choose_batch_size, find_learning_rate
 
 log = logging.getLogger(__name__)
 IGNORED_WARNINGS = (

@@ -1,26 +1,39 @@
-"""Start a training from a trained network: find it, take over what it shares, measure it."""
+"""Prepare what a training starts with: a trained network, a batch size, a learning rate.
+
+Of a trained network it takes over what both share, and measures it. ``data.batch_size=auto`` and
+``lr_find=true`` are chosen here.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from lightning import Trainer
+from lightning.pytorch.tuner.tuning import Tuner
 from omegaconf import DictConfig, OmegaConf
 
-from convpose.config.allowlist import as_data, current_name, find_target
+from convpose.config.allowlist import as_data, find_target
 from convpose.config.instantiate import skeleton_of
-from convpose.data.datamodule import PoseDataModule
-from convpose.errors import ConfigError
+from convpose.data.datamodule import PoseDataModule, power_of_two
+from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.files import conf_folder
 from convpose.models.build import build_head, drop_weights
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import read_weights
+from convpose.plot.curves import loss_by_rate, save_figure
 from convpose.run import Run
 from convpose.runtime.packaged import is_packaged, read_packaged
 from convpose.skeleton import counterparts
+from convpose.train.module import PoseModule
 from convpose.train.request import find_weights
+
+STEPS = 10  # an epoch has at least so many
+MOST_ON_CPU = 64  # more is no faster: caches are full (VGG-11, one core: 64 341/s, 256 258/s)
+GPU_SHARE = 0.9  # of its memory; the rest is for what a long training adds, such as fragments
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,8 @@ def take_network(cfg: DictConfig, config: DictConfig | None) -> None:
     drop_weights(parts)
     for key, value in (*parts.items(), ("data.input_size_px", config.data.input_size_px)):
         OmegaConf.update(cfg, key, value, merge=False, force_add=True)
-    head: Any = find_target(current_name(str(cfg.head.get("_target_"))), "head")
-    loss: Any = find_target(current_name(str(cfg.loss.get("_target_"))), "loss")
+    head: Any = find_target(cfg.head.get("_target_"), "head")
+    loss: Any = find_target(cfg.loss.get("_target_"), "loss")
     if set(getattr(loss, "requires", ())) - set(getattr(head, "outputs", ())):
         own = OmegaConf.load(conf_folder() / "loss" / f"{head.default_loss}.yaml")
         OmegaConf.update(cfg, "loss", own, merge=False, force_add=True)
@@ -137,3 +150,91 @@ def validation_pck(
     model.cpu().train(training)  # Lightning trains in the mode that it finds
     truth = GroundTruth.of(datamodule.datasets["val"], datamodule.skeleton)
     return float(truth.score(torch.from_numpy(predictions.keypoints_px))["pck@0.2"])
+
+
+def choose_batch_size(module: PoseModule, datamodule: PoseDataModule, trainer: Trainer) -> int:
+    """Choose the batch size for a training on one device, set it and print it.
+
+    It is a power of two that leaves an epoch at least `STEPS` steps: on a GPU the largest one whose
+    steps fit into the memory, on a CPU, which gains nothing from more, at most `MOST_ON_CPU`.
+
+    Raises:
+        ModelError: not even the smallest batch fits into the GPU.
+    """
+    images = len(datamodule.datasets["train"])
+    size = max(2, power_of_two(images // STEPS))
+    reason = f"at least {STEPS} steps an epoch of {images} images"
+    if trainer.strategy.root_device.type == "cuda":
+        fits = largest_that_fits(module, datamodule, trainer, size)
+        if fits < size:
+            size, reason = fits, f"{2 * fits} do not fit into {GPU_SHARE:.0%} of the GPU's memory"
+    elif size > MOST_ON_CPU:
+        size, reason = MOST_ON_CPU, "a CPU gains nothing from more"
+    datamodule.batch_size = size
+    print(f"data.batch_size=auto: {size} ({reason})", flush=True)
+    return size
+
+
+def largest_that_fits(
+    module: PoseModule, datamodule: PoseDataModule, trainer: Trainer, most: int
+) -> int:
+    """Try steps with 2, 4, 8 … up to `most` images until the GPU's memory is full.
+
+    Network and trainer are afterwards as they were before.
+
+    Raises:
+        ModelError: not even two images fit.
+    """
+    tuner, device = Tuner(trainer), trainer.strategy.root_device
+    datamodule.batch_size = 2
+    torch.cuda.set_per_process_memory_fraction(GPU_SHARE, device)
+    try:
+        found = tuner.scale_batch_size(
+            module,
+            datamodule=datamodule,
+            mode="power",
+            init_val=datamodule.batch_size,
+            max_trials=most.bit_length() - 1,
+            max_val=2 * most,
+        )
+    except Exception:
+        if datamodule.batch_size >= 2:
+            raise
+        found = 0  # after two images the tuner tries one, which batch norm refuses, and none
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+    if not found or found < 2:
+        raise ModelError(
+            f"data.batch_size=auto: not even 2 images of data.input_size_px="
+            f"{datamodule.input_size_px} fit into {GPU_SHARE:.0%} of the GPU's memory; type a "
+            "smaller model or input"
+        )
+    return found
+
+
+def find_learning_rate(
+    trainer: Trainer, module: PoseModule, datamodule: PoseDataModule, folder: Path
+) -> None:
+    """Search the learning rate and set it; the curve goes to ``lr_find.png``.
+
+    While the rate rises from step to step (Smith, 2017), the loss falls, then climbs; a tenth of
+    the rate at the lowest loss is taken. Lightning's suggestion, the steepest fall, is often noise.
+
+    Raises:
+        ConfigError: the loss shows no valley.
+    """
+    finder = Tuner(trainer).lr_find(
+        module, datamodule=datamodule, min_lr=1e-6, attr_name="learning_rate", update_attr=False
+    )
+    results = finder.results if finder else {"lr": [], "loss": []}
+    rates, losses = np.array(results["lr"])[10:], np.array(results["loss"])[10:]  # settled by then
+    lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else 0
+    if lowest == 0:
+        raise ConfigError(
+            "lr_find=true: the loss shows no valley; choose optimizer.lr yourself, or search over "
+            "more steps, with more trainer.max_epochs or a smaller data.batch_size"
+        )
+    module.learning_rate = float(rates[lowest]) / 10
+    figure = loss_by_rate(rates.tolist(), losses.tolist(), module.learning_rate)
+    save_figure(figure, folder / "lr_find.png")
+    print(f"lr_find: optimizer.lr={module.learning_rate:.3g}", flush=True)

@@ -6,7 +6,7 @@ from compare.fake_runs import fake_run
 from matplotlib.figure import Figure
 
 from convpose.compare.comparison import Comparison, read_comparison
-from convpose.compare.heat_map import heat_map
+from convpose.compare.figure import heat_map
 from convpose.errors import ConfigError
 
 KEYS = ("optimizer.lr", "data.batch_size")

@@ -9,8 +9,8 @@ from compare.fake_runs import fake_run
 from plotly.graph_objects import Figure
 
 from convpose.compare.charts import COLOURS, GREY, colour, curves, joints, parallel
+from convpose.compare.command import page
 from convpose.compare.comparison import read_comparison
-from convpose.compare.page import page
 from convpose.compare.varied import heat, marginals
 
 

@@ -6,7 +6,7 @@ import pytest
 from compare.fake_runs import fake_run
 
 from convpose.compare.comparison import read_comparison
-from convpose.compare.heat_map import heat_map
+from convpose.compare.figure import heat_map
 from convpose.compare.settings import seed_table, to_markdown
 
 

@@ -25,6 +25,10 @@ PART_OF_A_RUN = (
     *("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.strategies.DDPStrategy"),
     *("albumentations.Blur", "albumentations.OneOf", "torchvision.models.VGG"),
     *("convpose.data.synthetic.SyntheticSource", "convpose.train.optim.cosine"),
+    # names of older versions, see MOVED
+    *("convpose.train.callbacks.alarms.NanGuard", "convpose.train.callbacks.preview.PosePreview"),
+    *("convpose.train.callbacks.early_stopping.EarlyStopping", "convpose.search.samplers.Grid"),
+    *("convpose.training.alarms.CollapseAlarm", "convpose.searching.samplers.Grid"),
 )
 OUTSIDE = (
     *("os.system", "subprocess.run", "builtins.eval", "shutil.rmtree", "this.s", "evil.Model"),

@@ -14,7 +14,7 @@ from tiny import TINY, tiny_config
 
 import convpose
 from convpose.config.application import FailedJobs, explain, write_error
-from convpose.config.meant_keys import suggest
+from convpose.config.arguments import suggest
 from convpose.errors import ConfigError, DataError
 from convpose.run import describe
 

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tiny import TINY, assert_same_run, history, tiny_run
 
 from convpose.history import read_history
-from convpose.train.callbacks.alarms import NanGuard
+from convpose.train.callbacks import NanGuard
 
 LONG = ("data.sources.synthetic.num_images=200", "augment=default", "model.dropout=0.5")
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from convpose.data import corruption
 from convpose.data.build import build_datamodule
-from convpose.evaluate import analyses
-from convpose.evaluate.analyses import (
+from convpose.evaluate import report
+from convpose.evaluate.report import (
     damage_table,
     milliseconds,
     robustness,
@@ -43,7 +43,7 @@ def test_every_kind_and_severity_is_scored(tmp_path, monkeypatch, capsys):
 
     kinds = {"night": (darken, (0.0, 0.0, 0.0, 0.0, 0.0)), "day": (darken, (1.0,) * 5)}
     monkeypatch.setattr(corruption, "KINDS", kinds)
-    monkeypatch.setattr(analyses, "KINDS", kinds)
+    monkeypatch.setattr(report, "KINDS", kinds)
     datamodule = build_datamodule(tiny_config("data.sources.synthetic.num_images=24"))
     datamodule.setup()
     network = on_device(BrightSpot(), CPU, "32-true")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convpose.metrics import functional as F
-from convpose.metrics.pckh import pckh_counts
+from convpose.metrics.pose_metrics import pckh_counts
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints

@@ -16,7 +16,7 @@ from convpose.models.build import build_head, build_model
 from convpose.models.keypoints.movenet import LSP_FROM_COCO, MoveNetHead
 from convpose.models.pose_model import PoseModel
 from convpose.skeleton import COCO17, LSP14
-from convpose.train.norms import settle_norms
+from convpose.train.calibration import settle_norms
 
 CONF = conf_folder()
 HEADS = sorted(path.stem for path in (CONF / "head").glob("*.yaml"))

@@ -7,7 +7,7 @@ from optuna.pruners import ThresholdPruner
 from optuna.trial import TrialState
 from tiny import QUIET, history, saved, tiny_config
 
-from convpose.search.samplers import Pruning
+from convpose.search.space import Pruning
 from convpose.train.command import train
 
 NEVER = optuna.pruners.NopPruner()

@@ -6,14 +6,13 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from convpose.search.samplers import is_grid, sampler
-from convpose.search.space import suggest
+from convpose.search.space import is_grid, sampler, suggest
 from convpose.search.storage import requeue
 
 SPACE = {"x": FloatDistribution(0.0, 1.0), "y": CategoricalDistribution([1, 2, 3])}
 STEPS = {"x": FloatDistribution(0.0, 1.0, step=0.5), "y": CategoricalDistribution([1, 2, 3])}
 TPE = OmegaConf.create({"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2})
-GRID = OmegaConf.create({"_target_": "convpose.search.samplers.Grid"})
+GRID = OmegaConf.create({"_target_": "convpose.search.space.Grid"})
 
 
 def draw(node, space, numbers, study=None, seed=0):

@@ -231,7 +231,7 @@ def test_workers_that_end_early(script, printed, search, trainings, monkeypatch)
     stub.write_text(f'#!/bin/sh\necho "$@"\n{script}\n')
     stub.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(stub.resolve()))
-    monkeypatch.setattr("convpose.search.workers.POLL_S", 0.01)
+    monkeypatch.setattr("convpose.search.command.POLL_S", 0.01)
     ended = search(JOURNAL, "trials=3", "workers=2", "retries=1")
     assert ended.code == 2
     assert printed in "".join(line for line in ended.out.splitlines(True) if "worker 1" in line)

@@ -9,9 +9,8 @@ from optuna.trial import TrialState
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
 from convpose.files import conf_folder
-from convpose.search.samplers import is_grid, sampler
 from convpose.search.setup import check_space, common_settings, number_of_trials
-from convpose.search.space import overrides, read_space, suggest
+from convpose.search.space import is_grid, overrides, read_space, sampler, suggest
 
 pytestmark = pytest.mark.slow
 CONF = conf_folder()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convpose.errors import ModelError
-from convpose.train.callbacks.alarms import CollapseAlarm, NanGuard
+from convpose.train.callbacks import CollapseAlarm, NanGuard
 
 LABELS = torch.rand(32, 14, 2, generator=torch.Generator().manual_seed(0))
 

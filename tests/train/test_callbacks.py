@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import convpose.train.loggers
 from convpose.train.callbacks import Ema
-from convpose.train.callbacks.epoch_report import EpochBar, EpochReport, _line
+from convpose.train.epoch_report import EpochBar, EpochReport, _line
 from convpose.train.loggers import chart_names
 
 

@@ -16,7 +16,7 @@ from convpose.models.build import build_model
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
 from convpose.train.build import build_module, build_trainer
-from convpose.train.callbacks.alarms import CollapseAlarm
+from convpose.train.callbacks import CollapseAlarm
 from convpose.train.command import keep_console_clean
 
 pytestmark = pytest.mark.slow

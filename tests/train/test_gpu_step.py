@@ -22,8 +22,7 @@ from convpose.models.pose_model import PoseModel
 from convpose.models.tta import TestTimeAugmentation
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module
-from convpose.train.callbacks import Ema
-from convpose.train.callbacks.alarms import CollapseAlarm
+from convpose.train.callbacks import CollapseAlarm, Ema
 from convpose.train.module import PoseModule
 
 pytestmark = pytest.mark.slow

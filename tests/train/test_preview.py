@@ -9,7 +9,7 @@ import torch
 from tiny import tiny_config
 
 from convpose.data.build import build_datamodule
-from convpose.train.callbacks.preview import PosePreview
+from convpose.train.epoch_report import PosePreview
 from convpose.train.loggers import Board
 
 POSE = torch.full((14, 2), 0.5)
@@ -19,7 +19,7 @@ POSE = torch.full((14, 2), 0.5)
 def images(monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "convpose.train.callbacks.preview.log_picture",
+        "convpose.train.epoch_report.log_picture",
         lambda trainer, name, image, step: drawn.update({(name, step): image}),
     )
     return drawn
@@ -30,7 +30,7 @@ def asked(monkeypatch):
     """Positions and notes instead of pictures."""
     calls = []
     monkeypatch.setattr(
-        "convpose.train.callbacks.preview.gallery",
+        "convpose.train.epoch_report.gallery",
         lambda dataset, positions, skeleton, poses, notes, **_: calls.append((positions, notes)),
     )
     return calls
@@ -85,14 +85,12 @@ def test_what_all_processes_have_seen_is_drawn(images, datamodule, asked, monkey
     other = PosePreview(images=3, worst=2)
     other._seen = seen(datamodule, _1=0.3, _3=0.9, _5=0.4)
     told = []
-    monkeypatch.setattr(
-        "convpose.train.callbacks.preview.gather", lambda part: told.append(part) or []
-    )
+    monkeypatch.setattr("convpose.train.epoch_report.gather", lambda part: told.append(part) or [])
     other.on_validation_epoch_end(trainer(datamodule), None)
     assert not asked
     first = PosePreview(images=3, worst=2)
     first._seen = seen(datamodule, _0=0.1, _2=0.5, _4=0.6)
-    monkeypatch.setattr("convpose.train.callbacks.preview.gather", lambda part: [part, told[0]])
+    monkeypatch.setattr("convpose.train.epoch_report.gather", lambda part: [part, told[0]])
     first.on_validation_epoch_end(trainer(datamodule), None)
     assert asked == [([0, 1, 2], ["10 %", "30 %", "50 %"]), ([3, 4], ["90 %", "60 %"])]
 

@@ -15,8 +15,13 @@ from tiny import TINY, tiny_config
 from torch.utils.data import DataLoader
 
 from convpose.errors import ConfigError, ModelError
-from convpose.train.distributed import StopTogether, check_processes, ends_in_order, gather
-from convpose.train.failures import fit_or_explain
+from convpose.train.distributed import (
+    StopTogether,
+    check_processes,
+    ends_in_order,
+    fit_or_explain,
+    gather,
+)
 
 DDP = ("trainer.strategy=ddp", "trainer.devices=2")
 

@@ -17,8 +17,7 @@ from convpose.history import read_history
 from convpose.models.build import build_model
 from convpose.run import Run
 from convpose.train.build import build_module
-from convpose.train.callbacks.alarms import NanGuard
-from convpose.train.callbacks.early_stopping import EarlyStopping
+from convpose.train.callbacks import EarlyStopping, NanGuard
 from convpose.train.checkpoints import BestAndLast
 from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 

@@ -28,9 +28,9 @@ from convpose.errors import ConfigError, ModelError
 from convpose.files import conf_folder
 from convpose.models.build import build_model
 from convpose.train import command as fit
-from convpose.train.callbacks.alarms import NanGuard
+from convpose.train.callbacks import NanGuard
 from convpose.train.command import train
-from convpose.train.failures import fit_or_explain
+from convpose.train.distributed import fit_or_explain
 from convpose.train.module import PoseModule
 
 HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))

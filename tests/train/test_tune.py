@@ -14,7 +14,7 @@ from convpose.run import Run
 from convpose.train import command
 from convpose.train.build import build_module, build_trainer
 from convpose.train.module import PoseModule
-from convpose.train.tune import choose_batch_size, largest_that_fits
+from convpose.train.start import choose_batch_size, largest_that_fits
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ def test_another_error_of_a_step_is_not_about_memory(parts, gpu, monkeypatch):
 
 
 def test_a_gpu_says_what_did_not_fit(monkeypatch, capsys):
-    monkeypatch.setattr("convpose.train.tune.largest_that_fits", lambda *_: 32)
+    monkeypatch.setattr("convpose.train.start.largest_that_fits", lambda *_: 32)
     datamodule = SimpleNamespace(datasets={"train": range(5000)}, batch_size=0)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
     assert choose_batch_size(None, datamodule, trainer) == 32

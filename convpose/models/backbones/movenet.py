@@ -3,7 +3,7 @@
 Google publishes the single-pose networks Lightning (width 1.0, 192 px) and Thunder (1.75, 256 px)
 under Apache-2.0 for use, not for training: batch norm is folded into the convolutions. Here a norm
 stands behind every convolution again and starts as "plus the folded bias";
-`convpose.train.norms` then measures what the convolutions give, so that training can begin.
+`convpose.train.calibration` then measures what the convolutions give, so that training can begin.
 """
 
 from typing import Annotated, Literal, Self

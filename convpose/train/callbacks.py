@@ -1,5 +1,6 @@
-"""Notice that a training has gone wrong: a collapsed network, a loss that is not finite."""
+"""Callbacks of a training: moving average, frozen backbone, early stopping, alarms."""
 
+import functools
 import json
 import logging
 import math
@@ -8,13 +9,104 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch import callbacks
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from convpose import files
-from convpose.errors import ModelError
+from convpose.config.schema import Count, Share
+from convpose.errors import ConfigError, ModelError
 from convpose.metrics.pose_metrics import PredictionSpread
+from convpose.train.checkpoints import LAST
 from convpose.train.distributed import gather
 
 log = logging.getLogger(__name__)
+
+
+class Ema(WeightAveraging):
+    """Exponential moving average of weights and statistics, over all tensors at once.
+
+    Lightning's EMAWeightAveraging takes them one by one, eight small operations for each, at every
+    step. It also makes its copy before the network is moved to a GPU and leaves it behind, so that
+    every step brings all weights to the CPU.
+
+    Args:
+        decay: share of the average that a step keeps.
+    """
+
+    def __init__(self, decay: Share = 0.999) -> None:
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+
+    @property
+    def state_key(self) -> str:
+        """Name Lightning's class, under which earlier runs saved the state."""
+        return "EMAWeightAveraging"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the average to the network's device; the count of the steps stays on the CPU."""
+        assert self._average_model is not None
+        self._average_model.module.to(pl_module.device)
+
+
+class FreezeBackbone(Callback):
+    """Keep the backbone as it is in the first epochs, with the statistics of its batch norms.
+
+    Args:
+        epochs: number of epochs; None for the whole training.
+    """
+
+    def __init__(self, epochs: Count | None = None) -> None:
+        self.epochs = epochs
+        self._frozen: list[nn.Parameter] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze or thaw; also after a resume, which starts at its own epoch."""
+        module: Any = pl_module
+        backbone: nn.Module = module.model.backbone
+        frozen = self.epochs is None or trainer.current_epoch < self.epochs
+        # several processes wait for each other's gradients of all that they began with
+        backbone.requires_grad_(not frozen or trainer.world_size > 1)
+        backbone.train(not frozen)  # Lightning leaves the mode as it is
+        self._frozen = [*backbone.parameters()] if frozen else []
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Leave what is frozen out of the step, and out of the clipped norm."""
+        for parameter in self._frozen:
+            parameter.grad = None
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """End a training whose monitor does not get better, also when the command is repeated.
+
+    Lightning's own trains one epoch more whenever its run is continued, and ignores a patience that
+    was changed since.
+
+    Raises:
+        ConfigError: a negative patience.
+    """
+
+    # its names are what a yaml may say
+    @functools.wraps(callbacks.EarlyStopping.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.patience < 0:
+            raise ConfigError(
+                f"callbacks.early_stopping.patience={self.patience}: expected a number of epochs "
+                "from 0 up; callbacks.early_stopping=null trains all of trainer.max_epochs"
+            )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the epochs waited; keep the patience that is typed now."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train no further in the folder of a run that has waited long enough."""
+        own = Path(trainer.default_root_dir) / "checkpoints" / LAST
+        trainer.should_stop |= own.is_file() and self.wait_count >= max(1, self.patience)
 
 
 class CollapseAlarm(Callback):
@@ -41,8 +133,8 @@ class CollapseAlarm(Callback):
         pl_module: LightningModule,
         outputs: Any,
         batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *_: Any,
+        **__: Any,
     ) -> None:
         """Add predictions and labels of the batch."""
         self._spread.to(batch["keypoints"].device)
