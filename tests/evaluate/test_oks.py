@@ -17,7 +17,8 @@ from tiny import composed
 sys.path.append(str(Path(__file__).parent.parent / "data"))
 from fake_coco import fake_coco
 from fake_lsp import write_folder
-from fake_mpii import fake_mpii
+from fake_mpii import fake_mpii, fake_mpii_json
+from fake_people import mat
 
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError
@@ -169,10 +170,21 @@ def test_other_files_of_boxes_are_refused(coco, tmp_path, content, network, kind
         score_coco(datamodule, "test", found, tmp_path, str(where), network)
 
 
-def test_mpii_has_pckh_without_pelvis_and_thorax(tmp_path, capsys):
-    mpii = write_folder(tmp_path / "mpii", fake_mpii(20))
+def fake_mpii_json_with_heads(train=24, valid=6):
+    """Put the boxes of heads, 3 px wide and 4 high, where Simple Baselines has them."""
+    files = fake_mpii_json(train, valid)
+    count = len(json.loads(files["annot/valid.json"]))
+    corners = np.tile(np.array([[10, 20], [13, 24]])[..., None], count)
+    return files | {"annot/gt_valid.mat": mat(headboxes_src=corners)}
+
+
+@pytest.mark.parametrize(
+    ("name", "files"), [("mpii", fake_mpii(20)), ("mpii_json", fake_mpii_json_with_heads())]
+)
+def test_mpii_has_pckh_without_pelvis_and_thorax(name, files, tmp_path, capsys):
+    mpii = write_folder(tmp_path / "mpii", files)
     keys = ("data.skeleton=mpii16", f"data.source={mpii}", "data.num_workers=0")
-    datamodule = build_datamodule(cfg := composed("evaluate", "data=mpii", *keys))
+    datamodule = build_datamodule(cfg := composed("evaluate", f"data={name}", *keys))
     datamodule.setup()
     truth = GroundTruth.of(datamodule.datasets["test"], datamodule.skeleton)
     points_px = truth.keypoints_px.nan_to_num(20.0)
