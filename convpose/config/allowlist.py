@@ -50,7 +50,7 @@ MOVED = {  # modules of version 0.1, as run folders, packaged weights and export
     "convpose.inference.detector": "convpose.predict.detectors",
     "convpose.inference.smoothing": "convpose.predict.clips",
     "convpose.inference.tracking": "convpose.predict.clips",
-    "convpose.inference.yolox": "convpose.predict.detectors",
+    "convpose.inference.yolox": "convpose.predict.onnx_detectors",
     "convpose.models.heads.movenet": "convpose.models.keypoints.movenet",
     "convpose.models.losses.distill": "convpose.models.keypoints.distill",
     "convpose.models.movenet": "convpose.models.backbones.movenet",

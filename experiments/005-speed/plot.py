@@ -6,34 +6,50 @@ from matplotlib.ticker import NullFormatter
 
 from convpose.plot.curves import BLUE, INK, MUTED, ORANGE, new_figure
 
-# ms from JPEG to keypoints on one thread; PCK@0.2 of the 12 limb joints on LSPET and LSP test, None
-# where it was not measured; all but convpose's milliseconds come from another processor
-POINTS = (
-    ("convpose", 3.9, 61.1, 72.6),
-    ("MoveNet Lightning", 6.2, 60.4, 83.6),
-    ("MoveNet Thunder", 28.8, 67.0, 87.8),
-    ("MediaPipe lite", 25, None, 79.4),
-    ("MediaPipe heavy", 63, 46.9, 86.9),
-)
-PANELS = ("LSPET test, box crop", "LSP test, whole frame")
+OURS = ("small", "large", "0.1.0")
+# ms from JPEG to keypoints on one thread, PCK@0.2 of the 12 limb joints; MediaPipe full was timed
+# beside small and large, the time of the others comes from another processor
+PANELS = {
+    "LSP test, whole frame": (
+        ("small", 8.0, 86.0, "below"),
+        ("large", 28.0, 89.5, "above"),
+        ("0.1.0", 3.9, 72.6, "below"),
+        ("MoveNet Lightning", 6.2, 83.6, "left"),
+        ("MoveNet Thunder", 28.8, 87.8, "below"),
+        ("MediaPipe lite", 25, 79.4, "below"),
+        ("MediaPipe heavy", 63, 86.9, "below"),
+    ),
+    "LSPET test, box crop": (
+        ("small", 8.0, 70.7, "above"),
+        ("large", 28.0, 74.8, "above"),
+        ("0.1.0", 3.9, 61.1, "below"),
+        ("MoveNet Lightning", 6.2, 60.4, "right"),
+        ("MoveNet Thunder", 28.8, 67.0, "below"),
+        ("MediaPipe heavy", 63, 46.9, "below"),
+    ),
+    "LSPET test, whole image, two looks": (
+        ("small", 16.0, 67.0, "above"),
+        ("large", 56.0, 72.6, "above"),
+        ("MoveNet Thunder", 28.8, 45.8, "below"),
+        ("MediaPipe lite", 25, 52.1, "above"),
+        ("MediaPipe full", 20, 57.6, "left"),
+        ("MediaPipe heavy", 63, 62.4, "below"),
+    ),
+}
+SHIFTS = {"above": (0, 9), "below": (0, -17), "left": (-9, -4), "right": (9, -4)}
+SIDES = {"left": "right", "right": "left"}
 
-figure, row = new_figure("PCK@0.2 of 12 limb joints against time, one thread", 2, 9.6)
-for panel, (axes, title) in enumerate(zip(row, PANELS, strict=True)):
-    for name, ms, *pck in POINTS:
-        if pck[panel] is None:
-            continue
-        ours = name.startswith("convpose")
-        fill = BLUE if ours else "white"
-        edge = BLUE if ours else ORANGE
-        axes.plot(ms, pck[panel], "o", ms=9, mfc=fill, mec=edge, mew=1.8)
-        below = ours or name.startswith("MediaPipe")
-        beside = name == "MoveNet Lightning"
-        shift = (9, -4) if beside else (0, -18 if below else 9)
-        side = "left" if beside else "center"
-        axes.annotate(name, (ms, pck[panel]), shift, textcoords="offset points", ha=side, color=INK)
-    axes.axvline(6.2, color=MUTED, linewidth=1, linestyle="--")
+figure, row = new_figure("PCK@0.2 of 12 limb joints against time, one thread", 3, 13.2)
+for axes, (title, points) in zip(row, PANELS.items(), strict=True):
+    for name, ms, pck, place in points:
+        ours = name in OURS
+        colour = BLUE if ours else ORANGE
+        axes.plot(ms, pck, "o", ms=9, mfc=BLUE if ours else "white", mec=colour, mew=1.8)
+        text = {"ha": SIDES.get(place, "center"), "color": INK, "fontsize": 9}
+        axes.annotate(name, (ms, pck), SHIFTS[place], textcoords="offset points", **text)
+    axes.axvline(7, color=MUTED, linewidth=1, linestyle="--")
     axes.set(xscale="log", xlim=(2, 160), ylim=(40, 95), xlabel="ms from JPEG to keypoints")
-    axes.set_xticks([3, 6, 12, 25, 50], ["3", "6", "12", "25", "50"])
+    axes.set_xticks([3, 6, 12, 25, 50, 100], ["3", "6", "12", "25", "50", "100"])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(title, fontsize=10, color=INK, loc="left")
 row[0].set_ylabel("PCK@0.2 %")

@@ -16,7 +16,8 @@ from convpose.config.instantiate import build
 from convpose.data.lsp import LspSource
 from convpose.errors import ConfigError, ModelError
 from convpose.files import conf_folder
-from convpose.predict.detectors import TorchvisionDetector, YoloxDetector
+from convpose.predict.detectors import TorchvisionDetector
+from convpose.predict.onnx_detectors import DetrDetector, YoloxDetector
 
 pytestmark = pytest.mark.slow
 SIDE = 64  # 64 + 16 + 4 cells
@@ -25,17 +26,35 @@ CELLS = 84
 
 def network(path, rows, classes=2, size=(SIDE, SIDE), cells=CELLS):
     """A YOLOX whose output does not depend on its input: rows by cell, zero elsewhere."""
-    onnx = pytest.importorskip("onnx")
     output = np.zeros((1, cells, 5 + classes), np.float32)
     for cell, row in rows.items():
         output[0, cell, : len(row)] = row
-    images = onnx.helper.make_tensor_value_info("images", 1, [1, 3, *size])
-    found = onnx.helper.make_tensor_value_info("output", 1, list(output.shape))
-    constant = onnx.numpy_helper.from_array(output, "constant")
-    node = onnx.helper.make_node("Identity", ["constant"], ["output"])
-    graph = onnx.helper.make_graph([node], "yolox", [images], [found], [constant])
+    return constants(path, {"output": output}, size)
+
+
+def constants(path, outputs, size=(SIDE, SIDE)):
+    """A network of one input whose outputs do not depend on it."""
+    named = {f"{name}_constant": value for name, value in outputs.items()}
+    return graph(
+        path, [("Identity", [f"{n}_constant"], n, {}) for n in outputs], outputs, named, size
+    )
+
+
+def graph(path, nodes, outputs, named, size, more=()):
+    """A network of `nodes` (type, inputs, output, attributes), in a file."""
+    onnx = pytest.importorskip("onnx")
+    kinds = {"f": onnx.TensorProto.FLOAT, "i": onnx.TensorProto.INT64}
+    images = onnx.helper.make_tensor_value_info("images", kinds["f"], [1, 3, *size])
+    other = [onnx.helper.make_tensor_value_info(n, kinds["i"], shape) for n, shape in more]
+    found = [
+        onnx.helper.make_tensor_value_info(n, kinds[v.dtype.kind], v.shape)
+        for n, v in outputs.items()
+    ]
+    made = [onnx.helper.make_node(kind, i, [o], **how) for kind, i, o, how in nodes]
+    known = [onnx.numpy_helper.from_array(value, name) for name, value in named.items()]
+    whole = onnx.helper.make_graph(made, "fake", [images, *other], found, known)
     opset = [onnx.helper.make_opsetid("", 17)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    onnx.save(onnx.helper.make_model(whole, opset_imports=opset, ir_version=8), path)
     return str(path)
 
 
@@ -104,6 +123,94 @@ def test_the_network_sees_bgr_in_the_upper_left_corner_on_grey(tmp_path):
     assert (spy.pixels[0, :, 32:] == 114).all()
 
 
+def rt_detr(path, side=SIDE):
+    """An RT-DETR: the boxes are shares of ``orig_target_sizes``, scores of the brightest value."""
+    labels = np.array([[0, 0, 16, 0]], np.int64)
+    shares = np.array([[[0.1, 0.2, 0.5, 0.6], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0.5, 0.5]]])
+    scores = np.array([[0.5, 0.9, 0.99, 0.1]], np.float32)
+    named = {"l": labels, "s": shares.astype(np.float32), "p": scores}
+    nodes = [
+        ("Identity", ["l"], "labels", {}),
+        ("Cast", ["orig_target_sizes"], "wh", {"to": 1}),
+        ("Concat", ["wh", "wh"], "whwh", {"axis": 1}),
+        ("Mul", ["s", "whwh"], "boxes", {}),
+        ("ReduceMax", ["images"], "brightest", {"keepdims": 0}),
+        ("Mul", ["p", "brightest"], "scores", {}),
+    ]
+    outputs = {"labels": labels, "boxes": named["s"], "scores": scores}
+    return graph(path, nodes, outputs, named, (side, side), [("orig_target_sizes", [1, 2])])
+
+
+@needs_onnx
+def test_rt_detr_finds_people_in_a_stretched_picture(tmp_path):
+    image = np.full((50, 100, 3), 255, np.uint8)  # white is 1.0: scores stay as they are
+    boxes, scores = DetrDetector(rt_detr(tmp_path / "a.onnx"))(image)
+    assert boxes.tolist() == [[-0.5, -0.5, 99.5, 49.5], pytest.approx([9.5, 9.5, 49.5, 29.5])]
+    assert scores.tolist() == pytest.approx([0.9, 0.5]), "neither dogs nor doubtful people"
+    assert len(DetrDetector(rt_detr(tmp_path / "a.onnx"), 0.6)(image).scores) == 1
+    dark = DetrDetector(rt_detr(tmp_path / "a.onnx"))(image // 5 * 3)
+    assert dark.scores.tolist() == pytest.approx([0.54])
+
+
+@needs_onnx
+def test_rf_detr_has_shares_and_logits(tmp_path):
+    dets = np.array([[[0.5, 0.5, 0.2, 0.4], [0.5, 0.5, 1, 1], [0.3, 0.3, 0.1, 0.1]]], np.float32)
+    logits = np.full((1, 3, 91), -9, np.float32)
+    logits[0, 0, 1], logits[0, 1, 18], logits[0, 2, 1] = np.log(4), 3, -1  # 0.8, a dog, 0.27
+    path = constants(tmp_path / "a.onnx", {"dets": dets, "labels": logits})
+    with pytest.raises(ModelError, match="no YOLOX"):
+        YoloxDetector(path)(np.zeros((50, 100, 3), np.uint8))
+    boxes, scores = DetrDetector(path)(np.zeros((50, 100, 3), np.uint8))
+    assert boxes.tolist() == [pytest.approx([39.5, 14.5, 59.5, 34.5], abs=1e-4)]
+    assert scores.tolist() == pytest.approx([0.8])
+
+
+@needs_onnx
+def test_rf_detr_sees_a_normalised_picture(tmp_path):
+    """Its score is the logistic function of the input's mean."""
+    dets = np.array([[[0.5, 0.5, 1, 1]]], np.float32)
+    named = {"d": dets, "spread": np.ones((1, 1, 2), np.float32)}
+    nodes = [
+        ("Identity", ["d"], "dets", {}),
+        ("ReduceMean", ["images"], "mean", {"keepdims": 0}),
+        ("Mul", ["spread", "mean"], "labels", {}),
+    ]
+    outputs = {"dets": dets, "labels": named["spread"]}
+    path = graph(tmp_path / "a.onnx", nodes, outputs, named, (SIDE, SIDE))
+    found = DetrDetector(path)(np.full((9, 9, 3), 255, np.uint8))
+    white = np.mean((1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225])
+    assert found.scores.tolist() == pytest.approx([1 / (1 + np.exp(-white))], abs=1e-5)
+
+
+@needs_onnx
+def test_a_yolox_of_rtmlib_has_left_out_doubles_itself(tmp_path):
+    dets = np.array([[[8, 4, 24, 40, 0.9], [8, 4, 24, 40, 0.8], [0, 0, 9, 9, 0.1]]], np.float32)
+    outputs = {"dets": dets, "labels": np.array([[0, 2, 0]], np.int64)}
+    path = constants(tmp_path / "a.onnx", outputs)
+    with pytest.raises(ModelError, match="no RT-DETR"):
+        DetrDetector(path)
+    detector = YoloxDetector(path)
+    boxes, scores = detector(np.zeros((4 * SIDE, 2 * SIDE, 3), np.uint8))
+    assert boxes.tolist() == [pytest.approx([31.5, 15.5, 95.5, 159.5])]
+    assert scores.tolist() == pytest.approx([0.9])
+    of_any_size = YoloxDetector(constants(tmp_path / "b.onnx", outputs, ("h", "w")))
+    assert of_any_size.size == (640, 640)
+
+
+@needs_onnx
+def test_another_network_is_no_detr(tmp_path):
+    path = network(tmp_path / "a.onnx", {})
+    said = (
+        r"no RT-DETR, .* its inputs are \{'images': \[1, 3, 64, 64\]\} and its outputs \{'output': "
+    )
+    with pytest.raises(ModelError, match=said):
+        DetrDetector(path)
+    with pytest.raises(
+        ConfigError, match=r"detector=detr needs a file, detector\.weights=FILE\.onnx"
+    ):
+        DetrDetector()
+
+
 @needs_onnx
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -125,7 +232,7 @@ def test_a_file_that_is_none(tmp_path):
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match=r"text\.onnx: not a readable ONNX file \("):
         YoloxDetector(str(tmp_path / "text.onnx"))
-    with pytest.raises(ModelError, match=r"none\.onnx: no such file; expected a YOLOX"):
+    with pytest.raises(ModelError, match=r"none\.onnx: no such file; expected an"):
         YoloxDetector(str(tmp_path / "none.onnx"))
 
 
@@ -188,7 +295,7 @@ def test_torchvision_has_no_such_detector():
 
 def test_every_detector_is_configured():
     names = {path.stem for path in (conf_folder() / "detector").glob("*.yaml")}
-    assert names == {"auto", "none", "torchvision", "yolox"}
+    assert names == {"auto", "detr", "none", "torchvision", "yolox"}
     assert not composed("predict", "detector=none").detector
 
 
@@ -214,13 +321,16 @@ def test_auto_takes_a_yolox_at_hand_else_torchvisions(tmp_path, monkeypatch, cap
     with caplog.at_level("INFO"):
         assert isinstance(build(cfg.detector, "detector"), TorchvisionDetector)
     assert re.search(
-        r"no yolox\*\.onnx in \., \S+data; fetching .* 74 MB.* SHA.*\.pth", caplog.text
+        r"no yolox\*\.onnx, rt\S+ or rf\S+ in \., \S+data, \S+; fetching .* 74 MB.* SHA.*\.pth",
+        caplog.text,
     )
     (tmp_path / "data").mkdir()
     network(tmp_path / "data" / "yolox_s.onnx", {})
     with caplog.at_level("INFO"):
         assert isinstance(build(cfg.detector, "detector"), YoloxDetector)
     assert f"detector=auto: {tmp_path / 'data' / 'yolox_s.onnx'}" in caplog.text
+    rt_detr(tmp_path / "RT-DETR_r18.onnx")
+    assert isinstance(build(cfg.detector, "detector"), DetrDetector), "this folder is the first"
 
 
 def test_without_any_detector_one_command_is_said(tmp_path, monkeypatch):
@@ -230,7 +340,9 @@ def test_without_any_detector_one_command_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "get_model", refused)
     monkeypatch.chdir(tmp_path)
     cfg = composed("predict", "detector=auto", f"paths.data={tmp_path / 'data'}")
-    said = r"no yolox\*\.onnx in \., \S+data, and torchvision's .*\n  curl -LO https\S+tiny\.onnx$"
+    said = (
+        r"rfdetr\*\.onnx in \., \S+data, \S+, and torchvision's .*\n  curl -LO https\S+tiny\.onnx$"
+    )
     with pytest.raises(ModelError, match=said):
         build(cfg.detector, "detector")
 
