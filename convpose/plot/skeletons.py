@@ -126,7 +126,6 @@ def draw_truth_and_prediction(
     keypoints_px: Points,
     skeleton: Skeleton,
     visibility: NDArray[np.integer] | None = None,
-    scores: Points | None = None,
 ) -> Image:
     """Draw the prediction in colour and the ground truth over it, thin, white and dashed.
 
@@ -136,12 +135,11 @@ def draw_truth_and_prediction(
         keypoints_px: (K, 2) ground truth, NaN where unlabelled.
         skeleton: limbs and sides.
         visibility: (K,) of the ground truth, see `draw_pose`.
-        scores: (K,) of the prediction, see `draw_pose`.
 
     Returns:
         (H, W, 3) uint8.
     """
-    canvas = draw_pose(image, predicted_px, skeleton, scores=scores)
+    canvas = draw_pose(image, predicted_px, skeleton)
     return draw_pose(canvas, keypoints_px, skeleton, visibility, style=GROUND_TRUTH)
 
 

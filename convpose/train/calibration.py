@@ -13,9 +13,8 @@ from convpose.data.annotation import PoseSample
 from convpose.data.datamodule import PoseDataModule
 from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.metrics.functional import HIT
-from convpose.models.cascade import Cascade, fit_start_errors
+from convpose.models.cascade import Cascade, fit_start_errors, pose_diameter
 from convpose.models.pose_model import PoseModel
-from convpose.models.subimage import pose_diameter
 from convpose.models.weights import load_checkpoint
 from convpose.train.checkpoints import DirectFiles
 

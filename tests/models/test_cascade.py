@@ -8,10 +8,9 @@ from convpose.data.crop import Crop
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.models.backbones.vgg import VggBn
-from convpose.models.cascade import SMALLEST_STD, Cascade, Resized
+from convpose.models.cascade import SMALLEST_STD, Cascade, Resized, pose_diameter
 from convpose.models.keypoints.regression import MaskedL1, RegressionHead
 from convpose.models.pose_model import PoseModel
-from convpose.models.subimage import pose_diameter
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints

@@ -6,8 +6,7 @@ from torch import nn
 
 from convpose.models.backbones.vgg import VggBn
 from convpose.models.keypoints.regression import RegressionHead
-from convpose.models.layer_table import Layer, layer_table, layer_table_markdown
-from convpose.models.pose_model import PoseModel
+from convpose.models.pose_model import Layer, PoseModel, layer_table, layer_table_markdown
 
 # Output side, channels in and channels out of the convolutions of each block
 BLOCKS = (

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from fake_movenet import WIDTH, movenet_crops, movenet_model, write_arrays, write_graph
+from movenet import PublishedMoveNet, decode_published
 from safetensors.torch import save_file
 
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ModelError
 from convpose.models.backbones.movenet import MoveNet
-from convpose.models.backbones.movenet_published import PublishedMoveNet, decode_published
 
 FOLDER = os.environ.get("CONVPOSE_MOVENET")  # with movenet-lightning.json, movenet-thunder.json
 

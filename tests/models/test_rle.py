@@ -6,7 +6,12 @@ import pytest
 import torch
 from tiny import saved, tiny_run
 
-from convpose.models.keypoints.rle import SMALLEST_SIGMA, RealNvp, ResidualLogLikelihood, RleHead
+from convpose.models.keypoints.regression import (
+    SMALLEST_SIGMA,
+    RealNvp,
+    ResidualLogLikelihood,
+    RleHead,
+)
 
 NAN = math.nan
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convpose.geometry import box_to_affine, warp
-from convpose.models.subimage import GREY, LARGEST, SMALLEST, SubImages, pose_diameter
+from convpose.models.cascade import GREY, LARGEST, SMALLEST, SubImages, pose_diameter
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints

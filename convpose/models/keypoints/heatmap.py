@@ -18,7 +18,57 @@ from convpose.models.keypoints import (
 from convpose.models.pose_model import Features, PoseOutput
 
 
-class HeatmapHead(nn.Module):
+class PeakHead(nn.Module):
+    """Base of the heads with heatmaps, which are read off at their peak.
+
+    Args:
+        window: see `HeatmapHead`.
+        blur: see `decode`.
+    """
+
+    outputs: tuple[str, ...] = ("heatmap_logits",)
+    default_loss = "heatmap"
+    probe: VisibilityProbe
+
+    def __init__(self, window: int, blur: int) -> None:
+        super().__init__()
+        self.window = window
+        self.blur = blur
+
+    def heatmaps(self, features: Features) -> torch.Tensor:
+        """Turn features into logits (B, K, S, S), float32."""
+        raise NotImplementedError
+
+    def forward(self, features: Features) -> PoseOutput:
+        """Turn features into keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
+        logits = self.heatmaps(features)
+        keypoints, scores = self.decode(logits)
+        return {
+            "keypoints": keypoints,
+            "scores": scores,
+            "visibility_logits": self.probe(features),
+            "heatmap_logits": logits,
+        }
+
+    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find unit keypoints (B, K, 2) and scores (B, K) in logits (B, K, S, S)."""
+        return decode(logits, self.window, self.blur)
+
+
+def check_cells(input_size_px: int, stride: int) -> None:
+    """Refuse heatmaps in which no peak has a neighbour on both sides.
+
+    Raises:
+        ConfigError: fewer than three cells a side.
+    """
+    if input_size_px // stride < 3:
+        raise ConfigError(
+            f"data.input_size_px={input_size_px} head.stride={stride}: expected at least three "
+            f"cells a side, an input of {3 * stride} px or a smaller stride"
+        )
+
+
+class HeatmapHead(PeakHead):
     """Light pyramid, then one logit a cell and keypoint; a softmax over the cells is the heatmap.
 
     Args:
@@ -36,9 +86,6 @@ class HeatmapHead(nn.Module):
             backbone's stride or leaves fewer than three cells.
     """
 
-    outputs: tuple[str, ...] = ("heatmap_logits",)
-    default_loss = "heatmap"
-
     def __init__(
         self,
         out_channels: tuple[int, ...],
@@ -50,33 +97,17 @@ class HeatmapHead(nn.Module):
         window: Natural = 2,
         blur: Natural = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(window, blur)
         check_input(input_size_px, strides)
-        self.window = window
-        self.blur = blur
         self.pyramid = Pyramid(out_channels, strides, channels, stride)
-        if input_size_px // stride < 3:
-            raise ConfigError(
-                f"data.input_size_px={input_size_px} head.stride={stride}: expected at least three "
-                f"cells a side, an input of {3 * stride} px or a smaller stride"
-            )
+        check_cells(input_size_px, stride)
         self.output = nn.Conv2d(channels, num_keypoints, 1)
         self.probe = VisibilityProbe(out_channels[-1], num_keypoints)
 
-    def forward(self, features: Features) -> PoseOutput:
-        """Turn features into keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
-        logits = self.output(self.pyramid(features)).float()
-        keypoints, scores = self.decode(logits)
-        return {
-            "keypoints": keypoints,
-            "scores": scores,
-            "visibility_logits": self.probe(features),
-            "heatmap_logits": logits,
-        }
-
-    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Find unit keypoints (B, K, 2) and scores (B, K) in logits (B, K, S, S)."""
-        return decode(logits, self.window, self.blur)
+    def heatmaps(self, features: Features) -> torch.Tensor:
+        """Turn features into logits (B, K, S, S), float32."""
+        logits: torch.Tensor = self.output(self.pyramid(features))
+        return logits.float()
 
 
 class IntegralHead(HeatmapHead):

@@ -10,8 +10,8 @@ from convpose.errors import ConfigError
 from convpose.models.backbones.movenet import Separable
 from convpose.models.backbones.movenet_weights import load_folded, read_movenet
 from convpose.models.keypoints import Pyramid, VisibilityProbe, check_input
-from convpose.models.keypoints.heatmap import decode
-from convpose.models.pose_model import Features, PoseOutput
+from convpose.models.keypoints.heatmap import PeakHead, check_cells
+from convpose.models.pose_model import Features
 
 NOSE, SHOULDERS = 0, (5, 6)  # of COCO's 17
 # LSP's 14 as means of COCO's: 12 limb joints, the neck between the shoulders, the head at the nose
@@ -20,7 +20,7 @@ COCO_FROM_COCO = tuple((i,) for i in range(17))
 ROWS: Mapping[int, tuple[tuple[int, ...], ...]] = {14: LSP_FROM_COCO, 17: COCO_FROM_COCO}
 
 
-class MoveNetHead(nn.Module):
+class MoveNetHead(PeakHead):
     """Depthwise 3 × 3, pointwise, ReLU, 1 × 1: one logit a cell and keypoint, decoded by its peak.
 
     It works on the finest map as it is, which MoveNet's pyramid has merged; where that is coarser
@@ -45,9 +45,6 @@ class MoveNetHead(nn.Module):
         ModelError: weights that cannot be had or do not fit.
     """
 
-    outputs = ("heatmap_logits",)
-    default_loss = "heatmap"
-
     def __init__(
         self,
         out_channels: tuple[int, ...],
@@ -60,15 +57,9 @@ class MoveNetHead(nn.Module):
         blur: Natural = 0,
         weights: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(window, blur)
         check_input(input_size_px, strides)
-        if input_size_px // stride < 3:
-            raise ConfigError(
-                f"data.input_size_px={input_size_px} head.stride={stride}: expected at least three "
-                f"cells a side, an input of {3 * stride} px or a smaller stride"
-            )
-        self.window = window
-        self.blur = blur
+        check_cells(input_size_px, stride)
         self.merge: nn.Module = nn.Identity()
         inside = out_channels[0]
         if strides[0] != stride:
@@ -84,21 +75,11 @@ class MoveNetHead(nn.Module):
         """Name the last convolution as other heads do."""
         return self.kpt_heatmap.output
 
-    def forward(self, features: Features) -> PoseOutput:
-        """Map features to keypoints, scores and ``heatmap_logits`` (B, K, S, S)."""
+    def heatmaps(self, features: Features) -> torch.Tensor:
+        """Turn features into logits (B, K, S, S), float32."""
         finest = features[0] if isinstance(self.merge, nn.Identity) else self.merge(features)
-        logits = self.kpt_heatmap(finest).float()
-        keypoints, scores = self.decode(logits)
-        return {
-            "keypoints": keypoints,
-            "scores": scores,
-            "visibility_logits": self.probe(features),
-            "heatmap_logits": logits,
-        }
-
-    def decode(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Find unit keypoints (B, K, 2) and scores (B, K) in logits (B, K, S, S)."""
-        return decode(logits, self.window, self.blur)
+        logits: torch.Tensor = self.kpt_heatmap(finest)
+        return logits.float()
 
 
 class Branch(Separable):
