@@ -62,8 +62,8 @@ WANTING = re.compile(
     r"(run|weights|detector|detector.weights|engine|HTTPS_PROXY)=|data=lsp|format=parquet"
 )
 # where a command's table of keys is not in its command.py
-TABLES = dict.fromkeys(("train", "evaluate", "export", "app", "benchmark"), "request")
-TABLES["search"] = "setup"
+TABLES = dict.fromkeys(("train", "evaluate", "export", "app"), "request")
+TABLES |= {"search": "setup", "benchmark": "measure"}
 OF_OTHERS = {  # programs that no test starts
     *(
         "tensorboard",

@@ -12,7 +12,7 @@ from tiny import TINY, Command, history
 from convpose import PosePredictor
 from convpose.compare.__main__ import main as compare
 from convpose.evaluate.__main__ import main as evaluate
-from convpose.predict.engines import open_network
+from convpose.predict.predictor import open_network
 from convpose.run import Run
 from convpose.search.__main__ import main as search
 

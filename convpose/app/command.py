@@ -17,15 +17,16 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from omegaconf import DictConfig
 
-from convpose.app.boxes import add_corner, draw_boxes, waits
-from convpose.app.guard import Guard
+from convpose.app.guard import Guard, visitor_files
 from convpose.app.handlers import (
     Networks,
+    add_corner,
+    draw_boxes,
     example_picture,
     in_words,
     predict_clip,
     predict_picture,
-    visitor_files,
+    waits,
 )
 from convpose.app.request import check_keys
 from convpose.config.application import sigterm_exits

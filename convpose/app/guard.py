@@ -1,17 +1,28 @@
-"""Refuse requests of other sites and of strangers, before any other layer of the page sees them."""
+"""Refuse requests of other sites and of strangers, and remove the files of visitors in time."""
 
 import base64
 import binascii
+import contextlib
 import hmac
+import os
 import socket
-from collections.abc import Collection, Mapping
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from convpose.files import remove_left
+
+KEEP_S = 3600  # how long a visitor can download the files of a result
+SWEEP_S = 60
+PREFIX = "convpose-page-"
 HERE = ("localhost", "127.0.0.1", "::1")
 # what the page does without: fetching from other machines, cutting recordings
 UNUSED = ("proxy=", "file=http", "file/http", "process_recording", "run-history")
@@ -98,3 +109,40 @@ def _typed(headers: Headers, password: str) -> bool:
     except (binascii.Error, ValueError):
         return False
     return kind.lower() == "basic" and hmac.compare_digest(typed, password.encode())
+
+
+@contextlib.contextmanager
+def visitor_files() -> Iterator[Path]:
+    """Keep uploads and results in one folder: a file for `KEEP_S`, all until the end.
+
+    A page that was killed leaves its folder to the next page, which removes it by its age.
+    """
+    remove_left(Path(tempfile.gettempdir()), f"{PREFIX}*")
+    ended, before = threading.Event(), os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+
+        def sweep() -> None:
+            while not ended.wait(SWEEP_S):
+                remove_old(folder)
+
+        sweeper = threading.Thread(target=sweep, daemon=True)
+        sweeper.start()
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        try:
+            yield folder
+        finally:
+            ended.set()
+            sweeper.join()
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def remove_old(folder: Path) -> None:
+    """Remove the files below a folder that came more than `KEEP_S` ago, and note it is in use."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
+        with contextlib.suppress(OSError):  # a folder that holds something
+            if path.lstat().st_ctime < time.time() - KEEP_S:  # copies take their mtime along
+                path.rmdir() if path.is_dir() else path.unlink()
+    os.utime(folder)

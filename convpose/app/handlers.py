@@ -1,43 +1,45 @@
-"""Handle the requests of the page: choose a network, predict a picture or a clip."""
+"""Handle the requests of the page: choose a network, predict a picture or a clip.
 
-import contextlib
+A visitor draws a box by two clicks on opposite corners, or types its numbers.
+"""
+
 import json
-import os
-import tempfile
-import threading
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from convpose.app.boxes import boxes_of
 from convpose.config.run_dirs import begun
 from convpose.config.schema import Looks
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import DataError
-from convpose.files import remove_left
-from convpose.geometry import Image
+from convpose.geometry import Image, invert, transform
+from convpose.plot.skeletons import COLOURED
 from convpose.predict import pipeline
 from convpose.predict.clips import ClipSmoother, OneEuro
 from convpose.predict.detectors import Detector
 from convpose.predict.drawing import Drawings, draw_people
-from convpose.predict.images import decode
-from convpose.predict.limits import Limits
-from convpose.predict.predictor import Person, PosePredictor
+from convpose.predict.images import Limits, Picture, decode
+from convpose.predict.people import Person
+from convpose.predict.predictor import PosePredictor
 from convpose.predict.records import frame_record
 from convpose.predict.sources import Frame, Source, read_clip
 from convpose.predict.writers import open_keypoints
 from convpose.runtime.engines import NAMES
-from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
+from convpose.runtime.pytorch import load_run
 from convpose.skeleton import Skeleton
 
 Row = list[str | float]
-KEEP_S = 3600  # how long a visitor can download the files of a result
-SWEEP_S = 60
-PREFIX = "convpose-page-"
+MOST_BOXES = 50  # boxes of a picture
+INK = (255, 255, 255), (31, 131, 214)
 MOST_ROWS = 5000  # of a clip's table on the page
 # painted people on whom network=small is at its best
 EXAMPLES, EXAMPLE_PX, EXAMPLE_SEED = (52, 29, 49, 76, 25, 65), 512, 2
@@ -106,43 +108,6 @@ class Networks:
         return PosePredictor(load_run(name, accelerator=self.accelerator))
 
 
-@contextlib.contextmanager
-def visitor_files() -> Iterator[Path]:
-    """Keep uploads and results in one folder: a file for `KEEP_S`, all until the end.
-
-    A page that was killed leaves its folder to the next page, which removes it by its age.
-    """
-    remove_left(Path(tempfile.gettempdir()), f"{PREFIX}*")
-    ended, before = threading.Event(), os.environ.get("GRADIO_TEMP_DIR")
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
-        folder = Path(name).resolve()
-
-        def sweep() -> None:
-            while not ended.wait(SWEEP_S):
-                remove_old(folder)
-
-        sweeper = threading.Thread(target=sweep, daemon=True)
-        sweeper.start()
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        try:
-            yield folder
-        finally:
-            ended.set()
-            sweeper.join()
-            os.environ.pop("GRADIO_TEMP_DIR")
-            if before is not None:
-                os.environ["GRADIO_TEMP_DIR"] = before
-
-
-def remove_old(folder: Path) -> None:
-    """Remove the files below a folder that came more than `KEEP_S` ago, and note it is in use."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
-        with contextlib.suppress(OSError):  # a folder that holds something
-            if path.lstat().st_ctime < time.time() - KEEP_S:  # copies take their mtime along
-                path.rmdir() if path.is_dir() else path.unlink()
-    os.utime(folder)
-
-
 def in_words(error: Exception) -> str:
     """Say to a visitor what is wrong, without paths and words of libraries."""
     if not isinstance(error, DataError):
@@ -172,7 +137,7 @@ def predict_picture(
         predictor: finds the people.
         limits: larger pictures are refused.
         folder: for the JSON file.
-        boxes: of the people, see `convpose.app.boxes`; empty to find them.
+        boxes: of the people, see `boxes_of`; empty to find them.
 
     Returns:
         The drawing (H, W, 3), a row for each joint, a JSON file, and a sentence.
@@ -267,3 +232,62 @@ def predict_clip(
     if len(table.rows) >= MOST_ROWS:
         sentence += "; the table below ends early, the files have all"
     return drawn[0], table.rows, [file.path for file in table.files], sentence
+
+
+def add_corner(text: str, place: Any) -> str:
+    """Add a clicked place to the boxes as they are shown: a box a line, ``x0, y0, x1, y1``."""
+    try:
+        x, y = (round(float(value)) for value in place)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError("not a place in the picture: click into it") from error
+    return f"{text}{', ' if waits(text) else chr(10)}{x}, {y}".strip()
+
+
+def waits(text: str) -> bool:
+    """Tell if the last box waits for its second corner."""
+    return len(_numbers(text.rpartition("\n")[2])) == 2
+
+
+def boxes_of(text: str, picture: Picture) -> NDArray[np.float64] | None:
+    """Read the boxes of a picture (N, 4) in its pixels; None where there are none.
+
+    Raises:
+        DataError: a line without four numbers, a box without an area in the picture, or too many.
+    """
+    lines = [numbers for line in text.splitlines() if (numbers := _numbers(line))]
+    if not lines:
+        return None
+    if len(lines) > MOST_BOXES:
+        raise DataError(f"{len(lines)} boxes: at most {MOST_BOXES}")
+    for numbers in lines:
+        if len(numbers) == 2:
+            raise DataError("a box has one corner: click the opposite one, or remove the boxes")
+        if len(numbers) != 4:
+            raise DataError("a box is four numbers, x0, y0, x1, y1: click two opposite corners")
+    corners = np.array(lines).reshape(-1, 2, 2).clip(0, picture.size_px) - 0.5
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    if (boxes[:, 2:] - boxes[:, :2] < 2).any():
+        raise DataError("a box without an area: click two opposite corners, inside the picture")
+    return boxes
+
+
+def draw_boxes(text: str, picture: Picture) -> Image:
+    """Draw the boxes, and a corner that waits for its opposite, on the picture."""
+    canvas = picture.image.copy()
+    width = max(2, round(0.5 * COLOURED.width_px(canvas)))
+    from_px = invert(picture.to_px)
+    for line in text.splitlines()[: MOST_BOXES + 1]:
+        corners = np.array(_numbers(line)[:4]).clip(0, picture.size_px[0] + picture.size_px[1])
+        ends = np.rint(transform(from_px, corners[: len(corners) // 2 * 2].reshape(-1, 2)))
+        places = [(int(x), int(y)) for x, y in ends]
+        for colour, more in zip(INK, (width, 0), strict=True):
+            if len(places) == 2:
+                cv2.rectangle(canvas, places[0], places[1], colour, width + more)
+            elif places:
+                cross = cv2.MARKER_CROSS
+                cv2.drawMarker(canvas, places[0], colour, cross, 12 * width, width + more)
+    return canvas
+
+
+def _numbers(line: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d{1,9}(?:\.\d*)?", line)]

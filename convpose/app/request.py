@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from convpose.config.schema import Count, Looks, Packaged, check_table
 from convpose.errors import ConfigError
-from convpose.predict import limits
+from convpose.predict import images
 from convpose.run import Run
 
 KEYS = {
@@ -20,7 +20,7 @@ KEYS = {
     "network": Packaged,
     "looks": Looks,
     "port": Annotated[int, Ge(1), Le(65535)],
-    **limits.KEYS,
+    **images.KEYS,
     **dict.fromkeys(("max_file_mb", "max_frames", "at_once"), Count),
 }
 

@@ -13,7 +13,7 @@ from convpose.config.application import application
 @application("benchmark")
 def main(cfg: DictConfig) -> None:
     """Measure and print a table."""
-    from convpose.benchmark.request import check_keys
+    from convpose.benchmark.measure import check_keys
 
     check_keys(cfg)
     from convpose.benchmark.command import benchmark  # imports torch, which no mistake waits for

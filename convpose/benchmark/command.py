@@ -1,6 +1,11 @@
 """Measure the parts of a benchmark and print one table."""
 
 import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,24 +15,48 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from convpose import files
-from convpose.benchmark import training
-from convpose.benchmark.measure import Speed, memory, start_speed
-from convpose.benchmark.request import check_keys
+from convpose.benchmark import prediction, training
+from convpose.benchmark.measure import Speed, check_keys
+from convpose.errors import ConvposeError
 from convpose.hardware import describe_hardware as hardware
 from convpose.plot.tables import Table
 
+SHORTEST_TRAINING = (
+    *("data=synthetic", "data.sources.synthetic.num_images=64", "data.batch_size=4"),
+    *("data.input_size_px=64", "data.num_workers=0", "model.width=0.125"),
+    *("debug=fast", "logger=none", "callbacks.preview=null", "study=start"),
+)
 
-def _latency_speed(cfg: DictConfig) -> list[Speed]:
-    # imported late: a machine that only trains may lack packages of prediction, such as PyAV
-    from convpose.benchmark.prediction import latency_speed
 
-    return latency_speed(cfg)
+def start_speed(cfg: DictConfig) -> list[Speed]:
+    """Time the start of a training, to its configuration and to its first batch, in seconds.
+
+    Raises:
+        ConvposeError: the command fails; its message says why.
+    """
+    tasks = {"--cfg job": ("--cfg", "job"), "one batch": SHORTEST_TRAINING}
+    seconds: dict[str, list[float]] = {what: [] for what in tasks}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(cfg.rounds):
+            for what, arguments in tasks.items():
+                command = [sys.executable, "-m", "convpose.train", *arguments]
+                start = time.perf_counter()
+                done = subprocess.run(command, capture_output=True, cwd=folder, check=False)
+                if done.returncode != 0:
+                    raise ConvposeError(f"{' '.join(command)}: {done.stderr.decode()}")
+                seconds[what].append(time.perf_counter() - start)
+    return [Speed(f"convpose.train, {what}", rounds, "s") for what, rounds in seconds.items()]
 
 
-def _clip_speed(cfg: DictConfig) -> list[Speed]:
-    from convpose.benchmark.prediction import clip_speed  # late, see above
-
-    return clip_speed(cfg)
+def memory() -> list[Speed]:
+    """Read the peak memory so far of this process and of the GPU."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peaks = [Speed("peak memory of this process", [peak], "MiB")]
+    if torch.cuda.is_available():
+        used = torch.cuda.max_memory_allocated() / 2**20
+        total = torch.cuda.get_device_properties(0).total_memory / 2**20
+        peaks.append(Speed("peak memory of the GPU", [used], "MiB", total, "what it has"))
+    return peaks
 
 
 MEASURED: dict[str, Callable[[DictConfig], list[Speed]]] = {
@@ -37,8 +66,8 @@ MEASURED: dict[str, Callable[[DictConfig], list[Speed]]] = {
     "loaded": training.loaded_speed,
     "pixels": training.pixel_speed,
     "start": start_speed,
-    "latency": _latency_speed,
-    "clip": _clip_speed,
+    "latency": prediction.latency_speed,
+    "clip": prediction.clip_speed,
 }
 LEAST_WIDTH = 110  # characters
 

@@ -1,25 +1,47 @@
-"""Measure work in rounds, the start of a training, and the peak of memory."""
+"""Check what is asked of a benchmark, and measure work in rounds; without torch."""
 
-import resource
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import cv2
-import torch
-from omegaconf import DictConfig
+from annotated_types import Ge
+from omegaconf import DictConfig, ListConfig
 
-from convpose.errors import ConvposeError
+from convpose import files
+from convpose.config.schema import Count, check_table
+from convpose.errors import ConfigError
 
-SHORTEST_TRAINING = (
-    *("data=synthetic", "data.sources.synthetic.num_images=64", "data.batch_size=4"),
-    *("data.input_size_px=64", "data.num_workers=0", "model.width=0.125"),
-    *("debug=fast", "logger=none", "callbacks.preview=null", "study=start"),
-)
+PARTS = ("data", "synthetic", "training", "loaded", "pixels", "start", "latency", "clip")
+KEYS = {
+    "rounds": Count,
+    "seconds": Annotated[float, Ge(0.001)],
+    "threads": Count | None,
+    "batch_sizes": Sequence[Count],
+    "latency.threads": Sequence[Count],
+    "latency.repetitions": Annotated[int, Ge(2)],  # fewer have no range
+}
+
+
+def check_keys(cfg: DictConfig) -> Sequence[str]:
+    """Check the keys, before minutes of measuring; return the parts to measure.
+
+    Raises:
+        ConfigError: an unknown part, a number out of its range, or no place for ``output``.
+    """
+    parts = cfg.what if isinstance(cfg.what, ListConfig) else [cfg.what]
+    unknown = [str(part) for part in parts if part not in PARTS]
+    if unknown or not parts:
+        problem = "unknown part" if unknown else "nothing to measure"
+        known = ",".join(PARTS)
+        raise ConfigError(f"what=[{','.join(unknown)}]: {problem}; type what=[{known}]")
+    check_table(cfg, KEYS)
+    if cfg.output is not None:
+        files.check_output(Path(cfg.output), file=True)
+    return list(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +119,3 @@ def repeat(cfg: DictConfig, work: Callable[[], object]) -> list[float]:
         work()
         durations.append(1000 * (time.perf_counter() - start))
     return durations
-
-
-def start_speed(cfg: DictConfig) -> list[Speed]:
-    """Time the start of a training, to its configuration and to its first batch, in seconds.
-
-    Raises:
-        ConvposeError: the command fails; its message says why.
-    """
-    tasks = {"--cfg job": ("--cfg", "job"), "one batch": SHORTEST_TRAINING}
-    seconds: dict[str, list[float]] = {what: [] for what in tasks}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(cfg.rounds):
-            for what, arguments in tasks.items():
-                command = [sys.executable, "-m", "convpose.train", *arguments]
-                start = time.perf_counter()
-                done = subprocess.run(command, capture_output=True, cwd=folder, check=False)
-                if done.returncode != 0:
-                    raise ConvposeError(f"{' '.join(command)}: {done.stderr.decode()}")
-                seconds[what].append(time.perf_counter() - start)
-    return [Speed(f"convpose.train, {what}", rounds, "s") for what, rounds in seconds.items()]
-
-
-def memory() -> list[Speed]:
-    """Read the peak memory so far of this process and of the GPU."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    peaks = [Speed("peak memory of this process", [peak], "MiB")]
-    if torch.cuda.is_available():
-        used = torch.cuda.max_memory_allocated() / 2**20
-        total = torch.cuda.get_device_properties(0).total_memory / 2**20
-        peaks.append(Speed("peak memory of the GPU", [used], "MiB", total, "what it has"))
-    return peaks

@@ -21,9 +21,8 @@ from convpose.hardware import available_cores
 from convpose.predict import pipeline
 from convpose.predict.clips import ClipSmoother, OneEuro
 from convpose.predict.drawing import Drawings, ScreenWindow, VideoFile, draw_people
-from convpose.predict.engines import open_network
 from convpose.predict.images import decode
-from convpose.predict.predictor import PosePredictor
+from convpose.predict.predictor import PosePredictor, open_network
 from convpose.predict.sources import Frame, open_sources
 from convpose.predict.writers import open_keypoints
 from convpose.runtime import Runtime

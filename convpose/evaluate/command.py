@@ -18,11 +18,11 @@ from convpose.evaluate.request import check_keys
 from convpose.evaluate.scoring import GroundTruth, look_again, on_device, predict
 from convpose.hardware import resolve_precision, want_gpu
 from convpose.models.build import build_model, drop_weights
-from convpose.models.tta import TestTimeAugmentation
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.plot.curves import save_figure, training_curves
 from convpose.run import Run
 from convpose.runtime.packaged import rebuild
+from convpose.runtime.pytorch import TestTimeAugmentation
 from convpose.skeleton import LSP14
 
 log = logging.getLogger(__name__)

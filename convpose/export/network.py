@@ -29,9 +29,8 @@ from convpose.models.pose_model import PoseModel
 from convpose.run import Run
 from convpose.runtime.engines import weights_file
 from convpose.runtime.exported import VERSION
-from convpose.runtime.load import load_run
 from convpose.runtime.packaged import load_packaged
-from convpose.runtime.pytorch import TorchRuntime
+from convpose.runtime.pytorch import TorchRuntime, load_run
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from torch import nn
 
 from convpose.export.writers import quiet
 from convpose.models.pose_model import PoseModel
+from convpose.runtime.engines import FACTS
 from convpose.runtime.exported import INPUT, KEY, OUTPUTS
-from convpose.runtime.phone import FACTS
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

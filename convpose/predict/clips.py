@@ -10,7 +10,8 @@ from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
 from convpose.config.schema import NotNegative, Positive, Share
-from convpose.predict.predictor import Person, PosePredictor
+from convpose.predict.people import Person
+from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Frame
 
 FRAMES_S = 30.0  # in which the noise is counted

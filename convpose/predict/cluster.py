@@ -33,8 +33,8 @@ from convpose.bounded import UNEXPECTED, load_json
 from convpose.config.schema import Count
 from convpose.errors import ConfigError, ConvposeError, DataError, require_extra
 from convpose.predict import pipeline
-from convpose.predict.boxes import BoxFile
 from convpose.predict.command import build_clip_smoother, build_predictor, limits_of
+from convpose.predict.people import BoxFile
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Failure, Source, open_again
 from convpose.predict.writers import ParquetFile
@@ -59,7 +59,7 @@ class Cluster:
     """Settings of ``engine=ray``: the cluster of RAY_ADDRESS, or one that is started here.
 
     Args:
-        engine: engine of each worker, see `convpose.predict.engines.open_network`.
+        engine: engine of each worker, see `convpose.predict.predictor.open_network`.
         shard: number of pictures and clips in one Parquet file.
         workers: largest number of workers; None for one per GPU, or without GPUs one per
             ``threads`` processors.

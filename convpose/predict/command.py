@@ -13,12 +13,11 @@ from convpose.config.instantiate import build, check
 from convpose.config.schema import Count, Looks, Packaged, Positive, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
-from convpose.predict import limits, pipeline
-from convpose.predict.boxes import BoxFile
+from convpose.predict import images, pipeline
 from convpose.predict.clips import ClipSmoother
 from convpose.predict.drawing import Drawings, ScreenWindow
-from convpose.predict.engines import open_network
-from convpose.predict.predictor import PosePredictor
+from convpose.predict.people import BoxFile
+from convpose.predict.predictor import PosePredictor, open_network
 from convpose.predict.sources import open_sources
 from convpose.predict.writers import Format, open_keypoints
 from convpose.runtime.engines import onnx_file
@@ -35,7 +34,7 @@ KEYS = {
     "threads": Count | None,
     "mirror_test": bool,
     "quarter_turns": bool,
-    **limits.KEYS,
+    **images.KEYS,
 }
 NOT_ON_RAY = {
     "format": (None, "parquet"),
@@ -91,9 +90,9 @@ def predict(cfg: DictConfig) -> pipeline.Summary:
             folder.rmdir()  # if nothing came of it
 
 
-def limits_of(cfg: DictConfig) -> limits.Limits:
+def limits_of(cfg: DictConfig) -> images.Limits:
     """Collect the limits of each input."""
-    return limits.Limits(cfg.max_megapixels, cfg.max_seconds, cfg.max_file_mb)
+    return images.Limits(cfg.max_megapixels, cfg.max_seconds, cfg.max_file_mb)
 
 
 def build_predictor(cfg: DictConfig) -> PosePredictor:

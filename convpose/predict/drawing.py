@@ -20,7 +20,7 @@ from convpose.errors import ConfigError
 from convpose.files import LONGEST, finish, partial, replacing
 from convpose.geometry import Image, invert, transform
 from convpose.plot.skeletons import COLOURED, WHITE, Colour, Style, draw_pose
-from convpose.predict.predictor import Person
+from convpose.predict.people import Person
 from convpose.predict.sources import Frame, base_name
 from convpose.skeleton import Skeleton
 

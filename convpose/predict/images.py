@@ -4,25 +4,28 @@ EXIF orientation is applied, as viewers do; pixel coordinates are those of the u
 Transparent pixels are blended with white. 16-bit grey keeps its upper 8 bits. CMYK, YCbCr, palettes
 and grey become RGB; colour profiles are not applied, nor were they in training. Of an animation or
 a document with pages the first frame is taken. Above `DECODED_PX` pixels a picture is decoded at a
-half, a third, … of its size, so that memory stays bounded; above a limit it is refused, see
-`convpose.predict.limits`.
+half, a third, … of its size, so that memory stays bounded; above a limit (`Limits`) it is refused.
 """
 
 import contextlib
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Annotated
 
 import numpy as np
+from annotated_types import Gt, Le
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from convpose.config.schema import Count, Positive
 from convpose.data.reading.images import HEIF_SUFFIXES, READS_HEIF, eight_bit, on_white
 from convpose.errors import DataError
 from convpose.geometry import Affine, Image, identity
-from convpose.predict.limits import USUAL, Limits, open_picture
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".avif", ".gif", ".bmp"),
@@ -30,6 +33,58 @@ SUFFIXES = (
     *(HEIF_SUFFIXES if READS_HEIF else ()),
 )
 DECODED_PX = 25_000_000  # a 24-megapixel photograph is decoded as it is
+LARGEST_MEGAPIXELS = 178  # above it Pillow opens nothing
+KEYS = {
+    "max_megapixels": Annotated[float, Gt(0), Le(LARGEST_MEGAPIXELS)],
+    "max_seconds": Positive | None,
+    "max_file_mb": Count | None,
+}
+# what holds pictures and clips; others, such as EPS and playlists, run programs or open files
+PICTURES = (
+    *("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "PPM"),
+    *("JPEG2000", "ICO", "TGA"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one input; a refusal names the key with which a command sets it.
+
+    Attributes:
+        megapixels: of a picture, and of each frame of a clip.
+        seconds: of a clip; None for any.
+        file_mb: of the file, in MiB; None for any.
+    """
+
+    megapixels: float = LARGEST_MEGAPIXELS
+    seconds: float | None = None
+    file_mb: int | None = None
+
+    def check_size(self, name: str, size: int) -> None:
+        """Refuse a file of too many bytes; DataError."""
+        if self.file_mb is not None and size > self.file_mb << 20:
+            raise DataError(
+                f"{name}: {size / 2**20:.0f} MiB, more than the {self.file_mb} of max_file_mb; "
+                "save it smaller"
+            )
+
+    def check_pixels(self, name: str, width: int, height: int) -> None:
+        """Refuse a picture or a frame of too many pixels; DataError."""
+        if width * height > self.megapixels * 1e6:
+            raise DataError(
+                f"{name}: {width} × {height} are {width * height / 1e6:.0f} megapixels, more than "
+                f"the {self.megapixels:g} of max_megapixels; save it smaller"
+            )
+
+    def check_seconds(self, name: str, seconds: float) -> None:
+        """Refuse a clip that is too long; DataError."""
+        if self.seconds is not None and seconds > self.seconds:
+            raise DataError(
+                f"{name}: longer than the {self.seconds:g} s of max_seconds; cut it shorter"
+            )
+
+
+USUAL = Limits()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +121,23 @@ class Picture:
                 "convpose.predict.images.decode reads files of all kinds"
             )
         return cls(image, identity(), (shape[1], shape[0]))
+
+
+@contextmanager
+def open_picture(file: Path | IO[bytes], name: str, limits: Limits) -> Iterator[PillowImage.Image]:
+    """Open a picture by its header; nothing is decoded.
+
+    Raises:
+        DataError: over a limit.
+        UnidentifiedImageError: not one of `PICTURES`.
+    """
+    if isinstance(file, Path):
+        limits.check_size(name, file.stat().st_size)
+    PillowImage.init()
+    known = [kind for kind in PICTURES if kind in PillowImage.OPEN]
+    with PillowImage.open(file, formats=known) as picture:
+        limits.check_pixels(name, *picture.size)
+        yield picture
 
 
 def decode(source: Path | bytes, name: str = "", limits: Limits = USUAL) -> Picture:

@@ -1,6 +1,5 @@
 """Detect people with networks in ONNX files: YOLOX and the DETR family; find one at hand."""
 
-import importlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from convpose.config.schema import Share
 from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.geometry import Image
 from convpose.predict.detectors import Detections, Detector, TorchvisionDetector, to_detections
+from convpose.runtime.engines import onnx_session
 
 log = logging.getLogger(__name__)
 # published under Apache-2.0 by the authors
@@ -241,22 +241,9 @@ def find_detector(folders: Sequence[str], accelerator: str = "auto") -> Detector
 
 def _open_onnx(weights: str, threads: int | None) -> Any:
     require_extra("onnx", "onnxruntime")
-    onnxruntime: Any = importlib.import_module("onnxruntime")  # ships no types
     if not Path(weights).is_file():
         raise ModelError(f"detector.weights={weights}: no such file; expected an .onnx file")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only; they are raised as well
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        there = onnxruntime.get_available_providers()
-        providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in there]
-        return onnxruntime.InferenceSession(weights, options, providers)
-    except Exception as error:  # the engine's own types, which share no base
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"detector.weights={weights}: not a readable ONNX file ({reason})"
-        ) from error
+    return onnx_session(weights, threads=threads, key="detector.weights")
 
 
 def _ranks(outputs: Mapping[str, Sequence[Any]], **expected: int) -> bool:

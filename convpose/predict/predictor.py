@@ -9,7 +9,8 @@ people[0].keypoints_px                               # (14, 2) in pixels of the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -17,14 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convpose.config.schema import Looks, check_value
-from convpose.data.crop import found_box_px
-from convpose.data.doubts import FARTHEST_PX
-from convpose.errors import DataError, ModelError
+from convpose.errors import ConfigError, DataError, ModelError
 from convpose.geometry import Affine, Image, compose, invert, transform, warp
-from convpose.predict.engines import open_network
+from convpose.hardware import nvidia_driver
 from convpose.predict.images import Picture
+from convpose.predict.people import Person, as_boxes
 from convpose.runtime import Runtime
-from convpose.runtime.engines import NAMES
+from convpose.runtime.engines import ENGINE_OF, NAMES, OPENERS, AnyRuntime, onnx_file
 from convpose.skeleton import Skeleton
 
 if TYPE_CHECKING:  # the module imports torch
@@ -32,43 +32,6 @@ if TYPE_CHECKING:  # the module imports torch
 
 ScoredBox = tuple[NDArray[np.float64] | None, float]  # None: the whole frame
 Job = tuple[Picture, ScoredBox]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Person:
-    """Keypoints of one person, in pixels of the upright original picture.
-
-    Attributes:
-        keypoints_px: (K, 2) float32, pixel centres at integers; may lie outside the picture.
-        scores: (K,) float32 in [0, 1], confidence of each keypoint.
-        box_px: (4,) float64 x0, y0, x1, y1, box that the person was found in; None where the whole
-            frame was taken for one person.
-        box_score: in [0, 1], the detector's confidence; 1 without a detector.
-        track: number of the person in a clip; None in a still, and before the tracker is sure.
-    """
-
-    keypoints_px: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    box_px: NDArray[np.float64] | None = None
-    box_score: float = 1.0
-    track: int | None = None
-
-    @property
-    def score(self) -> float:
-        """Return the person's confidence: mean score of the keypoints times the box's."""
-        return float(self.scores.mean()) * self.box_score
-
-    @property
-    def extent_px(self) -> NDArray[np.float64]:
-        """Return (4,) the box, or without one the tight box around the keypoints."""
-        if self.box_px is not None:
-            return self.box_px
-        points = self.keypoints_px.astype(np.float64)
-        return np.concatenate([points.min(axis=0), points.max(axis=0)])
-
-    def found_box_px(self, size_px: tuple[int, int]) -> NDArray[np.float64] | None:
-        """Return the box for a closer look in a frame of width and height; see `found_box_px`."""
-        return found_box_px(self.keypoints_px, self.scores, size_px)
 
 
 class PosePredictor:
@@ -121,7 +84,7 @@ class PosePredictor:
         precision: str = "auto",
         engine: str = "auto",
     ) -> "PosePredictor":
-        """Load the network of a run; see `convpose.predict.engines.open_network`."""
+        """Load the network of a run; see `open_network`."""
         network = open_network(folder, None, checkpoint, engine, accelerator, precision)
         return cls(network, detector)
 
@@ -242,24 +205,71 @@ class PosePredictor:
         return warp(picture.image, to_image, self.spec.input_size_px).transpose(2, 0, 1)
 
 
-def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:
-    """Convert boxes to an array (N, 4).
+def open_network(
+    run: str | Path | None = None,
+    weights: str | Path | None = None,
+    checkpoint: str = "best",
+    engine: str = "auto",
+    accelerator: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> AnyRuntime:
+    """Open the network of a run, of packaged weights or of an exported file, in an engine.
+
+    An engine other than PyTorch needs an exported file. That of a run or of packaged weights is
+    written on first use and kept, see `convpose.export.network.exported`. The default network comes
+    with its ONNX file: without a GPU, ONNX Runtime has answered before torch would be imported.
+
+    Args:
+        run: folder of a run, or of a study for its newest run.
+        weights: ``small``, ``large``, packaged weights (``.safetensors``) or a file of
+            `convpose.export` (its suffix is in `ENGINE_OF`); None without a run for small.
+        checkpoint: ``best``, ``last`` or a file; with a run only.
+        engine: a key of `OPENERS`, or ``auto``: what the file is for; ``onnx`` for the default
+            network on a CPU, if onnxruntime is installed; else torch.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where the engine sees one.
+        precision: of PyTorch, see `convpose.runtime.pytorch.to_runtime`; an exported file has
+            its own.
+        threads: number of processor threads; None for the engine's own choice.
 
     Raises:
-        DataError: another shape, a place where no picture is, or a box without an area.
+        ConfigError: two networks, an engine that is not there or for other files.
+        ModelError: see `load_run`, `load_packaged` and the runtimes.
     """
-    try:
-        boxes = np.asarray(boxes_px, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"boxes {boxes_px!r}: expected numbers (N, 4)") from error
-    if boxes.size == 0:
-        return np.zeros((0, 4))
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise DataError(f"boxes of shape {boxes.shape}: expected (N, 4), x0, y0, x1, y1 in pixels")
-    near = (np.abs(boxes) <= FARTHEST_PX).all(axis=1)  # False where NaN
-    bad = ~(near & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-    if bad.any():
-        raise DataError(
-            f"box {boxes[bad][0].tolist()}: expected x0, y0, x1, y1 in pixels with x0 < x1, y0 < y1"
+    if run is not None and weights is not None:
+        raise ConfigError(f"run={run} weights={weights}: two networks; type one of them")
+    if run is None and checkpoint != "best":
+        raise ConfigError(f"checkpoint={checkpoint}: of which run? type run=FOLDER")
+    if engine not in ("auto", *OPENERS):
+        raise ConfigError(f"engine={engine}: type auto, {', '.join(OPENERS)}")
+    suits = None if weights is None else ENGINE_OF.get(Path(weights).suffix)
+    if suits is not None and engine not in ("auto", suits):
+        raise ConfigError(
+            f"weights={weights} engine={engine}: that file is for engine={suits}; type engine=auto"
         )
-    return boxes
+    if run is None and suits is None and engine in ("auto", "onnx") and precision == "auto":
+        shipped = onnx_file(weights)
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not nvidia_driver())
+        if shipped and (engine == "onnx" or (on_cpu and find_spec("onnxruntime"))):
+            return OPENERS["onnx"](shipped, accelerator, threads)
+    if suits is None and engine in ("auto", "torch"):
+        import torch  # the engines above are open before it is imported
+
+        from convpose.runtime.packaged import load_packaged
+        from convpose.runtime.pytorch import load_run
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if run is not None:
+            return load_run(run, checkpoint, accelerator, precision)
+        return load_packaged(weights, accelerator, precision)
+    if precision != "auto":
+        raise ConfigError(
+            f"precision={precision}: an exported network has the precision that it was exported "
+            "with; type precision=auto here, and precision=fp16 or int8 to convpose.export"
+        )
+    if suits is not None and weights is not None:
+        return OPENERS[suits](weights, accelerator, threads)
+    from convpose.export.network import exported  # imports torch
+
+    return OPENERS[engine](exported(engine, run, weights, checkpoint), accelerator, threads)

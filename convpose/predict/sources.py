@@ -25,8 +25,7 @@ import requests
 from convpose.data.reading.images import HEIF_SUFFIXES, READS_HEIF
 from convpose.errors import ConfigError, DataError
 from convpose.geometry import Image
-from convpose.predict.images import SUFFIXES, Picture, decode
-from convpose.predict.limits import USUAL, Limits
+from convpose.predict.images import SUFFIXES, USUAL, Limits, Picture, decode
 from convpose.predict.videos import count_frames, decode_clip
 
 CLIPS = (

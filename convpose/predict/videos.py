@@ -2,8 +2,9 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import cv2
@@ -13,11 +14,53 @@ from numpy.typing import NDArray
 
 from convpose.errors import DataError
 from convpose.geometry import Image
-from convpose.predict.images import Picture
-from convpose.predict.limits import USUAL, Limits, open_clip
+from convpose.predict.images import USUAL, Limits, Picture
 
+STREAMS = "rtsp,rtp,sdp,hls,mpjpeg"
+PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,udp,rtp,rtmp,rtmps,srt"
+STREAM_TIMEOUT_S = 20
+CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 MOST_LACKING = 0.95  # of a clip's seconds; its header is rounded
 MOST_STRETCH = 10.0  # of pixels that are not square; DV has 1.46, and nonsense nobody stretches
+
+
+@contextmanager
+def open_clip(file: Path | IO[bytes] | str, name: str, limits: Limits) -> Iterator[tuple[Any, Any]]:
+    """Open a clip or URL: its container of `CONTAINERS`, and its first video, not decoded yet.
+
+    Decoding a frame that is larger than the header says raises an error of FFmpeg.
+
+    Raises:
+        DataError: over a limit, or without a video.
+        FFmpegError: not a clip.
+    """
+    if isinstance(file, Path):
+        limits.check_size(name, file.stat().st_size)
+    pixels = str(round(limits.megapixels * 1e6))
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": pixels}
+    if isinstance(file, str):  # which may not lead to a file of this machine
+        options |= {"format_whitelist": f"{CONTAINERS},{STREAMS}", "protocol_whitelist": PROTOCOLS}
+        options |= {"rtsp_transport": "tcp"} if file.startswith("rtsp") else {}
+    # by its protocol, because a name such as a:b.mp4 would be taken for another one
+    target = f"file:{file}" if isinstance(file, Path) else file
+    timeout = STREAM_TIMEOUT_S if isinstance(file, str) else None
+    with av.open(
+        target, "r", options=options, timeout=timeout, metadata_errors="replace"
+    ) as container:
+        if not container.streams.video:
+            raise DataError(f"{name}: holds no video; expected a clip such as .mp4")
+        stream = container.streams.video[0]
+        decoder = stream.codec_context
+        if decoder is None or not decoder.width:  # a frame over the limit is not even measured
+            unfit = f"its frames have no size, or more than the {limits.megapixels:g} megapixels of"
+            reason = "an unknown codec" if decoder is None else f"{unfit} max_megapixels"
+            raise DataError(
+                f"{name}: not a video that can be read: {reason}; get it again or save it as .mp4"
+            )
+        limits.check_pixels(name, decoder.width, decoder.height)
+        limits.check_seconds(name, (container.duration or 0) / av.time_base)
+        decoder.options = {"max_pixels": pixels}
+        yield container, stream
 
 
 def decode_clip(

@@ -12,9 +12,17 @@ from typing import Any, Literal, Protocol, get_args
 
 from convpose.errors import ConfigError, require_extra
 from convpose.files import finish, partial
-from convpose.predict.predictor import Person
-from convpose.predict.prelabels import CvatFile, YoloFolder, labelstudio_task
-from convpose.predict.records import coco_records, columns, frame_record, image_ids, rows
+from convpose.predict.people import Person
+from convpose.predict.records import (
+    CvatFile,
+    YoloFolder,
+    coco_records,
+    columns,
+    frame_record,
+    image_ids,
+    labelstudio_task,
+    rows,
+)
 from convpose.predict.sources import Frame
 from convpose.skeleton import Skeleton
 
@@ -43,7 +51,7 @@ def open_keypoints(
     """Open ``keypoints.json``, ``keypoints_coco.json``, ``keypoints.csv`` or ``….parquet``.
 
     Args:
-        file_format: one of `FORMATS`; the last three are pre-labels, see `predict.prelabels`.
+        file_format: one of `FORMATS`; the last three are pre-labels, see `predict.records`.
         folder: for the file.
         skeleton: names the keypoints.
         names: of all inputs, which share no id in COCO's format; see `image_ids`.

@@ -1,11 +1,11 @@
-"""Run exported files in ONNX Runtime, OpenVINO and TorchScript."""
+"""Read what an exported file says of itself; the engines that run it are in `engines`."""
 
 import importlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # the module imports torch
 VERSION = 1  # of the facts
 KEY = "convpose"  # under which a file's metadata holds the facts about it
 INPUT, OUTPUTS = "crops", ("keypoints", "scores")
-ERROR = 3  # log level of ONNX Runtime; errors are raised as well
 
 
 class ExportedRuntime(ABC):
@@ -56,94 +55,6 @@ class ExportedRuntime(ABC):
         return TorchRuntime(AsModule(self), self.spec).with_tta(mirror, quarter_turns)
 
 
-class OnnxRuntime(ExportedRuntime):
-    """Run an ``.onnx`` file in ONNX Runtime.
-
-    Args:
-        path: a file of `convpose.export`.
-        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where onnxruntime-gpu finds one.
-        threads: number of processor threads; None for the engine's own choice.
-
-    Raises:
-        ConfigError: onnxruntime is not installed, or no such accelerator.
-        ModelError: no such file, or one that cannot be read.
-    """
-
-    def __init__(
-        self, path: str | Path, accelerator: str = "auto", threads: int | None = None
-    ) -> None:
-        require_extra("onnx", "onnxruntime")
-        engine: Any = importlib.import_module("onnxruntime")  # ships no types
-        path = Path(path)
-        check_file(path)
-        check_external_data(path)
-        cuda = "CUDAExecutionProvider" in engine.get_available_providers()
-        on_gpu = want_gpu(accelerator, cuda, "ONNX Runtime sees none (onnxruntime-gpu brings it)")
-        options = engine.SessionOptions()
-        options.log_severity_level = ERROR
-        options.intra_op_num_threads = threads or 0
-        providers = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
-        try:
-            self._session = engine.InferenceSession(str(path), options, providers=providers)
-            facts = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        except Exception as error:  # the engine's own types, which share no base
-            raise broken(path, "ONNX", error) from error
-        super().__init__(path, facts)
-
-    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute keypoints; see `Runtime`."""
-        keypoints, scores = self._session.run(OUTPUTS, {INPUT: crops})
-        return keypoints, scores
-
-
-class OpenVinoRuntime(ExportedRuntime):
-    """Run an ``.xml`` file with its ``.bin`` in OpenVINO.
-
-    Layers that are not int8 are computed in fp32. On processors with bf16, OpenVINO would choose
-    that by itself, and one keypoint in a hundred would land pixels away.
-
-    Args:
-        path: the ``.xml`` file of `convpose.export`.
-        accelerator: ``cpu``, ``gpu`` for a GPU of Intel, or ``auto`` for one where there is one.
-        threads: number of processor threads; None for the engine's own choice.
-
-    Raises:
-        ConfigError: openvino is not installed, or no such accelerator.
-        ModelError: no such file, or one that cannot be read.
-    """
-
-    def __init__(
-        self, path: str | Path, accelerator: str = "auto", threads: int | None = None
-    ) -> None:
-        require_extra("openvino", "openvino")
-        engine: Any = importlib.import_module("openvino")
-        path = Path(path)
-        for file in (path, path.with_suffix(".bin")):
-            check_file(file)
-        core = engine.Core()
-        intel = any(device.startswith("GPU") for device in core.available_devices)
-        on_gpu = want_gpu(accelerator, intel, "OpenVINO sees no GPU of Intel's here")
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = str(threads)
-        try:
-            model = core.read_model(path)
-            facts = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
-            compiled = core.compile_model(model, "GPU" if on_gpu else "CPU", options)
-        except Exception as error:  # the engine's own types
-            raise broken(path, "OpenVINO", error) from error
-        super().__init__(path, facts)
-        self._request = compiled.create_infer_request()
-        self._alone = Lock()  # a request computes one batch at a time
-
-    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute keypoints; see `Runtime`."""
-        with self._alone:
-            found = self._request.infer({INPUT: crops}, share_inputs=True)
-        keypoints, scores = (found[name] for name in OUTPUTS)
-        return keypoints, scores
-
-
 def load_torchscript(
     path: str | Path, accelerator: str = "auto", threads: int | None = None
 ) -> "TorchRuntime":
@@ -169,13 +80,10 @@ def load_torchscript(
     on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
     device = "cuda" if on_gpu else "cpu"
     extra = {KEY: ""}
-    try:
-        with warnings.catch_warnings():  # TorchScript is deprecated, but the user asked for it
-            warnings.simplefilter("ignore", FutureWarning)
-            jit: Any = torch.jit  # its functions have no types
-            module = jit.load(path, map_location=device, _extra_files=extra)
-    except (RuntimeError, ValueError) as error:
-        raise broken(path, "TorchScript", error) from error
+    with reading(path, "TorchScript"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, but the user asked for it
+        jit: Any = torch.jit  # its functions have no types
+        module = jit.load(path, map_location=device, _extra_files=extra)
     spec = read_spec(path, extra[KEY])
     if threads is not None:
         torch.set_num_threads(threads)
@@ -200,10 +108,8 @@ def check_external_data(path: Path) -> None:
         return
     require_extra("onnx", "onnx")
     onnx: Any = importlib.import_module("onnx")
-    try:
+    with reading(path, "ONNX"):
         graph = onnx.load_from_string(content)
-    except Exception as error:  # protobuf's own types
-        raise broken(path, "ONNX", error) from error
     folder = path.parent.resolve()
     for location in _locations(graph):
         if not (folder / location).resolve().is_relative_to(folder):
@@ -246,7 +152,11 @@ def read_spec(path: Path, facts: str | None) -> CropSpec:
     return CropSpec.from_dict(spec)
 
 
-def broken(path: Path, kind: str, error: Exception) -> ModelError:
-    """Make the error for a file that its engine cannot read."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelError(f"weights={path}: not a readable {kind} file ({reason})")
+@contextmanager
+def reading(path: str | Path, kind: str, key: str = "weights") -> Iterator[None]:
+    """Raise ModelError where an engine cannot read a file; ``key`` is how the user named it."""
+    try:
+        yield
+    except Exception as error:  # the engines' own types, which share no base
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{key}={path}: not a readable {kind} file ({reason})") from error

@@ -25,8 +25,7 @@ from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import CropSpec
 from convpose.runtime.engines import weights_file
-from convpose.runtime.load import network_config, to_runtime
-from convpose.runtime.pytorch import TorchRuntime
+from convpose.runtime.pytorch import TorchRuntime, network_config, to_runtime
 
 VERSION = 1
 
@@ -91,7 +90,7 @@ def load_packaged(
 
     Args:
         weights: name or ``.safetensors`` file, see `weights_file`.
-        accelerator: see `convpose.runtime.load.to_runtime`.
+        accelerator: see `convpose.runtime.pytorch.to_runtime`.
         precision: see there.
 
     Raises:

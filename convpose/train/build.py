@@ -20,8 +20,8 @@ from convpose.hardware import resolve_precision
 from convpose.models.cascade import Resized
 from convpose.models.pose_model import PoseModel
 from convpose.runtime.engines import NAMES
-from convpose.runtime.load import rebuild_run
 from convpose.runtime.packaged import rebuild
+from convpose.runtime.pytorch import rebuild_run
 from convpose.train.epoch_report import EpochBar, EpochReport
 from convpose.train.loggers import OURS
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule

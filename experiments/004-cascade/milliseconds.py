@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from convpose.runtime.load import load_run
+from convpose.runtime.pytorch import load_run
 
 torch.set_num_threads(1)
 runtimes = {run: load_run(run, accelerator="cpu", precision="bf16-mixed") for run in sys.argv[1:]}

@@ -21,8 +21,7 @@ from tiny import QUIET, composed, start, tiny_run
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
 from convpose.predict.drawing import VideoFile
-from convpose.predict.images import decode
-from convpose.predict.limits import Limits
+from convpose.predict.images import Limits, decode
 from convpose.skeleton import LSP14
 
 pytest.importorskip("gradio", reason="convpose[app] is not installed")
@@ -32,18 +31,17 @@ pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-from convpose.app import handlers  # noqa: E402
-from convpose.app.boxes import add_corner, draw_boxes  # noqa: E402
+from convpose.app import guard  # noqa: E402
 from convpose.app.command import _file, build_page, serve, server  # noqa: E402
+from convpose.app.guard import KEEP_S, remove_old, visitor_files  # noqa: E402
 from convpose.app.handlers import (  # noqa: E402
     EXAMPLES,
-    KEEP_S,
     Networks,
+    add_corner,
+    draw_boxes,
     example_picture,
     predict_clip,
     predict_picture,
-    remove_old,
-    visitor_files,
 )
 
 OFFERED = "study/one"
@@ -186,7 +184,7 @@ def test_what_is_no_clip_is_refused_by_its_name(networks, run, tmp_path):
 def test_answers_do_not_pile_up(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(handlers, "SWEEP_S", 0.01)
+    monkeypatch.setattr(guard, "SWEEP_S", 0.01)
     killed, alive = tmp_path / "convpose-page-a", tmp_path / "convpose-page-b"
     for folder in (killed, alive):
         (folder / "upload").mkdir(parents=True)
@@ -203,7 +201,7 @@ def test_answers_do_not_pile_up(monkeypatch, tmp_path):
     assert os.environ["GRADIO_TEMP_DIR"] == "before"
     assert list(tmp_path.iterdir()) == [alive]
     now = time.time()
-    monkeypatch.setattr(handlers.time, "time", lambda: now + KEEP_S + 60)
+    monkeypatch.setattr(guard.time, "time", lambda: now + KEEP_S + 60)
     remove_old(alive)
     assert list(alive.iterdir()) == []
 

@@ -29,6 +29,7 @@ PART_OF_A_RUN = (
     *("convpose.train.callbacks.alarms.NanGuard", "convpose.train.callbacks.preview.PosePreview"),
     *("convpose.train.callbacks.early_stopping.EarlyStopping", "convpose.search.samplers.Grid"),
     *("convpose.training.alarms.CollapseAlarm", "convpose.searching.samplers.Grid"),
+    *("convpose.models.keypoints.rle.RleHead", "convpose.models.heads.rle.RleHead"),
 )
 OUTSIDE = (
     *("os.system", "subprocess.run", "builtins.eval", "shutil.rmtree", "this.s", "evil.Model"),

@@ -33,11 +33,11 @@ from convpose.errors import ConvposeError
 from convpose.evaluate.predictions import Predictions, match
 from convpose.history import read_history
 from convpose.models.backbones.movenet_weights import _manifest
-from convpose.predict.boxes import BoxFile
 from convpose.predict.cluster import read_summary
+from convpose.predict.people import BoxFile
 from convpose.run import Run
 from convpose.runtime.exported import read_spec
-from convpose.runtime.load import network_config
+from convpose.runtime.pytorch import network_config
 from convpose.skeleton import LSP14
 
 OLD_RUN = Path(__file__).parents[1] / "runs_of_0.1.0" / "heatmap"

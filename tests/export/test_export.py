@@ -16,11 +16,10 @@ from tiny import composed
 
 from convpose.errors import ConfigError, ModelError
 from convpose.export import command
-from convpose.export.checks import open_data, synthetic_crops
-from convpose.export.command import export
+from convpose.export.command import export, open_data, synthetic_crops
 from convpose.export.network import staged
 from convpose.export.request import NEEDS, SUFFIXES
-from convpose.predict.engines import open_network
+from convpose.predict.predictor import open_network
 from convpose.run import Run
 from convpose.runtime.exported import KEY
 from convpose.runtime.packaged import pack

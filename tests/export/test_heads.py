@@ -4,12 +4,13 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from convpose.export.checks import Difference, synthetic_crops
+from convpose.export.command import Difference, synthetic_crops
 from convpose.export.writers import Deployed, write_onnx
 from convpose.files import conf_folder
 from convpose.models.build import build_model
 from convpose.runtime import CropSpec
-from convpose.runtime.exported import VERSION, OnnxRuntime
+from convpose.runtime.engines import OnnxRuntime
+from convpose.runtime.exported import VERSION
 from convpose.runtime.pytorch import TorchRuntime
 
 pytestmark = pytest.mark.slow

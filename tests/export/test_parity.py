@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from convpose.errors import ModelError
-from convpose.export.checks import Difference, synthetic_crops
-from convpose.export.command import check_difference, check_drop
+from convpose.export.command import Difference, check_difference, check_drop, synthetic_crops
 from convpose.runtime import CropSpec
 from convpose.skeleton import LSP14
 

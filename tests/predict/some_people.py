@@ -4,7 +4,7 @@ import numpy as np
 from fake_network import K
 
 from convpose.predict.images import Picture
-from convpose.predict.predictor import Person
+from convpose.predict.people import Person
 from convpose.predict.sources import Frame
 
 

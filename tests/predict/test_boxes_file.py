@@ -5,7 +5,7 @@ import json
 import pytest
 
 from convpose.errors import DataError
-from convpose.predict.boxes import BoxFile
+from convpose.predict.people import BoxFile
 
 CSV = "image,x0,y0,x1,y1\na.jpg,1,2,11,22\na.jpg,5,5,9,9\nsub/b.png,0,0,4,4\n"
 

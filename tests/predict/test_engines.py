@@ -14,13 +14,12 @@ from tiny import composed
 
 from convpose.errors import ConfigError, ModelError
 from convpose.export import network as on_demand
-from convpose.export.checks import Difference, synthetic_crops
-from convpose.predict import engines
+from convpose.export.command import Difference, synthetic_crops
+from convpose.predict import predictor
 from convpose.predict.command import build_predictor, predict
-from convpose.predict.engines import open_network
-from convpose.predict.predictor import PosePredictor
-from convpose.runtime.engines import weights_file
-from convpose.runtime.exported import KEY, VERSION, OnnxRuntime
+from convpose.predict.predictor import PosePredictor, open_network
+from convpose.runtime.engines import OnnxRuntime, weights_file
+from convpose.runtime.exported import KEY, VERSION
 from convpose.runtime.packaged import pack
 from convpose.runtime.pytorch import TorchRuntime
 
@@ -67,7 +66,7 @@ def test_predict_finds_the_same_people(engine, looks, one_graph, trained, pictur
 
 @needing("onnxruntime")
 def test_the_default_network_answers_without_torch_and_as_pytorch_does(monkeypatch):
-    monkeypatch.setattr(engines, "nvidia_driver", lambda: False)
+    monkeypatch.setattr(predictor, "nvidia_driver", lambda: False)
     shipped, reference = open_network(threads=1), open_network(engine="torch", accelerator="cpu")
     assert isinstance(shipped, OnnxRuntime)
     assert shipped.path == weights_file("small").with_suffix(".onnx")
@@ -83,14 +82,14 @@ def test_what_the_shipped_file_is_not_for(monkeypatch):
     def takes_torch(**how):
         return isinstance(open_network(**how), TorchRuntime)
 
-    monkeypatch.setattr(engines, "nvidia_driver", lambda: False)
+    monkeypatch.setattr(predictor, "nvidia_driver", lambda: False)
     assert takes_torch(precision="32-true", accelerator="cpu")
     assert takes_torch(weights="large")
     flip = composed("predict", "source=a.jpg", "mirror_test=true", "accelerator=cpu")
     assert isinstance(build_predictor(flip).runtime, TorchRuntime)
-    monkeypatch.setattr(engines, "nvidia_driver", lambda: True)
+    monkeypatch.setattr(predictor, "nvidia_driver", lambda: True)
     assert takes_torch()
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(predictor, "find_spec", lambda name: None)
     assert takes_torch(accelerator="cpu")
 
 

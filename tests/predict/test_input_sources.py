@@ -23,7 +23,7 @@ from convpose.errors import ConfigError, DataError
 from convpose.geometry import transform
 from convpose.predict import sources
 from convpose.predict.drawing import VideoFile, draw_people
-from convpose.predict.limits import Limits
+from convpose.predict.images import Limits
 from convpose.predict.predictor import PosePredictor
 from convpose.predict.sources import Failure, Frame, base_name, open_sources, read_clip, read_frames
 from convpose.skeleton import LSP14

@@ -10,7 +10,7 @@ import pytest
 from some_people import frame, person
 
 from convpose.errors import ConfigError
-from convpose.predict.boxes import BoxFile
+from convpose.predict.people import BoxFile
 from convpose.predict.records import image_ids
 from convpose.predict.writers import open_keypoints
 from convpose.skeleton import LSP14

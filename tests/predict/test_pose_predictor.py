@@ -20,9 +20,10 @@ from convpose.evaluate.command import evaluate
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth, on_device, predict
 from convpose.predict.images import Picture, decode
-from convpose.predict.predictor import Person, PosePredictor
+from convpose.predict.people import Person
+from convpose.predict.predictor import PosePredictor
 from convpose.runtime import CropSpec
-from convpose.runtime.load import load_run
+from convpose.runtime.pytorch import load_run
 from convpose.skeleton import COCO17, LSP14
 
 

@@ -24,7 +24,7 @@ from convpose.data.yolo import YoloSource
 from convpose.errors import DataError
 from convpose.evaluate.command import evaluate
 from convpose.predict.images import Picture
-from convpose.predict.predictor import Person
+from convpose.predict.people import Person
 from convpose.predict.sources import Frame
 from convpose.predict.writers import open_keypoints
 from convpose.skeleton import Skeleton

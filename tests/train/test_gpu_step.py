@@ -19,7 +19,7 @@ from convpose.files import conf_folder
 from convpose.models.build import build_head
 from convpose.models.cascade import Cascade, Resized
 from convpose.models.pose_model import PoseModel
-from convpose.models.tta import TestTimeAugmentation
+from convpose.runtime.pytorch import TestTimeAugmentation
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module
 from convpose.train.callbacks import CollapseAlarm, Ema

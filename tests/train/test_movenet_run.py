@@ -20,7 +20,7 @@ from convpose.evaluate.__main__ import main as evaluate
 from convpose.geometry import invert, transform
 from convpose.history import read_history
 from convpose.models.build import build_model
-from convpose.runtime.load import load_run
+from convpose.runtime.pytorch import load_run
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module
 from convpose.train.command import train

@@ -15,10 +15,10 @@ from convpose.data.coco import CocoSource
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.command import evaluate
 from convpose.export.command import export
-from convpose.models.tta import TestTimeAugmentation
 from convpose.predict.predictor import PosePredictor
 from convpose.run import Run
 from convpose.runtime.packaged import pack
+from convpose.runtime.pytorch import TestTimeAugmentation
 from convpose.skeleton import LSP14, Skeleton
 from convpose.train.command import train
 

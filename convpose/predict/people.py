@@ -1,4 +1,4 @@
-"""Read people's boxes from a file, instead of from a detector.
+"""People as they were found, and boxes of people out of a file instead of a detector.
 
 The file is a CSV with the columns ``image, x0, y0, x1, y1`` and perhaps ``frame``, ``id`` and
 ``score``; or a JSON list of ``{"image": …, "box_px": [x0, y0, x1, y1]}`` or of COCO's
@@ -10,22 +10,61 @@ integers.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from convpose.bounded import UNEXPECTED, parse_csv, parse_json, read_file
+from convpose.data.crop import found_box_px
+from convpose.data.doubts import FARTHEST_PX
 from convpose.data.reading import folded
 from convpose.errors import DataError
-from convpose.predict.predictor import as_boxes
 from convpose.predict.sources import base_name
 
 BOX_FORMATS = (
     "a CSV with the columns image, x0, y0, x1, y1, or a JSON list of "
     '{"image": "a.jpg", "box_px": [x0, y0, x1, y1]} or of COCO\'s {"image_id": …, "bbox": …}'
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """Keypoints of one person, in pixels of the upright original picture.
+
+    Attributes:
+        keypoints_px: (K, 2) float32, pixel centres at integers; may lie outside the picture.
+        scores: (K,) float32 in [0, 1], confidence of each keypoint.
+        box_px: (4,) float64 x0, y0, x1, y1, box that the person was found in; None where the whole
+            frame was taken for one person.
+        box_score: in [0, 1], the detector's confidence; 1 without a detector.
+        track: number of the person in a clip; None in a still, and before the tracker is sure.
+    """
+
+    keypoints_px: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    box_px: NDArray[np.float64] | None = None
+    box_score: float = 1.0
+    track: int | None = None
+
+    @property
+    def score(self) -> float:
+        """Return the person's confidence: mean score of the keypoints times the box's."""
+        return float(self.scores.mean()) * self.box_score
+
+    @property
+    def extent_px(self) -> NDArray[np.float64]:
+        """Return (4,) the box, or without one the tight box around the keypoints."""
+        if self.box_px is not None:
+            return self.box_px
+        points = self.keypoints_px.astype(np.float64)
+        return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+    def found_box_px(self, size_px: tuple[int, int]) -> NDArray[np.float64] | None:
+        """Return the box for a closer look in a frame of width and height; see `found_box_px`."""
+        return found_box_px(self.keypoints_px, self.scores, size_px)
 
 
 class FrameBoxes(NamedTuple):
@@ -157,3 +196,26 @@ def _box(record: Mapping[str, Any]) -> list[float]:
         x, y, width, height = (float(value) for value in record["bbox"])
         return [x, y, x + width, y + height]
     return [float(record[key]) for key in ("x0", "y0", "x1", "y1")]
+
+
+def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:
+    """Convert boxes to an array (N, 4).
+
+    Raises:
+        DataError: another shape, a place where no picture is, or a box without an area.
+    """
+    try:
+        boxes = np.asarray(boxes_px, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"boxes {boxes_px!r}: expected numbers (N, 4)") from error
+    if boxes.size == 0:
+        return np.zeros((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"boxes of shape {boxes.shape}: expected (N, 4), x0, y0, x1, y1 in pixels")
+    near = (np.abs(boxes) <= FARTHEST_PX).all(axis=1)  # False where NaN
+    bad = ~(near & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    if bad.any():
+        raise DataError(
+            f"box {boxes[bad][0].tolist()}: expected x0, y0, x1, y1 in pixels with x0 < x1, y0 < y1"
+        )
+    return boxes

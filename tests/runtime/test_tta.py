@@ -8,7 +8,7 @@ from torch import nn
 
 from convpose.models.keypoints.heatmap import HeatmapHead
 from convpose.models.pose_model import PoseModel
-from convpose.models.tta import TestTimeAugmentation, turn_back
+from convpose.runtime.pytorch import TestTimeAugmentation, turn_back
 from convpose.skeleton import LSP14
 
 K = LSP14.num_keypoints
