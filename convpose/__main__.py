@@ -3,6 +3,9 @@
 Alone it lists the commands.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose")
+
 import difflib
 import os
 import runpy

@@ -42,6 +42,15 @@ def test_alone_it_lists_the_commands(arguments, console):
         assert f"  {command:<10} {purpose}\n" in out
 
 
+@pytest.mark.parametrize("module", ["convpose", *(f"convpose.{name}" for name in COMMANDS)])
+@pytest.mark.parametrize("file", ["", "__main__.py"])
+def test_a_file_that_is_started_says_what_to_type(module, file):
+    path = Path(convpose.__file__).parent.parent / module.replace(".", "/") / file
+    ended = subprocess.run([sys.executable, "-IS", path], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"type python -m {module}\n"
+
+
 @pytest.mark.parametrize("flag", ["--version", "-V"])
 def test_version(flag, console):
     assert console(flag) == (0, f"convpose {convpose.__version__}\n", "")

@@ -4,6 +4,9 @@ Without ``host`` it can be opened on this machine alone. It works offline and se
 anywhere. Needs ``pip install 'convpose[app]'``.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.app")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

@@ -5,6 +5,9 @@ the machine's rate of matrix products, training and prediction with data, growin
 and memory. Each figure is the median of some rounds, because machines are noisy.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.benchmark")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

@@ -4,6 +4,9 @@ Prints one table of the keys that differ and the results. Writes the same as CSV
 a page with curves that needs no network.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.compare")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

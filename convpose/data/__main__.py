@@ -5,6 +5,9 @@ Prints its contents, what was masked or left out, and its problems;
 ``coco=out.json`` exports all annotations as COCO keypoints.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.data")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

@@ -5,6 +5,9 @@ without a Trainer. ``python -m convpose.evaluate predictions=FILE.npz data=lsp s
 any file. Both write ``metrics.json``, ``report.md``, plots and galleries.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.evaluate")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

@@ -4,6 +4,9 @@ The file holds normalisation, decoding and the score calibration, and in its met
 wants and what its keypoints are: it is all that ``convpose.predict weights=FILE`` needs.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.export")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

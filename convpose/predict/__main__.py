@@ -4,6 +4,9 @@ Writes keypoints and drawings to ``output``. Exit code 1 says that some inputs c
 they are listed at the end, the others are done.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.predict")
+
 import os
 import re
 import sys

@@ -4,6 +4,9 @@ Every trial is a run under ``runs/<study>/``. The same command continues a study
 interrupted, and joins it from another machine where ``storage`` is one that both reach.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.search")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application

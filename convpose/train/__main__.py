@@ -3,6 +3,9 @@
 compose → build → fit → the best value of the monitored metric, which a sweep optimises.
 """
 
+if not __package__:  # started as a file: modules of its folder would hide others
+    raise SystemExit("type python -m convpose.train")
+
 from omegaconf import DictConfig
 
 from convpose.config.application import application, output_folder
