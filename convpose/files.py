@@ -25,6 +25,15 @@ def conf_folder() -> Path:
     return beside if (beside / "train.yaml").is_file() else package / "conf"
 
 
+def shown(path: Path | str) -> str:
+    """Write a path as one would type it: from the working folder, where that is shorter."""
+    full = os.path.abspath(path)  # noqa: PTH100, links are not followed
+    try:
+        return min(os.path.relpath(full), full, key=len)
+    except ValueError:  # on another drive of Windows
+        return full
+
+
 def partial(path: Path) -> Path:
     """Make the folder of a file, and name the path at which the file grows until it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)

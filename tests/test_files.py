@@ -55,6 +55,25 @@ def test_a_second_name_outlives_the_first(links, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "next.ckpt"]
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("here/runs/a", "runs/a"),
+        ("here", "."),
+        ("beside/a", "../beside/a"),
+        ("/far/a", "/far/a"),
+        ("here/my runs/a", "my runs/a"),
+    ],
+)
+def test_a_path_is_shown_from_the_working_folder_where_that_is_shorter(
+    path, said, tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert files.shown(tmp_path / path) == said
+    assert files.shown(said) == said
+
+
 def failed(number, filename=None):
     return OSError(number, "words of the system", filename)
 

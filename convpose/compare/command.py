@@ -66,9 +66,10 @@ def compare(cfg: DictConfig) -> None:
     if figure:
         from convpose.compare.figure import write_figure  # late: without it no Matplotlib
 
-        drawn = f"written: {figure}, {write_figure(comparison, figure)}"
+        drawn = f"written: {files.shown(figure)}, {files.shown(write_figure(comparison, figure))}"
         console.print(drawn, markup=False, highlight=False, soft_wrap=True)
-    written = f"written to {output}: compare.csv, compare.md; open {output / 'compare.html'}"
+    page_at = files.shown(output / "compare.html")
+    written = f"written to {files.shown(output)}: compare.csv, compare.md; open {page_at}"
     console.print(written, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -111,7 +111,7 @@ def write_report(
     for table in (*report[:2], *more):
         console.print(table.to_rich())
     pictures = "; look at sample.png" if drawn else ""
-    console.print(f"written to {folder}{pictures}", highlight=False, soft_wrap=True)
+    console.print(f"written to {files.shown(folder)}{pictures}", highlight=False, soft_wrap=True)
     return float(measures["pck@0.2"])
 
 

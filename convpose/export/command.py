@@ -1,6 +1,7 @@
 """Export as the configuration of ``convpose.export`` says, and check the file."""
 
 import json
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,7 +107,9 @@ def export(cfg: DictConfig) -> Path:
     written = [target, target.with_suffix(".bin")] if cfg.format == "openvino" else [target]
     parts = [part for file in written for part in (file, *file.rglob("*")) if part.is_file()]
     megabytes = sum(part.stat().st_size for part in parts) / 1e6
-    print(f"{target}: {megabytes:.1f} MB; python -m convpose.predict weights={target} source=…")
+    where = files.shown(target)
+    weights = shlex.quote(f"weights={where}")
+    print(f"{where}: {megabytes:.1f} MB; python -m convpose.predict PHOTO.jpg {weights}")
     return target
 
 

@@ -24,7 +24,7 @@ from convpose.export.writers import (
     write_openvino,
     write_torchscript,
 )
-from convpose.files import FULL, LOCKED, remove_left
+from convpose.files import FULL, LOCKED, remove_left, shown
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
 from convpose.runtime.engines import weights_file
@@ -194,7 +194,7 @@ def exported(
                 f"{folder}: {(error.strerror or str(error)).lower()}; type convpose.export {given} "
                 f"format={form} output=FILE{SUFFIXES[form]}, then weights=FILE{SUFFIXES[form]}"
             ) from error
-        print(f"exported to {target}")
+        print(f"exported to {shown(target)}")
     return target
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from convpose.config.application import application
 from convpose.config.arguments import TAKES_VALUE
+from convpose.files import shown
 
 PATHS = ("source", "run", "weights", "boxes", "output", "detector.weights")
 # what Hydra understands: an option, ~key, +key=value, key=value; but ~/photo.jpg is a path
@@ -34,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     if summary.frames:
         poses = "1 pose" if summary.people == 1 else f"{summary.people} poses"
         frames = "1 frame" if summary.frames == 1 else f"{summary.frames} frames"
-        print(f"{poses} in {frames}; written to {cfg.output}")
+        print(f"{poses} in {frames}; written to {shown(cfg.output)}")
     if summary.failures:
         listed = "\n".join(f"  {failure.message}" for failure in summary.failures)
         print(f"{len(summary.failures)} of {summary.inputs} failed:\n{listed}", file=sys.stderr)

@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from convpose.config.application import explain, sigterm_exits, write_error
 from convpose.config.run_dirs import free_name, short_name
 from convpose.errors import ConvposeError, ModelError
+from convpose.files import shown
 from convpose.hardware import lease_gpu
 from convpose.run import Run
 from convpose.search.setup import SearchSetup, composed, prepare
@@ -201,7 +202,7 @@ class Worker:
             return code == 0
         killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         again = code < 0 and self.starts <= retries
-        print(f"{self.name} {killed}, see {self.log}" + ("; started again" if again else ""))
+        print(f"{self.name} {killed}, see {shown(self.log)}" + ("; started again" if again else ""))
         if again:
             self.start()
         return not again

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
 from convpose.compare.comparison import Comparison
+from convpose.files import shown
 from convpose.plot.tables import Table
 from convpose.search.setup import SearchSetup
 from convpose.search.space import short
@@ -36,7 +37,7 @@ def print_summary(setup: SearchSetup) -> None:
         if importances := importance(setup.queue.study, setup.cfg.monitor, setup.cfg.seed):
             console.print(importances.to_rich())
         best = setup.queue.study.best_trial
-        print(f"best run {setup.folder / best.user_attrs['run']}; to train it again")
+        print(f"best run {shown(setup.folder / best.user_attrs['run'])}; to train it again")
         print(f"  {command(setup, best)}")
     print(counts(setup))
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import shlex
 import threading
 import warnings
 from collections.abc import Sequence
@@ -192,7 +193,7 @@ def fit(training: Training) -> None:
             write_layers(trainer, module.model, cfg.data.input_size_px, folder)
         if cfg.compile:
             module.model.compile()
-        trainer.print(f"run folder {folder}", flush=True)
+        trainer.print(f"run folder {files.shown(folder)}", flush=True)
         fit_or_explain(trainer, module, training.datamodule, training.checkpoint)
 
 
@@ -225,10 +226,11 @@ def finish(training: Training, before: float | None = None) -> float:
         after = best.get("val/pck@0.2", math.nan)
         trainer.print(f"PCK@0.2 of the validation subset: {before:.1%} before, {after:.1%} now")
     trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
-    trainer.print(f"  python -m convpose.evaluate run={folder} split=val")
-    trainer.print(f"  python -m convpose.predict PHOTO.jpg run={folder}")
-    trainer.print(f"  python -m convpose.export run={folder}")
-    trainer.print(f"  tensorboard --logdir {cfg.paths.runs}")
+    run = shlex.quote(f"run={files.shown(folder)}")
+    trainer.print(f"  python -m convpose.evaluate {run} split=val")
+    trainer.print(f"  python -m convpose.predict PHOTO.jpg {run}")
+    trainer.print(f"  python -m convpose.export {run}")
+    trainer.print(f"  tensorboard --logdir {shlex.quote(files.shown(cfg.paths.runs))}")
     return value
 
 

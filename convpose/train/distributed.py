@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from convpose.config.application import at_sigterm
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ConfigError, ModelError
+from convpose.files import shown
 from convpose.hardware import out_of_memory
 from convpose.train.module import PoseModule
 
@@ -170,7 +171,7 @@ def _stopped(trainer: Trainer, by_scheduler: bool) -> int:
     if trainer.is_global_zero:
         print(
             f"stopped by {stop.name} in epoch {trainer.current_epoch + 1}; the same command with "
-            f"ckpt_path=last continues {trainer.default_root_dir}",
+            f"ckpt_path=last continues {shown(trainer.default_root_dir)}",
             file=sys.stderr,
         )
     elif not outside(trainer):
