@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -25,13 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 from convpose import files
 from convpose.bounded import load_json
 from convpose.config.allowlist import read_config
-from convpose.config.run_dirs import NON_RESULT_KEYS, begun, named_like
+from convpose.config.run_dirs import NON_RESULT_KEYS, begun, named_like, varied_keys
 from convpose.config.schema import check_table
 from convpose.errors import ConfigError, ModelError
 from convpose.hardware import available_cores, describe_hardware
 
 Value = bool | int | float | str | None
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "hydra-core", "albumentations")
+COMMON = ("optimizer.lr", "data.batch_size")  # what most sweeps vary
 SCORED = {  # what an evaluation reads before a part is built
     "data": dict[str, Any],
     "data.sources": dict[str, Any] | None,
@@ -234,6 +236,22 @@ def overrides() -> list[str]:
     """List the overrides of the command line, interpolations as they were typed."""
     typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return list(typed)
+
+
+def compared(cfg: DictConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the hyperparameters that are compared with those of other runs.
+
+    They are what was typed; of a job of a sweep or search what that varies, and the groups that
+    were typed. Fewer than four are filled with `COMMON`. Those of a run from Python are all chosen.
+    """
+    if not (chosen := choices()):
+        return dict(values)
+    typed = [re.split("[@=]", text.lstrip("+~"))[0] for text in overrides()]
+    varied = varied_keys(cfg)
+    named = dict.fromkeys([*varied, *(key for key in typed if key in chosen or not varied)])
+    named = {key: None for key in named if key in values and key != "trainer"}
+    shown = list(dict.fromkeys([*named, *COMMON]))[: max(4, len(named))]
+    return {key: values[key] for key in shown if key in values}
 
 
 def flat(config: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Value]:

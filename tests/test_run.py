@@ -10,12 +10,23 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 from tiny import TINY, tiny_config
 
 from convpose.app.handlers import Networks
+from convpose.config.run_dirs import vary
 from convpose.errors import ConfigError, ModelError
 from convpose.files import conf_folder
-from convpose.run import Run, application, choices, describe, flat, hyperparameters, revision
+from convpose.run import (
+    Run,
+    application,
+    choices,
+    compared,
+    describe,
+    flat,
+    hyperparameters,
+    revision,
+)
 
 SPLIT = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
 
@@ -205,6 +216,31 @@ def test_reading_runs_needs_no_torch():
     checkout = str(Path(__file__).parent.parent)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=checkout)
     assert result.stdout == b"False\n", result.stderr
+
+
+LR, SIZE = "optimizer.lr", "data.batch_size"
+
+
+@pytest.mark.parametrize(
+    ("typed", "varied", "keys"),
+    [
+        ("", "", [LR, SIZE]),
+        ("study=a trainer=cpu model.width=1 ~augment", "", ["model.width", LR, SIZE]),
+        (f"data=lsp trainer=gpu model.width=1 {SIZE}=4 {LR}=1", f"{SIZE} {LR}", [SIZE, LR, "data"]),
+        ("a.a=1 a.b=1 a.c=1", "a.c a.b a.a", ["a.c", "a.b", "a.a", LR]),
+        ("a.a=1 a.b=1 a.c=1 a.d=1 a.e=1", "", ["a.a", "a.b", "a.c", "a.d", "a.e"]),
+    ],
+)
+def test_hparams_have_what_was_typed_or_varied(typed, varied, keys, monkeypatch):
+    cfg = OmegaConf.create()
+    all_keys = {*keys, LR, SIZE, "data", "trainer", "model.width", "optimizer.momentum"}
+    values = {key: f"of {key}" for key in all_keys - {"augment"}}
+    assert compared(cfg, values) == values, "begun from Python"
+    monkeypatch.setattr("convpose.run.choices", lambda: {"data": "lsp", "trainer": "gpu"})
+    monkeypatch.setattr("convpose.run.overrides", typed.split)
+    if varied:
+        vary(cfg, varied.split())
+    assert compared(cfg, values) == {key: f"of {key}" for key in keys}
 
 
 def test_hyperparameters_without_augmentation():

@@ -94,6 +94,17 @@ def sweep_plan(runs: str, study: object, *, _root_: DictConfig) -> list[Any]:
     return plan
 
 
+def varied_keys(cfg: DictConfig) -> list[str]:
+    """List what a multirun varies, from the configuration of its job; empty outside of one."""
+    remembered = OmegaConf.get_cache(cfg).get("sweep_plan") or {"plan": [0]}
+    return list(remembered["plan"][1:])
+
+
+def vary(cfg: DictConfig, keys: Iterable[str]) -> None:
+    """Note what a search varies, as a multirun does."""
+    OmegaConf.get_cache(cfg)["sweep_plan"] = {"plan": [0, *keys]}
+
+
 def job_folder(
     plan: Sequence[Any],
     number: int,

@@ -20,7 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from convpose.config.application import explain, sigterm_exits, write_error
-from convpose.config.run_dirs import free_name, short_name
+from convpose.config.run_dirs import free_name, short_name, vary
 from convpose.errors import ConvposeError, ModelError
 from convpose.files import shown
 from convpose.hardware import lease_gpu
@@ -135,6 +135,7 @@ def _train(setup: SearchSetup, trial: optuna.Trial) -> None:
     try:
         more: dict[str, Value] = {"study": setup.name, "ckpt_path": "last" if resumed else None}
         with composed([*setup.overrides(values), *overrides(more)]) as cfg:
+            vary(cfg, values)
             value = training.train(cfg, folder, [pruning])
     except UpdateFinishedTrialError:
         raise

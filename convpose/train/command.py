@@ -23,7 +23,7 @@ from convpose.hardware import resolve_precision
 from convpose.models.build import build_model, self_contained
 from convpose.models.pose_model import PoseModel, layer_table, layer_table_markdown
 from convpose.models.weights import transfer
-from convpose.run import Run, hyperparameters
+from convpose.run import Run, compared, hyperparameters
 from convpose.train.build import (
     build_callbacks,
     build_loggers,
@@ -184,6 +184,7 @@ def fit(training: Training) -> None:
     """Write what is known before the first step, then train."""
     cfg, folder, trainer, module = training.cfg, training.folder, training.trainer, training.module
     training.report.hyperparameters = hyperparameters(cfg)
+    training.report.compared = compared(cfg, training.report.hyperparameters)
     with contextlib.ExitStack() as stack:
         if trainer.is_global_zero:
             run = Run(folder)

@@ -18,7 +18,14 @@ from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
 from convpose.history import Row, best_row, read_history, write_history
 from convpose.train.distributed import gather
-from convpose.train.loggers import chart_names, log_numbers, log_picture, loggers_of, takes_pictures
+from convpose.train.loggers import (
+    Board,
+    chart_names,
+    log_numbers,
+    log_picture,
+    loggers_of,
+    takes_pictures,
+)
 
 BATCHES_A_POINT = 50  # of main/train/loss_step
 # TensorBoard shows a sheet 340 px wide, in which the captions are to be read
@@ -37,6 +44,9 @@ class EpochReport(Callback):
         monitor: the metric whose best epoch counts.
         mode: ``max`` or ``min`` of the monitor.
         hyperparameters: flat names and values for the loggers.
+
+    Attributes:
+        compared: those of them that TensorBoard's HParams has.
     """
 
     def __init__(
@@ -45,7 +55,7 @@ class EpochReport(Callback):
         self.path = folder / "metrics.csv"
         self.monitor = monitor
         self.mode = mode
-        self.hyperparameters = hyperparameters
+        self.hyperparameters = self.compared = hyperparameters
         self.rows: list[Row] = []
         self._start_s = self._train_s = 0.0
         self._losses: list[torch.Tensor] = []  # of the steps since the last point
@@ -58,7 +68,8 @@ class EpochReport(Callback):
         """Read the rows of a run that is continued, tell the loggers the hyperparameters."""
         self.rows = read_history(self.path) if self.path.exists() else []
         for logger in loggers_of(trainer):
-            logger.log_hyperparams(self.hyperparameters)
+            few = isinstance(logger, Board)
+            logger.log_hyperparams(self.compared if few else self.hyperparameters)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of the epochs before this one; Lightning knows it only now."""

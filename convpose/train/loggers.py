@@ -45,17 +45,15 @@ def chart_names(
         monitor: the metric that chose it.
 
     Returns:
-        ``main/*`` for the losses, PCK, the monitor and, as MONITOR_best, its best value so far;
-        ``metrics/*`` for the other metrics, ``of_best_epoch/*`` for all at the best epoch so far,
-        ``pck_of_joints/*``, ``training/*`` for rate and speed. HParams shows its first five
-        metrics, and MONITOR_best is one of them.
+        ``main/*`` for the losses, PCK and the monitor, ``main-best/*`` for the monitor's best so
+        far, which is last of these among charts and first in HParams, ``of_best_epoch/*`` for the
+        other metrics there, ``metrics/*``, ``pck_of_joints/*``, ``training/*``: rate and speed.
     """
     main = (*MAIN, monitor)
     named = {_name(key, main): value for key, value in row.items() if key != "epoch"}
     if monitor in row and best:
-        named[f"main/{monitor}_best"] = best[monitor]
-        others = {key: value for key, value in best.items() if key.startswith("val/")}
-        named |= {f"of_best_epoch/{key}": v for key, v in others.items() if key != monitor}
+        for key in (key for key in best if key.startswith("val/")):
+            named[f"{'main-best' if key == monitor else 'of_best_epoch'}/{key}"] = best[key]
         named["of_best_epoch/epoch"] = best["epoch"] + 1
     return named
 
@@ -106,7 +104,8 @@ class Board(TensorBoardLogger):
 
     HParams lists a run from its start on. TensorBoard finds out itself which hyperparameters
     differ between the runs that it was given: an ``Experiment`` summary, of which it reads one
-    run's only, would hide the others' keys.
+    run's only, would hide the others' keys. Before the metrics it shows five, for which a screen
+    of 1400 pixels is too narrow: a run enters what `convpose.run.compared` chooses.
 
     Args:
         run_folder: of the run.

@@ -253,7 +253,7 @@ def check_stopped(code, err: str, number: signal.Signals, last: Path) -> None:
     assert code == 128 + number
     assert err == (
         f"stopped by {number.name} in epoch 1; the same command with ckpt_path=last continues "
-        f"{last.parent.parent}\n"
+        f"runs/single/{last.parents[1].name}\n"
     )
     content = torch.load(last, weights_only=True)
     assert content["epoch"] == content["global_step"] == 0
