@@ -149,12 +149,9 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `Skeleton` takes, without those that are empty."""
-        plain: dict[str, Any] = _lists(vars_of(self))
-        return {
-            key: v
-            for key, v in plain.items()
-            if key in ("pairs", "sticks") or v not in (None, [], {})
-        }
+        plain: dict[str, Any] = _lists(dataclasses.asdict(self))
+        kept = ("pairs", "sticks")  # None and empty differ
+        return {key: v for key, v in plain.items() if key in kept or v not in (None, [], {})}
 
     @property
     def num_keypoints(self) -> int:
@@ -219,11 +216,6 @@ class Skeleton:
         coco = load("coco17")
         known = dict(zip(coco.keypoints, coco.sigmas, strict=True))
         return self.sigmas or tuple(known.get(spelled(n), SIGMA) for n in self.keypoints)
-
-
-def vars_of(skeleton: Skeleton) -> dict[str, Any]:
-    """Return the attributes of a skeleton by name."""
-    return {each.name: getattr(skeleton, each.name) for each in dataclasses.fields(skeleton)}
 
 
 def _tuples(value: Any) -> Any:

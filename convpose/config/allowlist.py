@@ -79,9 +79,10 @@ MOVED = {  # modules of version 0.1, as run folders, packaged weights and export
     "convpose.training.early_stopping": "convpose.train.callbacks",
     "convpose.training.ema": "convpose.train.callbacks",
     "convpose.training.freeze": "convpose.train.callbacks",
-    "convpose.training.parameters": "convpose.train.optim",
+    "convpose.train.optim": "convpose.train.module",
+    "convpose.training.parameters": "convpose.train.module",
     "convpose.training.preview": "convpose.train.epoch_report",
-    "convpose.training.schedules": "convpose.train.optim",
+    "convpose.training.schedules": "convpose.train.module",
 }
 
 

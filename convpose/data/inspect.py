@@ -12,9 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convpose.data.annotation import Annotation, PoseSample, PoseSource
+from convpose.data.annotation import Annotation, PoseSample, PoseSource, listed
 from convpose.data.dataset import PoseLandmarksDataset
-from convpose.data.doubts import listed
 from convpose.errors import DataError
 from convpose.geometry import Image
 from convpose.metrics.functional import Reference, reference_size
@@ -56,7 +55,7 @@ class Inspection:
         repeated: ids that occur more than once.
         undecodable: one message for each image that cannot be decoded; None if none was tried.
         notes: sentences of the reader about what it mapped, masked and left out.
-        doubts: its sentences about labels that are hardly meant (`convpose.data.doubts`).
+        doubts: its sentences about labels that are hardly meant (`convpose.data.annotation`).
         reference: what PCK divides by, in a word; ``torso_px`` and the like are of it.
     """
 

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.data.annotation import Annotation
-from convpose.data.doubts import check_reach, find_doubts
+from convpose.data.annotation import Annotation, check_reach, find_doubts
 from convpose.data.reading import read_variable
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.download import download

@@ -28,14 +28,13 @@ from convpose.data.annotation import AnnotatedPerson
 from convpose.data.coco import CocoSource, as_text, size_of
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.data.reading import PhotoNames, subset_of
 from convpose.data.reading.images import place_in_frames
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.coco_truth import CocoTruth, read_truth
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.request import EXPECTED
-from convpose.evaluate.scoring import Network, predict
+from convpose.evaluate.scoring import Network, load, predict
 
 log = logging.getLogger(__name__)
 STATS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
@@ -182,12 +181,6 @@ def _results_in_boxes(
     placed, _ = place_in_frames(source.name, source.photos, people, source.upright)
     detected = copy.copy(source)
     detected.annotations = [source.annotate(person) for person in placed]
-    dataset = PoseLandmarksDataset(
-        detected,
-        range(len(placed)),
-        Crop("box", datamodule.crop.box_scale),
-        datamodule.input_size_px,
-        datamodule.skeleton,
-    )
-    loader = Loader(dataset, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers)
+    crop = Crop("box", datamodule.crop.box_scale)
+    loader = load(datamodule, detected, range(len(placed)), crop)
     return truth.results(photos, predict(network, loader, "predicting in boxes"), scores)

@@ -24,10 +24,9 @@ from convpose import files
 from convpose.data.annotation import PoseSample
 from convpose.data.corruption import KINDS, SEVERITIES, Corruption
 from convpose.data.datamodule import PoseDataModule
-from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.data.inspect import gallery
 from convpose.evaluate.predictions import Predictions
-from convpose.evaluate.scoring import GroundTruth, Network, on_device, predict
+from convpose.evaluate.scoring import GroundTruth, Network, load, on_device, predict
 from convpose.geometry import transform
 from convpose.metrics.functional import HIT, calibration_error
 from convpose.metrics.torso_angle import has_torso
@@ -38,7 +37,7 @@ from convpose.plot.curves import error_histogram, new_figure, pck_curve, reliabi
 from convpose.plot.tables import Table, percent
 from convpose.progress import progress
 
-SEED = 0  # the same damage for every network
+SEED = 0  # of the data sets of `load`: the same damage for every network
 COLOURS = (
     *("#22262e", "#1f83d6", "#f0801a", "#2a9d8f", "#b04a00", "#8a63d2"),
     *("#0b4a86", "#d1495b", "#7b818c", "#6a994e", "#f7b267"),
@@ -176,18 +175,8 @@ def robustness(
     truth = GroundTruth.of(dataset, datamodule.skeleton)
     pck: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for kind, severity in progress([(k, s) for k in KINDS for s in SEVERITIES], "damaging"):
-        damaged = PoseLandmarksDataset(
-            dataset.source,
-            dataset.indices,
-            dataset.crop,
-            dataset.input_size_px,
-            datamodule.skeleton,
-            Corruption(kind, severity, datamodule.skeleton),
-            SEED,
-        )
-        loader = Loader(
-            damaged, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers
-        )
+        damage = Corruption(kind, severity, datamodule.skeleton)
+        loader = load(datamodule, dataset.source, dataset.indices, dataset.crop, damage)
         predictions = predict(network, loader, show=False)
         measures = truth.score(torch.from_numpy(predictions.keypoints_px))
         pck[kind].append(float(measures["pck@0.2"]))

@@ -1,5 +1,6 @@
 """Predict a subset and score predictions: one way for runs, exported networks and files."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
-from convpose.data.annotation import Annotation, PoseSample, PoseSource
+from convpose.data.annotation import PoseSample, PoseSource
+from convpose.data.corruption import Corruption
 from convpose.data.crop import Crop, found_box_px
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.evaluate.predictions import Predictions
-from convpose.geometry import Affine, Image, invert, transform
+from convpose.geometry import invert, transform
 from convpose.hardware import autocast
 from convpose.metrics.functional import keypoint_distance, reference_size
 from convpose.metrics.pose_metrics import HEAD_THRESHOLDS, PoseMetrics, pckh_counts
@@ -156,15 +158,17 @@ def predict(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _OtherBoxes:
-    """A source whose people have other boxes."""
-
-    source: PoseSource
-    annotations: Sequence[Annotation]
-
-    def read_image(self, index: int) -> tuple[Image, Affine]:
-        return self.source.read_image(index)
+def load(
+    datamodule: PoseDataModule,
+    source: PoseSource,
+    indices: Sequence[int],
+    crop: Crop,
+    damage: Corruption | None = None,
+) -> Loader:
+    """Load samples that a data module does not have itself, in order, in its size and batches."""
+    side, skeleton = datamodule.input_size_px, datamodule.skeleton
+    dataset = PoseLandmarksDataset(source, indices, crop, side, skeleton, damage)
+    return Loader(dataset, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers)
 
 
 def look_again(
@@ -197,14 +201,10 @@ def look_again(
             rows.append(row)
     if not rows:
         return first
-    closer = PoseLandmarksDataset(
-        _OtherBoxes(dataset.source, annotations),
-        [dataset.indices[row] for row in rows],
-        Crop("box", box_scale),
-        dataset.input_size_px,
-        datamodule.skeleton,
-    )
-    loader = Loader(closer, batch_size=datamodule.batch_size, num_workers=datamodule.num_workers)
+    closer_source: Any = copy.copy(dataset.source)
+    closer_source.annotations = annotations
+    indices = [dataset.indices[row] for row in rows]
+    loader = load(datamodule, closer_source, indices, Crop("box", box_scale))
     second = predict(network, loader, "looking again")
     keypoints_px, scores = first.keypoints_px.copy(), first.scores.copy()
     keypoints_px[rows], scores[rows] = second.keypoints_px, second.scores

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convpose.bounded import UNEXPECTED, parse_csv, parse_json, read_file
+from convpose.data.annotation import FARTHEST_PX
 from convpose.data.crop import found_box_px
-from convpose.data.doubts import FARTHEST_PX
 from convpose.data.reading import folded
 from convpose.errors import DataError
 from convpose.predict.sources import base_name

@@ -32,13 +32,19 @@ from convpose.train.build import (
     check_monitor,
 )
 from convpose.train.calibration import calibrate, measure_start_errors, settle_norms
-from convpose.train.checkpoints import BEST, DirectFiles
+from convpose.train.checkpoints import (
+    BEST,
+    DirectFiles,
+    check_checkpoint,
+    check_optimizer,
+    check_run,
+    checkpoint_to_resume,
+)
 from convpose.train.distributed import StopTogether, check_processes, fit_or_explain
 from convpose.train.epoch_report import EpochReport
 from convpose.train.loggers import log_text
 from convpose.train.module import PoseModule
 from convpose.train.request import check_keys
-from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
 from convpose.train.start import (
     Start,
     choose_batch_size,

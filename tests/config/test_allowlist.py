@@ -24,8 +24,9 @@ PART_OF_A_RUN = (
     *("lightning.Trainer", "lightning.pytorch.callbacks.EarlyStopping"),
     *("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.strategies.DDPStrategy"),
     *("albumentations.Blur", "albumentations.OneOf", "torchvision.models.VGG"),
-    *("convpose.data.synthetic.SyntheticSource", "convpose.train.optim.cosine"),
+    *("convpose.data.synthetic.SyntheticSource", "convpose.train.module.cosine"),
     # names of older versions, see MOVED
+    *("convpose.train.optim.ParameterGroups", "convpose.training.schedules.step"),
     *("convpose.train.callbacks.alarms.NanGuard", "convpose.train.callbacks.preview.PosePreview"),
     *("convpose.train.callbacks.early_stopping.EarlyStopping", "convpose.search.samplers.Grid"),
     *("convpose.training.alarms.CollapseAlarm", "convpose.searching.samplers.Grid"),

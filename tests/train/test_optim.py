@@ -13,7 +13,7 @@ from convpose.data.build import build_datamodule
 from convpose.models.build import build_model
 from convpose.train.build import build_module, build_trainer
 from convpose.train.callbacks import FreezeBackbone
-from convpose.train.optim import ParameterGroups, constant, cosine, step
+from convpose.train.module import ParameterGroups, constant, cosine, step
 
 
 class Network(nn.Module):

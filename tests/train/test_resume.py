@@ -18,8 +18,13 @@ from convpose.models.build import build_model
 from convpose.run import Run
 from convpose.train.build import build_module
 from convpose.train.callbacks import EarlyStopping, NanGuard
-from convpose.train.checkpoints import BestAndLast
-from convpose.train.resume import check_checkpoint, check_optimizer, check_run, checkpoint_to_resume
+from convpose.train.checkpoints import (
+    BestAndLast,
+    check_checkpoint,
+    check_optimizer,
+    check_run,
+    checkpoint_to_resume,
+)
 
 pytestmark = pytest.mark.slow
 

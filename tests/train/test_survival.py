@@ -23,8 +23,8 @@ from tiny import TINY, assert_same_run, history, saved, tiny_config
 
 from convpose.history import read_history
 from convpose.run import Run
+from convpose.train.checkpoints import damage
 from convpose.train.command import keep_console_clean, train
-from convpose.train.resume import damage
 
 pytestmark = pytest.mark.slow
 KILLS, EPOCHS = tries(4, 12), tries(16, 40)

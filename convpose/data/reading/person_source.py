@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
-from convpose.data.annotation import AnnotatedPerson, Annotation
-from convpose.data.doubts import check_reach, find_doubts, joint_notes, listed
+from convpose.data.annotation import (
+    AnnotatedPerson,
+    Annotation,
+    check_reach,
+    find_doubts,
+    joint_notes,
+    listed,
+    mapped,
+)
 from convpose.data.reading import PhotoNames, find_files, find_folder, renamed
 from convpose.data.reading.archive import Archive
 from convpose.data.reading.images import Upright, place_in_frames, read_photo
@@ -115,7 +121,7 @@ class PeopleSource:
             _check_reach(file, joints, found)
             people += found
         index = np.array(counterparts(renamed(joints, self.other_names, target), target))
-        kept = _mapped(people, index, max(1, min_joints))
+        kept = mapped(people, index, max(1, min_joints))
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
         by_name = PhotoNames(photos.names())
@@ -257,41 +263,3 @@ def _check_reach(file: str, joints: Sequence[str], people: Sequence[AnnotatedPer
     check_reach(file, ids, joints, points_px, np.stack([p.visibility for p in people]))
     corners_px = boxes.reshape(-1, 2, 2)
     check_reach(file, ids, ("the box", "the box"), corners_px, np.ones((len(boxes), 2), np.uint8))
-
-
-def _mapped(
-    people: Sequence[AnnotatedPerson], index: NDArray[np.int64], min_joints: int
-) -> list[AnnotatedPerson]:
-    """Map people to the joints of a skeleton; keep those with enough of them.
-
-    Args:
-        people: as the files describe them.
-        index: (K,) number of the file's joint for each of the skeleton's; negative for none.
-        min_joints: fewest labelled joints of the skeleton.
-
-    Returns:
-        People with (K, 2) points, NaN where unlabelled.
-    """
-    if not people:
-        return []
-    points_px = np.stack([person.points_px for person in people])
-    visibility = np.stack([person.visibility for person in people])
-    visibility[~np.isfinite(points_px).all(axis=2)] = 0
-    points_px[visibility == 0] = np.nan
-    there = index >= 0
-    enough = np.count_nonzero(visibility[:, index[there]], axis=1) >= min_joints
-    kept = []
-    for i, person in enumerate(people):
-        if not enough[i]:
-            continue
-        own = person.box_px
-        if own is None or not (np.isfinite(own).all() and (own[2:] > own[:2]).all()):
-            own = None
-        unused = np.delete(visibility[i], index[there])
-        if own is None and unused.any():
-            low, high = np.nanmin(points_px[i], axis=0), np.nanmax(points_px[i], axis=0)
-            own = np.concatenate([low, high]) if (high > low).all() else None
-        mapped_px = np.where(there[:, None], points_px[i, index], np.nan)
-        mapped = np.where(there, visibility[i, index], 0)
-        kept.append(replace(person, points_px=mapped_px, visibility=mapped, box_px=own))
-    return kept
