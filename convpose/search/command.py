@@ -25,10 +25,9 @@ from convpose.errors import ConvposeError, ModelError
 from convpose.files import shown
 from convpose.hardware import lease_gpu
 from convpose.run import Run
-from convpose.search.setup import SearchSetup, composed, prepare
+from convpose.search.setup import SearchSetup, composed, prepare, print_summary, trial_line
 from convpose.search.space import Pruning, Value, overrides, sampler, short, suggest
 from convpose.search.storage import close_storage, find_trial_id, requeue
-from convpose.search.summary import print_summary, trial_line
 from convpose.train import command as training
 from convpose.train.command import keep_console_clean
 

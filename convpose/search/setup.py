@@ -1,6 +1,7 @@
-"""Check what a search is going to do, before its first trial."""
+"""Check what a search is going to do, before its first trial; print what it has found."""
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
 from convpose import run
 from convpose.config.application import USER_ERRORS, explain
@@ -20,20 +23,24 @@ from convpose.config.schema import Count, Natural, NotNegative, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
+from convpose.files import shown
 from convpose.hardware import resolve_precision
 from convpose.models.build import build_model
+from convpose.plot.tables import Table
 from convpose.search.space import (
     Space,
     Value,
     corners,
     grid,
+    importance,
     is_grid,
     overrides,
     read_space,
     sampler,
+    short,
 )
 from convpose.search.storage import Heartbeats, open_storage
-from convpose.search.trial_queue import TrialQueue, open_study
+from convpose.search.trial_queue import TrialQueue, open_study, repeats
 from convpose.train import request
 from convpose.train.build import build_module, check_monitor
 
@@ -51,6 +58,7 @@ MACHINE_KEYS = (  # keys in which the machines of a study may differ
     *("data.source", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices"),
     *("trainer.precision", "trainer.enable_progress_bar"),
 )
+BEST = 10  # trials in the table
 
 
 @dataclass(frozen=True)
@@ -205,3 +213,56 @@ def composed(overrides: Sequence[str]) -> Iterator[DictConfig]:
         yield cfg
     finally:
         hydra.cfg = before
+
+
+def trial_line(setup: SearchSetup, trial: FrozenTrial) -> str:
+    """Describe a finished trial in one line."""
+    value = f"  {setup.cfg.monitor} {trial.value:.4f}" if trial.value is not None else ""
+    values = "  ".join(f"{key}={short(value)}" for key, value in trial.params.items())
+    error = trial.user_attrs.get("error") or "interrupted, or its worker died"
+    why = f"  ({error})" if trial.state == TrialState.FAIL else ""
+    return f"trial {trial.number}  {trial.state.name.lower()}{value}  {values}{why}"
+
+
+def print_summary(setup: SearchSetup) -> None:
+    """Print everything about the search as it stands."""
+    complete = setup.queue.in_state(TrialState.COMPLETE)
+    console = Console()
+    if complete:
+        console.print(best_trials(setup).to_rich())
+        if importances := importance(setup.queue.study, setup.cfg.monitor, setup.cfg.seed):
+            console.print(importances.to_rich())
+        best = setup.queue.study.best_trial
+        print(f"best run {shown(setup.folder / best.user_attrs['run'])}; to train it again")
+        print(f"  {command(setup, best)}")
+    print(counts(setup))
+
+
+def best_trials(setup: SearchSetup) -> Table:
+    """Make the table of the best completed trials."""
+    sign = -1 if setup.cfg.monitor_mode == "max" else 1
+    complete = setup.queue.in_state(TrialState.COMPLETE)
+    best = sorted(complete, key=lambda t: (sign * float(t.value or 0), t.number))[:BEST]
+    rows = [
+        (str(t.number), f"{t.value:.4f}", *(short(t.params[key]) for key in setup.space))
+        for t in best
+    ]
+    title = f"{setup.name}: the best {len(rows)} of {len(complete)} completed trials"
+    return Table(title, ("trial", setup.cfg.monitor, *setup.space), rows)
+
+
+def command(setup: SearchSetup, trial: FrozenTrial) -> str:
+    """Write the command line that trains a trial's setting again."""
+    overrides = [*setup.overrides(trial.params), f"study={setup.name}_best"]
+    return f"python -m convpose.train {shlex.join(overrides)}"
+
+
+def counts(setup: SearchSetup) -> str:
+    """Count the trials of each kind."""
+    found = {state: len(setup.queue.in_state(state)) for state in TrialState}
+    histories = [t.system_attrs["retry_history"] for t in filter(repeats, setup.queue.trials())]
+    taken_up = len({number for numbers in histories for number in numbers})
+    found[TrialState.FAIL] -= taken_up
+    words = ", ".join(f"{n} {state.name.lower()}" for state, n in found.items() if n)
+    again = f"; interrupted or lost, and taken up again: {taken_up}" if taken_up else ""
+    return f"study {setup.name}: {words}{again}"

@@ -1,4 +1,4 @@
-"""Search spaces, samplers of settings, and pruning of trials.
+"""Search spaces, samplers of settings, pruning of trials, and the importance of keys.
 
 A space is config keys with the distribution of their values, see ``conf/search/``.
 """
@@ -11,20 +11,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import optuna
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from optuna import Study, Trial
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, GridSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from convpose.compare.comparison import Comparison
 from convpose.config.allowlist import find_target
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
+from convpose.plot.tables import Table
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 Value = bool | int | float | str | None
 Space = Mapping[str, Distribution]
+ENOUGH = 4  # different results below which importances mean nothing
 
 
 def read_space(parameters: DictConfig | None) -> dict[str, Distribution]:
@@ -209,3 +219,47 @@ class Pruning(Callback):
         if step != trainer.max_epochs and self.trial.should_prune():
             self.epoch = step
             trainer.should_stop = True
+
+
+def importance(study: optuna.Study, monitor: str, seed: int) -> Table | None:
+    """Measure how much of the metric's variance each key explains by itself.
+
+    None if there are too few trials.
+
+    Shares are of what all single keys explain: what two do together is not among them.
+
+    Source: Hutter, Hoos and Leyton-Brown, An Efficient Approach for Assessing Hyperparameter
+    Importance, ICML 2014 (fANOVA).
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len({trial.value for trial in complete}) < ENOUGH:
+        return None
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    rows = [(key, f"{100 * share:.0f} %") for key, share in shares.items()]
+    return Table("importance (fANOVA)", ("key", f"of {monitor}"), rows)
+
+
+def importance_of_runs(comparison: Comparison, seed: int = 0) -> Table | None:
+    """Measure `importance` from the runs of any study, such as a sweep.
+
+    The keys are those that `Comparison.table` shows, and ``seed`` among them is the noise. A run
+    that never validated, or lacks one of the keys, is left out.
+    """
+    keys = [key for key in comparison.of_kind("key") if key.rank is not None]
+    monitor = next(c for c in comparison.columns if c.name == comparison.monitor)
+    space = {key.name: _range_of(key.values) for key in keys}
+    study = optuna.create_study(direction="maximize" if comparison.mode == "max" else "minimize")
+    for i, value in enumerate(monitor.values):
+        setting = {key.name: key.values[i] for key in keys}
+        if value is not None and None not in setting.values():
+            study.add_trial(create_trial(params=setting, distributions=space, value=value))
+    return importance(study, comparison.monitor, seed) if keys else None
+
+
+def _range_of(values: Any) -> BaseDistribution:
+    """Find the range of a key's values; what is no number is a choice."""
+    known = [value for value in values if value is not None]
+    if any(isinstance(value, bool | str) for value in known):
+        return CategoricalDistribution(list(dict.fromkeys(known)))
+    low, high = float(min(known)), float(max(known))
+    return FloatDistribution(low, high, log=low > 0 and high > 10 * low)

@@ -4,7 +4,7 @@ import pytest
 
 from convpose.compare.columns import Column
 from convpose.compare.comparison import Comparison
-from convpose.search.summary import importance_of_runs
+from convpose.search.space import importance_of_runs
 
 
 def key(name: str, values: list, rank: int | None = 0) -> Column:
