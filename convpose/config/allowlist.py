@@ -45,44 +45,32 @@ KINDS = {
     "convpose.predict.detectors.Detector",
 }
 
-MOVED = {  # modules of version 0.1, as run folders, packaged weights and exports name them
-    "convpose.inference.cluster": "convpose.predict.cluster",
-    "convpose.inference.detector": "convpose.predict.detectors",
-    "convpose.inference.smoothing": "convpose.predict.clips",
-    "convpose.inference.tracking": "convpose.predict.clips",
-    "convpose.inference.yolox": "convpose.predict.onnx_detectors",
-    "convpose.models.heads.movenet": "convpose.models.keypoints.movenet",
-    "convpose.models.losses.distill": "convpose.models.keypoints.distill",
-    "convpose.models.movenet": "convpose.models.backbones.movenet",
-    "convpose.models.heads.heatmap": "convpose.models.keypoints.heatmap",
-    "convpose.models.heads.integral": "convpose.models.keypoints.heatmap",
-    "convpose.models.heads.regression": "convpose.models.keypoints.regression",
-    "convpose.models.heads.rle": "convpose.models.keypoints.regression",
-    "convpose.models.heads.simcc": "convpose.models.keypoints.simcc",
-    "convpose.models.losses.coordinate": "convpose.models.keypoints.regression",
-    "convpose.models.losses.heatmap": "convpose.models.keypoints.heatmap",
-    "convpose.models.losses.integral": "convpose.models.keypoints.heatmap",
-    "convpose.models.keypoints.rle": "convpose.models.keypoints.regression",
-    "convpose.models.losses.rle": "convpose.models.keypoints.regression",
-    "convpose.models.losses.simcc": "convpose.models.keypoints.simcc",
-    "convpose.models.timm_backbone": "convpose.models.backbones.timm",
-    "convpose.models.vgg": "convpose.models.backbones.vgg",
-    "convpose.search.samplers": "convpose.search.space",
-    "convpose.searching.samplers": "convpose.search.space",
-    "convpose.train.callbacks.alarms": "convpose.train.callbacks",
-    "convpose.train.callbacks.early_stopping": "convpose.train.callbacks",
-    "convpose.train.callbacks.preview": "convpose.train.epoch_report",
-    "convpose.training.alarms": "convpose.train.callbacks",
-    "convpose.train.callbacks.epoch_report": "convpose.train.loggers",
-    "convpose.training.board": "convpose.train.loggers",
-    "convpose.training.checkpoints": "convpose.train.checkpoints",
-    "convpose.training.early_stopping": "convpose.train.callbacks",
-    "convpose.training.ema": "convpose.train.callbacks",
-    "convpose.training.freeze": "convpose.train.callbacks",
-    "convpose.train.optim": "convpose.train.module",
-    "convpose.training.parameters": "convpose.train.module",
-    "convpose.training.preview": "convpose.train.epoch_report",
-    "convpose.training.schedules": "convpose.train.module",
+# today's modules → the names that they had, in run folders, packaged weights, exports and yamls
+OLDER_NAMES = {
+    "models.backbones.movenet": "models.movenet",
+    "models.backbones.timm": "models.timm_backbone",
+    "models.backbones.vgg": "models.vgg",
+    "models.keypoints.distill": "models.losses.distill",
+    "models.keypoints.heatmap": "models.heads.heatmap models.heads.integral "
+    "models.losses.heatmap models.losses.integral",
+    "models.keypoints.movenet": "models.heads.movenet",
+    "models.keypoints.regression": "models.heads.regression models.heads.rle "
+    "models.losses.coordinate models.keypoints.rle models.losses.rle",
+    "models.keypoints.simcc": "models.heads.simcc models.losses.simcc",
+    "predict.clips": "inference.smoothing inference.tracking",
+    "predict.cluster": "inference.cluster",
+    "predict.detectors": "inference.detector",
+    "predict.onnx_detectors": "inference.yolox",
+    "search.space": "search.samplers searching.samplers",
+    "train.callbacks": "train.callbacks.alarms train.callbacks.early_stopping training.alarms "
+    "training.early_stopping training.ema training.freeze",
+    "train.checkpoints": "training.checkpoints",
+    "train.epoch_report": "train.callbacks.preview training.preview",
+    "train.loggers": "train.callbacks.epoch_report training.board",
+    "train.module": "train.optim training.parameters training.schedules",
+}
+MOVED = {
+    f"convpose.{old}": f"convpose.{new}" for new, of in OLDER_NAMES.items() for old in of.split()
 }
 
 
