@@ -22,9 +22,9 @@ SHOWN = {
     "03_sweep": (2, ["tiny: 8 runs", "importance (fANOVA)", "optimizer.lr"]),
 }
 SHORTER = {  # the same on fewer people
-    "01_data": {"PEOPLE = 2000": "PEOPLE = 300"},
-    "02_errors_by_joint": {"trainer.max_epochs=6": "trainer.max_epochs=2"},
-    "03_sweep": {"trainer.max_epochs=3": "trainer.max_epochs=1"},
+    "01_data": {"PEOPLE = 2000": "PEOPLE = 60"},
+    "02_errors_by_joint": {"max_epochs=6": "max_epochs=1", "num_images=320": "num_images=100"},
+    "03_sweep": {"max_epochs=3": "max_epochs=1", "num_images=120": "num_images=60"},
 }
 
 

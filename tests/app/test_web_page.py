@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
@@ -18,23 +19,7 @@ from browser import open_page
 from PIL import Image
 from tiny import QUIET, composed, start, tiny_run
 
-from convpose.data.synthetic import SyntheticSource
-from convpose.errors import ConfigError, DataError
-from convpose.predict.drawing import VideoFile
-from convpose.predict.images import Limits, decode
-from convpose.skeleton import LSP14
-
-pytest.importorskip("gradio", reason="convpose[app] is not installed")
-pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops it leaves open
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-from convpose.app import guard  # noqa: E402
-from convpose.app.command import _file, build_page, serve, server  # noqa: E402
-from convpose.app.guard import KEEP_S, remove_old, visitor_files  # noqa: E402
-from convpose.app.handlers import (  # noqa: E402
+from convpose.app.handlers import (
     EXAMPLES,
     Networks,
     add_corner,
@@ -43,8 +28,29 @@ from convpose.app.handlers import (  # noqa: E402
     predict_clip,
     predict_picture,
 )
+from convpose.data.synthetic import SyntheticSource
+from convpose.errors import ConfigError, DataError
+from convpose.predict.drawing import VideoFile
+from convpose.predict.images import Limits, decode
+from convpose.skeleton import LSP14
+
+pytest.importorskip("starlette", reason="convpose[app] is not installed")
+pytestmark = [  # Gradio's own: old idioms of what it stands on, and event loops it leaves open
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+from convpose.app import guard  # noqa: E402
+from convpose.app.guard import KEEP_S, remove_old, visitor_files  # noqa: E402
 
 OFFERED = "study/one"
+
+
+def app():
+    """The page's own module: Gradio takes seconds, which the process of another file saves."""
+    pytest.importorskip("gradio", reason="convpose[app] is not installed")
+    return importlib.import_module("convpose.app.command")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -221,14 +227,14 @@ def test_visitors_open_offered_networks_only(networks, run, tmp_path):
 
 def test_visitors_see_no_files_of_this_machine(photo):
     with pytest.raises(DataError, match="not an upload: files of this machine are not shown"):
-        _file({"path": str(photo), "orig_name": "x.png"}, "a picture")
+        app()._file({"path": str(photo), "orig_name": "x.png"}, "a picture")
     with pytest.raises(DataError, match="no picture yet: upload a picture first"):
-        _file(None, "a picture")
+        app()._file(None, "a picture")
 
 
 def test_a_host_that_is_not_this_machine(run):
     with pytest.raises(ConfigError, match="type another port, as port=7860, or host=127"):
-        serve(app_config("host=nowhere.invalid", "open=true", "port=7999", f"run={run}"))
+        app().serve(app_config("host=nowhere.invalid", "open=true", "port=7999", f"run={run}"))
 
 
 def test_a_port_that_is_taken(run):
@@ -237,7 +243,7 @@ def test_a_port_that_is_taken(run):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port={port}: cannot listen there"):
-            serve(app_config(f"port={port}", f"run={run}"))
+            app().serve(app_config(f"port={port}", f"run={run}"))
 
 
 @contextlib.contextmanager
@@ -245,7 +251,7 @@ def serving(run, *overrides):
     """A page that answers on a port of its own, in a thread."""
     cfg = app_config(f"run={run}", f"paths.runs={run.parent.parent}", *overrides)
     with visitor_files() as folder, socket.create_server(("127.0.0.1", 0)) as listening:
-        page = server(build_page(cfg), cfg)
+        page = app().server(app().build_page(cfg), cfg)
         thread = threading.Thread(target=page.run, args=([listening],))
         thread.start()
         try:
@@ -336,32 +342,31 @@ def test_a_password(run):
         assert requests.get(url, headers=wrong, timeout=9).status_code == 401
 
 
-@pytest.mark.parametrize(
-    ("upload", "name", "said"),
-    [
-        (None, "a.png", "no picture yet: upload a picture first"),
-        ("/etc/passwd", "a.png", "not an upload: files of this machine are not shown"),
-        ("notes", "a.png", "a.png: not an image that can be read; save it as JPEG, PNG"),
-        ("half", "a.png", "a.png: a broken image; get it again"),
-        ("whole", "a\0.png", "this did not work; the terminal in which the page was started says"),
-        (["odd"], "a.png", '"error": null'),
-    ],
+UPLOADS = (
+    (None, "a.png", "no picture yet: upload a picture first"),
+    ("/etc/passwd", "a.png", "not an upload: files of this machine are not shown"),
+    ("notes", "a.png", "a.png: not an image that can be read; save it as JPEG, PNG"),
+    ("half", "a.png", "a.png: a broken image; get it again"),
+    ("whole", "a\0.png", "this did not work; the terminal in which the page was started says"),
+    (["odd"], "a.png", '"error": null'),
 )
-def test_errors_show_no_path_and_no_library(run, photo, upload, name, said):
+
+
+def test_errors_show_no_path_and_no_library(run, photo):
     content = {"notes": b"text", "half": photo.read_bytes()[:999], "whole": photo.read_bytes()}
     with serving(run) as (url, folder):
-        path = upload
-        if isinstance(upload, str) and upload in content:
-            files = {"files": ("photo.png", content[upload])}
-            path = requests.post(url + UPLOAD, files=files, timeout=9).json()[0]
-        given = {"path": path, "orig_name": name} if path else None
-        call = f"{url}/gradio_api/call/picture"
-        data = {"data": [given, OFFERED, False, ""]}
-        event = requests.post(call, json=data, timeout=9).json()["event_id"]
-        answer = requests.get(f"{call}/{event}", timeout=60).text
-        assert said in answer
-        assert str(folder) not in answer
-        assert "Error'" not in answer
+        for path, name, said in UPLOADS:
+            if isinstance(path, str) and path in content:
+                files = {"files": ("photo.png", content[path])}
+                path = requests.post(url + UPLOAD, files=files, timeout=9).json()[0]
+            given = {"path": path, "orig_name": name} if path else None
+            call = f"{url}/gradio_api/call/picture"
+            data = {"data": [given, OFFERED, False, ""]}
+            event = requests.post(call, json=data, timeout=9).json()["event_id"]
+            answer = requests.get(f"{call}/{event}", timeout=60).text
+            assert said in answer
+            assert str(folder) not in answer
+            assert "Error'" not in answer
     assert not folder.exists()
 
 

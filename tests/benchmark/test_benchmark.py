@@ -1,7 +1,9 @@
 """The benchmark: what is measured and what it is called, and figures counted by hand."""
 
 import json
+import sys
 
+import forked
 import pytest
 import torch
 from tiny import composed, tiny_config
@@ -89,13 +91,19 @@ def test_every_part_is_measured(capsys, tmp_path):
         assert what.split(",")[0] in out
 
 
-def test_a_command_that_does_not_start_is_shown(monkeypatch):
+@pytest.fixture
+def warm(monkeypatch):
+    """Starts real processes, which need not import everything again."""
+    monkeypatch.setattr(sys, "executable", str(forked.server()[1]))
+
+
+def test_a_command_that_does_not_start_is_shown(monkeypatch, warm):
     monkeypatch.setattr(measure, "SHORTEST_TRAINING", ("data=nowhere",))
     with pytest.raises(ConvposeError, match=r"(?s)train data=nowhere: .*nowhere"):
         measure.start_speed(tiny_config("+rounds=1"))
 
 
-def test_start_up_is_timed():
+def test_start_up_is_timed(warm):
     compose, batch = measure.start_speed(tiny_config("+rounds=1"))
     assert 0 < compose.median < batch.median
 

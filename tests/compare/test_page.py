@@ -234,6 +234,7 @@ def first_cells(view, column):
     return view.locator(f"#runs tbody tr td:nth-child({column})").all_inner_texts()
 
 
+@pytest.mark.slow
 def test_in_a_browser_everything_is_drawn(opened):
     view, *_ = opened
     for chart, lines in (
@@ -251,6 +252,7 @@ def test_in_a_browser_everything_is_drawn(opened):
     assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"], "not on top of each other"
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_table_sorts(opened):
     view, *_ = opened
     assert first_cells(view, 2)[0] == "85.0"
@@ -264,6 +266,7 @@ def test_in_a_browser_the_table_sorts(opened):
     view.get_by_role("columnheader", name="PCK@0.2 %").click(click_count=1)
 
 
+@pytest.mark.slow
 def test_in_a_browser_a_run_can_be_hidden(opened):
     view, *_ = opened
     box = view.locator("#runs tbody tr[data-run='1'] input")
@@ -279,6 +282,7 @@ def test_in_a_browser_a_run_can_be_hidden(opened):
     assert visible(view, "curve-score") == list(range(13))
 
 
+@pytest.mark.slow
 def test_in_a_browser_a_box_keeps_the_runs_in_it(opened):
     view, *_ = opened
     view.locator("#curve-axes").scroll_into_view_if_needed()
@@ -302,6 +306,7 @@ def test_in_a_browser_a_box_keeps_the_runs_in_it(opened):
     assert visible(view, "curve-score") == list(range(13))
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_run_under_the_pointer_is_thick(opened):
     view, *_ = opened
     view.locator("#runs tbody tr[data-run='2'] td").first.hover()
@@ -313,6 +318,7 @@ def test_in_a_browser_the_run_under_the_pointer_is_thick(opened):
     assert view.locator(".lit").count() == 0
 
 
+@pytest.mark.slow
 def test_in_a_browser_more_columns_and_logarithms(opened):
     view, *_ = opened
     assert not view.get_by_role("columnheader", name="revision").is_visible()
@@ -326,6 +332,7 @@ def test_in_a_browser_more_columns_and_logarithms(opened):
     view.get_by_label("logarithmic losses").uncheck()
 
 
+@pytest.mark.slow
 def test_in_a_narrow_browser_nothing_is_wider_than_the_page(opened):
     view, *_ = opened
     view.set_viewport_size({"width": 400, "height": 800})

@@ -48,6 +48,7 @@ def test_predict_answers_without_importing_torch(tmp_path):
     assert result.stdout == "1 pose in 1 frame; written to runs/predict\nimported: []\n"
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_before_torch_is_imported(tmp_path):
     mistakes = {
         "export format=tflite": "format=tflite: type onnx, openvino, torchscript",
@@ -120,6 +121,7 @@ def study(tmp_path_factory):
     return good, bad, said
 
 
+@pytest.mark.slow
 def test_the_failed_job_is_named_at_the_end(study):
     good, bad, said = study
     assert said.splitlines()[-2] == "1 jobs failed:"
@@ -131,6 +133,7 @@ def test_the_failed_job_is_named_at_the_end(study):
     assert re.search(rf"^run folder runs/rates/{re.escape(good.name)}$", said, re.M)
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_finished_job_is_complete(study):
     good = study[0]
     files = {str(path.relative_to(good)) for path in good.rglob("*") if path.is_file()}
@@ -151,6 +154,7 @@ def test_the_folder_of_a_finished_job_is_complete(study):
         assert content["state_dict"]
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_it(study):
     good = study[0]
     events = EventAccumulator(str(good), size_guidance={"images": 0, "tensors": 0})
@@ -205,6 +209,7 @@ def last_checkpoint(folder: Path, epoch: int) -> Path:
     return found[0]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(forker, tmp_path, command):
     arguments = (*TINY, *LONG, "data.batch_size=16", "trainer.max_epochs=3", "logger=none")
     life = forker.begin(*arguments)
@@ -224,6 +229,7 @@ def test_a_killed_run_continues_in_its_folder_as_if_nothing_had_been(forker, tmp
     assert_same_run(run, tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_first_epoch_leaves_a_loadable_checkpoint(forker, tmp_path):
     life = forker.begin(*TINY, *LONG, "data.batch_size=2")
     last = last_checkpoint(tmp_path, 0)
@@ -233,12 +239,13 @@ def test_sigterm_in_the_first_epoch_leaves_a_loadable_checkpoint(forker, tmp_pat
     check_stopped(code, said, signal.SIGTERM, last)
 
 
-def test_ctrl_c_in_the_first_epoch_leaves_a_loadable_checkpoint(tmp_path, command, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_this_process_does_so(number, tmp_path, command, monkeypatch):
     guard = NanGuard.on_train_batch_end
 
     def interrupt(self, trainer, module, outputs, batch, batch_idx):
         if batch_idx == 1:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         guard(self, trainer, module, outputs, batch, batch_idx)
 
     monkeypatch.setattr(NanGuard, "on_train_batch_end", interrupt)
@@ -246,7 +253,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_loadable_checkpoint(tmp_path, comman
     stopped = command(*TINY)
     signal.signal(signal.SIGINT, before)
     (last,) = tmp_path.glob("runs/single/*/checkpoints/last.ckpt")
-    check_stopped(stopped.code, stopped.err, signal.SIGINT, last)
+    check_stopped(stopped.code, stopped.err, number, last)
 
 
 def check_stopped(code, err: str, number: signal.Signals, last: Path) -> None:

@@ -125,9 +125,18 @@ def test_augment_builds(name):
 
 @pytest.fixture(scope="module", params=options("model"))
 def network(request, unbroken):
-    """Every model of conf/model, with whatever head."""
+    """Every model of conf/model, with whatever head; it sees a batch once, for all heads."""
     cfg = over(composed("train", f"model={request.param}", "data.input_size_px=64"), unbroken)
-    return build_model(without_weights(cfg)).eval()
+    network = build_model(without_weights(cfg)).eval()
+    look, seen = network.backbone.forward, {}
+
+    def once(pixels):
+        if pixels.shape not in seen:
+            seen[pixels.shape] = look(pixels)
+        return seen[pixels.shape]
+
+    network.backbone.forward = once
+    return network
 
 
 @pytest.mark.parametrize("head", options("head"))
@@ -182,7 +191,12 @@ def test_callbacks_build(name, tmp_path):
     assert len(callbacks) == 1 + len(cfg.callbacks)
 
 
-@pytest.mark.parametrize("name", options("logger"))
+SLOW = {"mlflow": pytest.mark.slow}  # to import
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=SLOW.get(n, ())) for n in options("logger")]
+)
 def test_logger_builds(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loggers = build_loggers(composed("train", f"logger={name}"), tmp_path)
@@ -213,6 +227,7 @@ def test_the_paper_says_so():
     assert cfg.loss._target_.endswith("MaskedMSE")
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_has_its_configuration(tmp_path):
     checkout = Path(__file__).parents[2]
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]

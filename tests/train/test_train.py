@@ -33,7 +33,10 @@ from convpose.train.command import train
 from convpose.train.distributed import fit_or_explain
 from convpose.train.module import PoseModule
 
-HEADS = sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
+HEADS = [
+    pytest.param(head, marks=pytest.mark.slow if head != "regression" else ())
+    for head in sorted(path.stem for path in (conf_folder() / "head").glob("*.yaml"))
+]
 
 
 def test_workers_change_nothing(unbroken, tmp_path):
