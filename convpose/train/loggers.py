@@ -199,7 +199,6 @@ class Wandb(WandbLogger):
         folder = Path(run_folder).resolve()
         place = Path(save_dir).resolve()  # W&B's service writes, from a folder of its own
         place.mkdir(parents=True, exist_ok=True)
-        settings = {"silent": True, "console": "off"}
         super().__init__(
             folder.name,
             save_dir=str(place),
@@ -208,7 +207,7 @@ class Wandb(WandbLogger):
             group=folder.parent.name,
             entity=entity,
             id=_identity(folder),
-            settings=settings,
+            settings={"silent": True, "console": "off"},
         )
 
     def log_markdown(self, name: str, markdown: str) -> None:
