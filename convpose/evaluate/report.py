@@ -29,7 +29,7 @@ from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.scoring import GroundTruth, Network, load, on_device, predict
 from convpose.geometry import transform
 from convpose.metrics.functional import HIT, calibration_error
-from convpose.metrics.torso_angle import has_torso
+from convpose.metrics.pose_metrics import has_torso
 from convpose.models.cascade import Cascade
 from convpose.models.pose_model import PoseModel
 from convpose.plot import tables

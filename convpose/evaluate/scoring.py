@@ -19,9 +19,13 @@ from convpose.data.dataset import Loader, PoseLandmarksDataset
 from convpose.evaluate.predictions import Predictions
 from convpose.geometry import invert, transform
 from convpose.hardware import autocast
-from convpose.metrics.functional import keypoint_distance, reference_size
-from convpose.metrics.pose_metrics import HEAD_THRESHOLDS, PoseMetrics, pckh_counts
-from convpose.metrics.torso_angle import per_torso_angle
+from convpose.metrics.functional import (
+    HEAD_THRESHOLDS,
+    keypoint_distance,
+    pckh_counts,
+    reference_size,
+)
+from convpose.metrics.pose_metrics import PoseMetrics, per_torso_angle
 from convpose.progress import progress
 from convpose.skeleton import Skeleton
 

@@ -25,6 +25,8 @@ from convpose.skeleton import Skeleton
 THRESHOLDS = tuple(step / 100 for step in range(21))  # 0, 0.01 … 0.2 of the torso
 AT_10, AT_20 = THRESHOLDS.index(0.1), THRESHOLDS.index(0.2)
 HIT = 0.2  # torso diameters, or other sizes, within which a keypoint counts as found
+HEAD_SHARE = 0.6  # of the diagonal of the head's box
+HEAD_THRESHOLDS = (0.5, 0.1)  # of PCKh
 SCORE_BINS = 10  # of the calibration error
 
 # A difference in [0, 1] doubles in [−1, 1]; a squared distance adds up its two coordinates.
@@ -141,6 +143,35 @@ def pck(
     return pck_curve(predicted_px, keypoints_px, visibility, skeleton, (threshold,))[0]
 
 
+def pckh_counts(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    head_px: Tensor,
+    thresholds: Sequence[float] = HEAD_THRESHOLDS,
+) -> tuple[Tensor, Tensor]:
+    """Count keypoints as MPII does: ‖predicted − truth‖ ≤ threshold · 0.6 · diagonal of the head.
+
+    Source: Andriluka et al., CVPR 2014; ``SC_BIAS`` and ``jnt_missing`` of Simple Baselines
+    (``lib/dataset/mpii.py``).
+
+    Args:
+        predicted_px: (N, K, 2) in pixels.
+        keypoints_px: (N, K, 2) ground truth in pixels.
+        visibility: (N, K) of 0, 1, 2; occluded keypoints count.
+        head_px: (N,) diagonals of the heads' boxes; images with NaN are left out.
+        thresholds: T of them.
+
+    Returns:
+        Hits (K, T) and counted keypoints (K,), int64.
+    """
+    counted = (visibility > 0) & head_px.isfinite()[:, None]
+    distance = keypoint_distance(predicted_px, keypoints_px)
+    size = HEAD_SHARE * head_px.double()[:, None]
+    hits = [((distance <= t * size) & counted).sum(dim=0) for t in thresholds]
+    return torch.stack(hits, dim=-1), counted.sum(dim=0)
+
+
 def auc(curve: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
     """Integrate PCK curves (…, T): trapezoid rule, divided by the width of the thresholds.
 
@@ -244,21 +275,6 @@ def squared_sums(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> tu
     labelled = visibility > 0
     squared = keypoint_distance(predicted, keypoints).square()
     return torch.where(labelled, squared, 0.0).sum(dim=0), labelled.sum(dim=0)
-
-
-def mse(predicted: Tensor, keypoints: Tensor, visibility: Tensor) -> Tensor:
-    """Average the squared error of a coordinate in [0, 1] over all labelled keypoints.
-
-    The other two conventions are multiples of it, written out in `MSE_SCALES`: coordinates in
-    [−1, 1], and squared distance (x and y added up instead of averaged).
-
-    Args:
-        predicted: (N, K, 2) in unit coordinates of the crop.
-        keypoints: (N, K, 2) the ground truth in the same.
-        visibility: (N, K) of 0, 1, 2.
-    """
-    total, counted = squared_sums(predicted, keypoints, visibility)
-    return total.sum() / (2 * counted.sum())
 
 
 def calibration_error(scores: NDArray[np.floating], hits: NDArray[np.bool_]) -> float:

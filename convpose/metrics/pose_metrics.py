@@ -1,10 +1,15 @@
-"""All measures of a subset at once, accumulated batch by batch; PCKh, the measure of MPII.
+"""All measures of a subset at once, accumulated batch by batch, and by the angle of the torso.
 
 The same class serves the validation loop and `convpose.evaluate`. Its state is sums and counts per
 keypoint, so that batches may come in any size and order and devices simply add up.
+
+The angle of the torso says how far people are from upright. LSPET is gymnastics, parkour and
+climbing: 43 % of its people lean by more than 60° or are upside down (of those whose torso is
+labelled). A total does not tell whether a network has learned that, or only that heads are above
+feet.
 """
 
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,7 +21,6 @@ from convpose.metrics.functional import (
     THRESHOLDS,
     Reference,
     epe_sums,
-    keypoint_distance,
     nme_sums,
     pck_counts,
     pck_values,
@@ -24,42 +28,14 @@ from convpose.metrics.functional import (
     reference_size,
     squared_sums,
 )
-from convpose.skeleton import Skeleton
+from convpose.skeleton import SIDES, TORSO, Skeleton
 
-HEAD_SHARE = 0.6  # of the diagonal of the head's box
-HEAD_THRESHOLDS = (0.5, 0.1)  # of PCKh
 DEGENERATE_TORSO_PX = (
     5.0  # a size below which PCK asks for less than a pixel at 0.2; counted, not left out
 )
-
-
-def pckh_counts(
-    predicted_px: Tensor,
-    keypoints_px: Tensor,
-    visibility: Tensor,
-    head_px: Tensor,
-    thresholds: Sequence[float] = HEAD_THRESHOLDS,
-) -> tuple[Tensor, Tensor]:
-    """Count keypoints as MPII does: ‖predicted − truth‖ ≤ threshold · 0.6 · diagonal of the head.
-
-    Source: Andriluka et al., CVPR 2014; ``SC_BIAS`` and ``jnt_missing`` of Simple Baselines
-    (``lib/dataset/mpii.py``).
-
-    Args:
-        predicted_px: (N, K, 2) in pixels.
-        keypoints_px: (N, K, 2) ground truth in pixels.
-        visibility: (N, K) of 0, 1, 2; occluded keypoints count.
-        head_px: (N,) diagonals of the heads' boxes; images with NaN are left out.
-        thresholds: T of them.
-
-    Returns:
-        Hits (K, T) and counted keypoints (K,), int64.
-    """
-    counted = (visibility > 0) & head_px.isfinite()[:, None]
-    distance = keypoint_distance(predicted_px, keypoints_px)
-    size = HEAD_SHARE * head_px.double()[:, None]
-    hits = [((distance <= t * size) & counted).sum(dim=0) for t in thresholds]
-    return torch.stack(hits, dim=-1), counted.sum(dim=0)
+EDGES_DEG = (0, 30, 60, 120, 180)  # upright, leaning, lying, upside down
+BINS = tuple(f"{low}-{high}" for low, high in pairwise(EDGES_DEG))
+UNKNOWN = "unknown"  # a hip, or both a shoulder and the neck, is unlabelled
 
 
 class PoseMetrics(Metric):
@@ -210,31 +186,6 @@ class PoseMetrics(Metric):
         }
 
 
-class WeightedMean(Metric):
-    """Sum of value × weight over the sum of weights; NaN stays NaN.
-
-    Lightning's own mean over several processes divides by a count that it rounds down, and
-    torchmetrics' MeanMetric forgets the weights when it is to leave NaN alone.
-    """
-
-    full_state_update = False
-
-    sums: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, value: Tensor, weight: Tensor) -> None:
-        """Add a batch: two scalars; nothing waits for the device."""
-        value, weight = value.detach().double(), weight.double()
-        self.sums = self.sums + torch.stack([value * weight, weight])
-
-    def compute(self) -> Tensor:
-        """Compute the mean, a scalar."""
-        return (self.sums[0] / self.sums[1]).float()
-
-
 class PredictionSpread(Metric):
     """Root mean variance over the images of the predictions, divided by that of the labels.
 
@@ -265,3 +216,71 @@ class PredictionSpread(Metric):
         predicted, labelled = variances.nanmean(dim=(1, 2)).sqrt()
         ratio: Tensor = predicted / labelled
         return ratio
+
+
+def torso_angle(keypoints_px: Tensor, visibility: Tensor, skeleton: Skeleton) -> Tensor:
+    """Measure the angle of each torso to the vertical: 0° upright, 180° upside down.
+
+    The torso goes from the middle of the hips to the middle of the shoulders, or to the neck where
+    a shoulder is unlabelled (and the skeleton has one).
+
+    Args:
+        keypoints_px: (N, K, 2) in pixels of the image.
+        visibility: (N, K) of 0, 1, 2.
+        skeleton: names the joints.
+
+    Returns:
+        (N,) float64 degrees in [0, 180]; NaN without a torso, or where a joint is
+        missing or the torso has no length.
+    """
+    points = keypoints_px.double().masked_fill((visibility == 0)[..., None], torch.nan)
+    if not has_torso(skeleton):
+        return points.new_full(points.shape[:1], torch.nan)
+
+    def middle(joint: str) -> Tensor:
+        left, right = (points[:, skeleton.index(f"{side}_{joint}")] for side in SIDES)
+        return (left + right) / 2
+
+    top = middle("shoulder")
+    if "neck" in skeleton.keypoints:
+        top = torch.where(top.isnan(), points[:, skeleton.index("neck")], top)
+    x, y = (top - middle("hip")).unbind(dim=-1)
+    angle = torch.rad2deg(torch.atan2(x.abs(), -y))
+    return torch.where(x.hypot(y) > 0, angle, torch.nan)
+
+
+def has_torso(skeleton: Skeleton) -> bool:
+    """Tell if a skeleton has the shoulders and hips that a torso lies between."""
+    return {name for pair in TORSO for name in pair} <= set(skeleton.keypoints)
+
+
+def per_torso_angle(
+    predicted_px: Tensor,
+    keypoints_px: Tensor,
+    visibility: Tensor,
+    skeleton: Skeleton,
+    box_px: Tensor | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Compute PCK, AUC and EPE of every range of the true torso angle; see `pck_counts`.
+
+    Returns:
+        Plain numbers for each of `BINS` (degrees; an edge belongs to the upper one) and
+        for the images of `UNKNOWN` angle; ``num_images`` and ``num_keypoints`` say of how many.
+    """
+    angle = torso_angle(keypoints_px, visibility, skeleton)
+    inner = angle.new_tensor(EDGES_DEG[1:-1])
+    which = torch.where(angle.isnan(), len(BINS), torch.bucketize(angle, inner, right=True))
+    groups: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate((*BINS, UNKNOWN)):
+        own = which == number
+        truth = keypoints_px[own], visibility[own]
+        boxes = None if box_px is None else box_px[own]
+        hits, counted = pck_counts(predicted_px[own], *truth, skeleton, box_px=boxes)
+        distance, labelled = epe_sums(predicted_px[own], *truth)
+        groups[name] = {
+            **pck_values(hits.sum(dim=0).double() / counted.sum()),
+            "epe_px": float(distance.sum() / labelled.sum()),
+            "num_images": int(own.sum()),
+            "num_keypoints": int(labelled.sum()),
+        }
+    return groups

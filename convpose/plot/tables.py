@@ -186,7 +186,7 @@ def per_stick(measures: Measures, baseline: Measures) -> Table:
 
 
 def per_torso_angle(measures: Measures, baseline: Measures) -> Table:
-    """Tabulate PCK and EPE by how far people are from upright, see `metrics.torso_angle`."""
+    """Tabulate PCK and EPE by how far people are from upright, see `metrics.pose_metrics`."""
     caption = "0 upright, 180 upside down; unknown: a hip, or shoulder and neck, missing"
     return _by_name("Per torso angle", "degrees", measures, baseline, "images", caption)
 

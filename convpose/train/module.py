@@ -10,14 +10,15 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Gt, Le
 from lightning import LightningModule
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torchmetrics import Metric
 
 from convpose.config.schema import Share
 from convpose.data.annotation import PoseSample
 from convpose.geometry import transform
-from convpose.metrics.pose_metrics import PoseMetrics, WeightedMean
+from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.models.keypoints import visibility_loss
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
@@ -125,6 +126,31 @@ def step(
         return float(gamma ** sum(step >= share * total_steps for share in milestones))
 
     return LambdaLR(optimizer, factor)
+
+
+class WeightedMean(Metric):
+    """Sum of value × weight over the sum of weights; NaN stays NaN.
+
+    Lightning's own mean over several processes divides by a count that it rounds down, and
+    torchmetrics' MeanMetric forgets the weights when it is to leave NaN alone.
+    """
+
+    full_state_update = False
+
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: Tensor) -> None:
+        """Add a batch: two scalars; nothing waits for the device."""
+        value, weight = value.detach().double(), weight.double()
+        self.sums = self.sums + torch.stack([value * weight, weight])
+
+    def compute(self) -> Tensor:
+        """Compute the mean, a scalar."""
+        return (self.sums[0] / self.sums[1]).float()
 
 
 class PoseModule(LightningModule):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from convpose.metrics import functional as F
-from convpose.metrics.torso_angle import BINS, UNKNOWN, per_torso_angle, torso_angle
+from convpose.metrics.pose_metrics import BINS, UNKNOWN, per_torso_angle, torso_angle
 from convpose.skeleton import COCO17, LSP14, Skeleton
 
 

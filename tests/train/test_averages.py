@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convpose.metrics.pose_metrics import PredictionSpread, WeightedMean
+from convpose.train.callbacks import PredictionSpread
+from convpose.train.module import WeightedMean
 
 LABELS = torch.rand(32, 14, 2, generator=torch.Generator().manual_seed(0))
 
