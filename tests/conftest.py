@@ -156,7 +156,7 @@ def one_graph(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
 
     from convpose.export import network
-    from convpose.runtime.exported import KEY
+    from convpose.runtime import KEY
 
     def copy(deployed: object, input_size_px: int, facts: dict[str, object], path: Path) -> None:
         graph = onnx.load(onnx_file)

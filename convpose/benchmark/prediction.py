@@ -26,7 +26,6 @@ from convpose.predict.predictor import PosePredictor, open_network
 from convpose.predict.sources import Frame, open_sources
 from convpose.predict.writers import open_keypoints
 from convpose.runtime import Runtime
-from convpose.runtime.engines import AnyRuntime
 from convpose.runtime.pytorch import TorchRuntime
 
 PACKAGE_OF_ENGINE = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
@@ -91,7 +90,7 @@ def decoding(cfg: DictConfig, runtime: Runtime, crop: Image, how: str) -> list[S
         return [milliseconds(cfg, f"… of it the head's decoding, {how}", work)]
 
 
-def networks(cfg: DictConfig) -> Iterator[tuple[str, Callable[[int | None], AnyRuntime]]]:
+def networks(cfg: DictConfig) -> Iterator[tuple[str, Callable[[int | None], Runtime]]]:
     """Name the networks to measure, each with a function that opens it for a number of threads.
 
     Raises:
@@ -114,7 +113,7 @@ def usable_threads(cfg: DictConfig) -> list[int]:
     return [n for n in cfg.latency.threads if n <= available_cores()] or [1]
 
 
-def _open(threads: int | None, **network: Any) -> AnyRuntime:
+def _open(threads: int | None, **network: Any) -> Runtime:
     return open_network(**network, accelerator="cpu", threads=threads)
 
 

@@ -1,5 +1,6 @@
 """Find the network that is exported, write its file, and keep it only if it is good."""
 
+import copy
 import hashlib
 import os
 import tempfile
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import convpose
 from convpose.errors import ConfigError
-from convpose.export.phone import write_coreml, write_litert
 from convpose.export.request import SUFFIXES, check_format
 from convpose.export.writers import (
-    Deployed,
     quantize,
+    write_coreml,
+    write_litert,
     write_onnx,
     write_openvino,
     write_torchscript,
@@ -27,8 +30,8 @@ from convpose.export.writers import (
 from convpose.files import FULL, LOCKED, remove_left, shown
 from convpose.models.pose_model import PoseModel
 from convpose.run import Run
+from convpose.runtime import VERSION
 from convpose.runtime.engines import weights_file
-from convpose.runtime.exported import VERSION
 from convpose.runtime.packaged import load_packaged
 from convpose.runtime.pytorch import TorchRuntime, load_run
 
@@ -93,6 +96,34 @@ class Network:
             "sha256": self.sha256,
             "convpose": convpose.__version__,
         }
+
+
+class Deployed(nn.Module):
+    """Reduce a network to what use needs: crops to keypoints and scores.
+
+    Args:
+        model: the network; it is copied.
+        half: whether backbone and head compute in fp16. Keypoints are decoded in fp32 anyway.
+    """
+
+    def __init__(self, model: nn.Module, half: bool = False) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        if half:
+            for part in self.model.modules():
+                if isinstance(part, PoseModel):  # the network, and those that a cascade starts from
+                    part.backbone.half().register_forward_pre_hook(_to_half)
+                    part.head.half()
+        self.eval()
+
+    def forward(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Turn (B, 3, S, S) uint8 into keypoints (B, K, 2) and scores (B, K)."""
+        output = self.model(crops)
+        return {"keypoints": output["keypoints"].float(), "scores": output["scores"].float()}
+
+
+def _to_half(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(tensor.half() for tensor in inputs)
 
 
 def write(

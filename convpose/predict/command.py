@@ -101,11 +101,14 @@ def build_predictor(cfg: DictConfig) -> PosePredictor:
     several = cfg.mirror_test or cfg.quarter_turns
     if several and engine == "auto" and cfg.run is None and onnx_file(cfg.weights):
         engine = "torch"  # which averages heatmaps; the other engines know keypoints only
-    network = open_network(
+    runtime = open_network(
         *(cfg.run, cfg.weights, cfg.checkpoint),
         *(engine, cfg.accelerator, cfg.precision, cfg.threads),
     )
-    runtime = network.with_tta(cfg.mirror_test, cfg.quarter_turns)
+    if several:
+        from convpose.runtime.pytorch import with_tta  # imports torch, which ONNX goes without
+
+        runtime = with_tta(runtime, cfg.mirror_test, cfg.quarter_turns)
     detector = build(cfg.detector, "detector") if cfg.get("detector") else None
     return PosePredictor(runtime, detector, cfg.batch_size, cfg.box_scale, cfg.looks)
 

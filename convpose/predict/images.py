@@ -12,7 +12,6 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated
@@ -39,7 +38,7 @@ KEYS = {
     "max_seconds": Positive | None,
     "max_file_mb": Count | None,
 }
-# what holds pictures and clips; others, such as EPS and playlists, run programs or open files
+# what holds pictures; others, such as EPS, run programs
 PICTURES = (
     *("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "PPM"),
     *("JPEG2000", "ICO", "TGA"),
@@ -123,7 +122,7 @@ class Picture:
         return cls(image, identity(), (shape[1], shape[0]))
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_picture(file: Path | IO[bytes], name: str, limits: Limits) -> Iterator[PillowImage.Image]:
     """Open a picture by its header; nothing is decoded.
 

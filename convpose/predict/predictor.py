@@ -24,7 +24,7 @@ from convpose.hardware import nvidia_driver
 from convpose.predict.images import Picture
 from convpose.predict.people import Person, as_boxes
 from convpose.runtime import Runtime
-from convpose.runtime.engines import ENGINE_OF, NAMES, OPENERS, AnyRuntime, onnx_file
+from convpose.runtime.engines import ENGINE_OF, NAMES, OPENERS, onnx_file
 from convpose.skeleton import Skeleton
 
 if TYPE_CHECKING:  # the module imports torch
@@ -213,7 +213,7 @@ def open_network(
     accelerator: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-) -> AnyRuntime:
+) -> Runtime:
     """Open the network of a run, of packaged weights or of an exported file, in an engine.
 
     An engine other than PyTorch needs an exported file. That of a run or of packaged weights is

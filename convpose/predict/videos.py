@@ -19,6 +19,7 @@ from convpose.predict.images import USUAL, Limits, Picture
 STREAMS = "rtsp,rtp,sdp,hls,mpjpeg"
 PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,udp,rtp,rtmp,rtmps,srt"
 STREAM_TIMEOUT_S = 20
+# others, such as playlists, open files
 CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 MOST_LACKING = 0.95  # of a clip's seconds; its header is rounded
 MOST_STRETCH = 10.0  # of pixels that are not square; DV has 1.46, and nonsense nobody stretches

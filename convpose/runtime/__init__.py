@@ -2,24 +2,32 @@
 
 A predictor knows no network. It cuts the crops that a `CropSpec` describes and hands them to a
 `Runtime`: `TorchRuntime`, or an exported network in another engine, which needs no torch.
+Here is also what all engines ask of an exported file.
 """
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from convpose.bounded import MAX_FACTS, parse_json
 from convpose.config.instantiate import build_skeleton
 from convpose.config.schema import Side, check_value
 from convpose.data.crop import Scale, around_box, whole_frame
-from convpose.errors import ConfigError, ModelError
+from convpose.errors import ConfigError, DataError, ModelError, require_extra
 from convpose.geometry import Affine
 from convpose.skeleton import LSP14, Skeleton, bundled
 
-FACTS = {"input_size_px": Side, "box_scale": Scale, "frame": Literal["image", "letterbox"]}
+VERSION = 1  # of the facts
+KEY = "convpose"  # under which a file's metadata holds the facts about it
+INPUT, OUTPUTS = "crops", ("keypoints", "scores")
+CROP_FACTS = {"input_size_px": Side, "box_scale": Scale, "frame": Literal["image", "letterbox"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class CropSpec:
         """
         try:
             skeleton = _skeleton_of_facts(facts["skeleton"], facts["keypoints"])
-            for key, hint in FACTS.items():
+            for key, hint in CROP_FACTS.items():
                 check_value(key, facts[key], hint)
             size, scale = int(facts["input_size_px"]), float(facts["box_scale"])
             return cls(size, str(facts["frame"]), scale, skeleton)
@@ -111,3 +119,75 @@ class Runtime(Protocol):
     def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Turn (B, 3, S, S) uint8 RGB into unit keypoints (B, K, 2) and scores (B, K)."""
         ...
+
+
+def check_file(path: Path) -> None:
+    """Refuse an exported file that is not there."""
+    if not path.is_file():
+        raise ModelError(f"weights={path}: no such file; python -m convpose.export writes one")
+
+
+def check_external_data(path: Path) -> None:
+    """Refuse an ONNX file that names a file outside its folder as the place of its weights.
+
+    Raises:
+        ModelError: it does, or is no ONNX file.
+        ConfigError: onnx, which reads the names, is not installed.
+    """
+    content = path.read_bytes()
+    if b"location" not in content:  # the key that names a file; texts stand in the file as they are
+        return
+    require_extra("onnx", "onnx")
+    onnx: Any = importlib.import_module("onnx")
+    with reading(path, "ONNX"):
+        graph = onnx.load_from_string(content)
+    folder = path.parent.resolve()
+    for location in _locations(graph):
+        if not (folder / location).resolve().is_relative_to(folder):
+            raise ModelError(
+                f"weights={path}: wants to read {location}, outside its folder; use a file that "
+                "convpose.export wrote"
+            )
+
+
+def _locations(message: Any) -> Iterator[str]:
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in [value] if hasattr(value, "ListFields") else value:
+            if field.name == "external_data" and part.key == "location":
+                yield part.value
+            else:
+                yield from _locations(part)
+
+
+def read_spec(path: Path, facts: str | None) -> CropSpec:
+    """Read the `CropSpec` in the facts of a file.
+
+    Raises:
+        ModelError: no facts, or facts of another version.
+    """
+    try:
+        content: dict[str, Any] = parse_json(str(path), facts or "", most=MAX_FACTS)
+        version, spec = content["version"], content["spec"]
+    except (DataError, LookupError, TypeError) as error:
+        raise ModelError(
+            f"weights={path}: does not say what crops it wants and what its keypoints are; use a "
+            "file that convpose.export wrote"
+        ) from error
+    if version != VERSION:
+        raise ModelError(
+            f"weights={path}: format version {version}, this convpose reads {VERSION}; export the "
+            "network again"
+        )
+    return CropSpec.from_dict(spec)
+
+
+@contextmanager
+def reading(path: str | Path, kind: str, key: str = "weights") -> Iterator[None]:
+    """Raise ModelError where an engine cannot read a file; ``key`` is how the user named it."""
+    try:
+        yield
+    except Exception as error:  # the engines' own types, which share no base
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{key}={path}: not a readable {kind} file ({reason})") from error

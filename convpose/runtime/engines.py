@@ -6,11 +6,11 @@ The networks that come with convpose are named here as well. Nothing here needs 
 import importlib
 import sys
 import zipfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Union, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +20,42 @@ from convpose.bounded import MAX_FACTS
 from convpose.config.schema import Packaged
 from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.hardware import want_gpu
-from convpose.runtime.exported import (
+from convpose.runtime import (
     INPUT,
     KEY,
     OUTPUTS,
-    ExportedRuntime,
+    Runtime,
     check_external_data,
     check_file,
-    load_torchscript,
+    read_spec,
     reading,
 )
 
-if TYPE_CHECKING:
-    from convpose.runtime.pytorch import TorchRuntime
-
 FACTS = f"{KEY}.json"  # in the zip archive behind a LiteRT model
 MAC_ONLY = "Core ML computes on macOS alone"
+
+
+class ExportedRuntime(ABC):
+    """Run one exported file: base of the engines.
+
+    Args:
+        path: the file.
+        facts: JSON text in its metadata, None if there is none.
+
+    Attributes:
+        spec: see `Runtime`.
+
+    Raises:
+        ModelError: no facts, or facts of another version.
+    """
+
+    def __init__(self, path: Path, facts: str | None) -> None:
+        self.path = path
+        self.spec = read_spec(path, facts)
+
+    @abstractmethod
+    def __call__(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute keypoints; see `Runtime`."""
 
 
 class OnnxRuntime(ExportedRuntime):
@@ -223,10 +243,15 @@ class CoreMlRuntime(_OneByOne):
         return {name: found[name].astype(np.float32) for name in OUTPUTS}
 
 
-AnyRuntime = Union["TorchRuntime", ExportedRuntime]
+def _torchscript(path: str | Path, accelerator: str, threads: int | None) -> Runtime:
+    from convpose.runtime.pytorch import load_torchscript  # imports torch, others are open before
+
+    return load_torchscript(path, accelerator, threads)
+
+
 # by engine: (file, accelerator, threads) → runtime
-OPENERS: dict[str, Callable[[str | Path, str, int | None], AnyRuntime]] = {
-    "torch": load_torchscript,
+OPENERS: dict[str, Callable[[str | Path, str, int | None], Runtime]] = {
+    "torch": _torchscript,
     "onnx": OnnxRuntime,
     "openvino": OpenVinoRuntime,
     "litert": LiteRtRuntime,

@@ -1,9 +1,10 @@
-"""Rebuild the network of a run and call it in PyTorch, once a crop or as an average of several.
+"""Load the network of a run or of TorchScript, and call it once a crop or several times.
 
 The other engines are apart: they answer before torch is imported.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from convpose.models.build import NETWORK, build_model, drop_weights
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
-from convpose.runtime import CropSpec, Runtime
+from convpose.runtime import KEY, CropSpec, Runtime, check_file, read_spec, reading
 from convpose.skeleton import LSP14, Skeleton
 
 CROPS = {"data.crop": Mode | Mapping[str, Mode], "data.box_scale": Scale}
@@ -54,14 +55,6 @@ class TorchRuntime:
         keypoints, scores = output["keypoints"].float().cpu(), output["scores"].float().cpu()
         return keypoints.numpy(), scores.numpy()
 
-    def with_tta(self, mirror: bool, quarter_turns: bool) -> "TorchRuntime":
-        """Return a runtime with test-time augmentation; itself where neither is asked for."""
-        if not (mirror or quarter_turns):
-            return self
-        other = copy.copy(self)
-        other.model = TestTimeAugmentation(self.model, self.spec.skeleton, mirror, quarter_turns)
-        return other
-
 
 class AsModule(nn.Module):
     """Wrap a runtime as a module that answers like a `PoseModel` on the CPU."""
@@ -74,6 +67,46 @@ class AsModule(nn.Module):
         """Answer crops (B, 3, S, S) as the runtime does."""
         keypoints, scores = self._runtime(image.contiguous().numpy())
         return {"keypoints": torch.from_numpy(keypoints), "scores": torch.from_numpy(scores)}
+
+
+def with_tta(runtime: Runtime, mirror: bool, quarter_turns: bool) -> TorchRuntime:
+    """Return a runtime with test-time augmentation; another engine's is augmented in PyTorch."""
+    if not isinstance(runtime, TorchRuntime):
+        runtime = TorchRuntime(AsModule(runtime), runtime.spec)
+    other = copy.copy(runtime)
+    other.model = TestTimeAugmentation(other.model, runtime.spec.skeleton, mirror, quarter_turns)
+    return other
+
+
+def load_torchscript(
+    path: str | Path, accelerator: str = "auto", threads: int | None = None
+) -> TorchRuntime:
+    """Load a ``.torchscript`` file of `convpose.export`.
+
+    Such a file holds a program: open none from people whose programs you would not run.
+
+    Args:
+        path: the file.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU where there is one.
+        threads: number of processor threads; None for PyTorch's own choice.
+
+    Raises:
+        ConfigError: no such accelerator.
+        ModelError: no such file, or one that cannot be read.
+    """
+    path = Path(path)
+    check_file(path)
+    on_gpu = want_gpu(accelerator, torch.cuda.is_available(), "PyTorch sees no GPU here")
+    device = "cuda" if on_gpu else "cpu"
+    extra = {KEY: ""}
+    with reading(path, "TorchScript"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, but the user asked for it
+        jit: Any = torch.jit  # its functions have no types
+        module = jit.load(path, map_location=device, _extra_files=extra)
+    spec = read_spec(path, extra[KEY])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchRuntime(module, spec, device)
 
 
 def network_config(trained: DictConfig) -> DictConfig:

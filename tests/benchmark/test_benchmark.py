@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import composed, tiny_config
 
-from convpose.benchmark import measure, prediction
+from convpose.benchmark import command, measure, prediction
 from convpose.benchmark.command import benchmark, table
 from convpose.benchmark.measure import Speed
 from convpose.benchmark.training import TrainingWork
@@ -98,13 +98,13 @@ def warm(monkeypatch):
 
 
 def test_a_command_that_does_not_start_is_shown(monkeypatch, warm):
-    monkeypatch.setattr(measure, "SHORTEST_TRAINING", ("data=nowhere",))
+    monkeypatch.setattr(command, "SHORTEST_TRAINING", ("data=nowhere",))
     with pytest.raises(ConvposeError, match=r"(?s)train data=nowhere: .*nowhere"):
-        measure.start_speed(tiny_config("+rounds=1"))
+        command.start_speed(tiny_config("+rounds=1"))
 
 
 def test_start_up_is_timed(warm):
-    compose, batch = measure.start_speed(tiny_config("+rounds=1"))
+    compose, batch = command.start_speed(tiny_config("+rounds=1"))
     assert 0 < compose.median < batch.median
 
 

@@ -36,7 +36,7 @@ from convpose.models.backbones.movenet_weights import _manifest
 from convpose.predict.cluster import read_summary
 from convpose.predict.people import BoxFile
 from convpose.run import Run
-from convpose.runtime.exported import read_spec
+from convpose.runtime import read_spec
 from convpose.runtime.pytorch import network_config
 from convpose.skeleton import LSP14
 

@@ -21,7 +21,7 @@ from convpose.export.network import staged
 from convpose.export.request import NEEDS, SUFFIXES
 from convpose.predict.predictor import open_network
 from convpose.run import Run
-from convpose.runtime.exported import KEY
+from convpose.runtime import KEY
 from convpose.runtime.packaged import pack
 
 pytestmark = pytest.mark.slow
@@ -317,7 +317,7 @@ def test_a_package_that_is_not_installed(form, package, extra, trained, monkeypa
 
 
 def test_a_graph_is_written_in_evaluation_mode(trained):
-    from convpose.export.writers import Deployed
+    from convpose.export.network import Deployed
 
     model = open_network(run=trained).model.train()
     deployed = Deployed(model, half=True)

@@ -5,12 +5,12 @@ import torch
 from tiny import tiny_config
 
 from convpose.export.command import Difference, synthetic_crops
-from convpose.export.writers import Deployed, write_onnx
+from convpose.export.network import Deployed
+from convpose.export.writers import write_onnx
 from convpose.files import conf_folder
 from convpose.models.build import build_model
-from convpose.runtime import CropSpec
+from convpose.runtime import VERSION, CropSpec
 from convpose.runtime.engines import OnnxRuntime
-from convpose.runtime.exported import VERSION
 from convpose.runtime.pytorch import TorchRuntime
 
 pytestmark = pytest.mark.slow

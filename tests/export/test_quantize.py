@@ -11,7 +11,7 @@ from convpose.export.writers import (  # noqa: E402, they need both
     quantize,
     whole_nodes,
 )
-from convpose.runtime.exported import KEY  # noqa: E402
+from convpose.runtime import KEY  # noqa: E402
 
 
 @pytest.fixture

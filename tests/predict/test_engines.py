@@ -18,8 +18,8 @@ from convpose.export.command import Difference, synthetic_crops
 from convpose.predict import predictor
 from convpose.predict.command import build_predictor, predict
 from convpose.predict.predictor import PosePredictor, open_network
+from convpose.runtime import KEY, VERSION
 from convpose.runtime.engines import OnnxRuntime, weights_file
-from convpose.runtime.exported import KEY, VERSION
 from convpose.runtime.packaged import pack
 from convpose.runtime.pytorch import TorchRuntime
 

@@ -23,7 +23,7 @@ from convpose.predict.images import Picture, decode
 from convpose.predict.people import Person
 from convpose.predict.predictor import PosePredictor
 from convpose.runtime import CropSpec
-from convpose.runtime.pytorch import load_run
+from convpose.runtime.pytorch import load_run, with_tta
 from convpose.skeleton import COCO17, LSP14
 
 
@@ -291,7 +291,7 @@ def test_whole_frames_are_cropped_as_in_training(crop, trained, tmp_path):
 
 def test_several_looks_are_those_of_evaluate(trained):
     once = PosePredictor.from_run(trained)
-    twice = PosePredictor(load_run(trained).with_tta(mirror=True, quarter_turns=False))
+    twice = PosePredictor(with_tta(load_run(trained), mirror=True, quarter_turns=False))
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     mirrored = image[:, ::-1].copy()
     a, b = once(image)[0].keypoints_px, once(mirrored)[0].keypoints_px[list(LSP14.mirror)]
