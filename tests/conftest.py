@@ -8,7 +8,6 @@ import copy
 import functools
 import json
 import logging
-import pickle
 import shutil
 import sys
 from collections import Counter
@@ -17,13 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import forked
-import omegaconf
 import pytest
 from absl import logging as absl_logging  # comes with TensorBoard
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
-from convpose.files import conf_folder
 
 if TYPE_CHECKING:
     from tiny import Command
@@ -81,22 +76,9 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _conf_is_parsed_once() -> Iterator[None]:
-    """Keep what the files of conf/ say, and their interpolations: half of every composition."""
-    load, folder, known = OmegaConf.load, str(conf_folder()), {}
-
-    def kept(file: Any) -> Any:
-        name = getattr(file, "name", "")
-        if not name.startswith(folder):
-            return load(file)
-        if name not in known:
-            known[name] = pickle.dumps(load(file))  # read again faster than it is copied
-        return pickle.loads(known[name])
-
-    parsed = functools.cache(omegaconf.grammar_parser.parse)
+    """Keep what the files of conf/ say, as the warm process does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", kept)
-        for module in (omegaconf.base, omegaconf._utils):
-            patch.setattr(module, "parse", parsed)
+        forked.keep_conf(patch.setattr)
         yield
 
 

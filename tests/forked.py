@@ -8,6 +8,7 @@ the arguments, environment, folder and open files of who asked, all else a real 
 import functools
 import json
 import os
+import pickle
 import select
 import signal
 import socket
@@ -15,13 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 WARM = ("convpose.", "torch.distributed.run", "submitit.core._submit")
 _SERVER = """
-import atexit, contextlib, gc, importlib, json, os, runpy, select, signal, socket, sys, tempfile
-import threading, traceback
+import atexit, contextlib, functools, gc, importlib, json, os, runpy, select, signal, socket, sys
+import tempfile, threading, traceback
 import convpose.train.command, torch
 from convpose.files import conf_folder
 from hydra import compose, initialize_config_dir
@@ -29,14 +32,19 @@ from PIL import Image
 
 torch.set_num_threads(1)
 Image.init()
-with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-    compose("train")  # for all that Hydra imports
+sys.path.insert(0, sys.argv[3])
+import forked
+sys.path.pop(0)
+forked.keep_conf()
 
+@functools.cache
 def warm(module):
-    "Import what a command will import."
+    "Import what a command will import, and read its conf/."
     module = module.removesuffix(".__main__")
     if module.startswith("convpose."):
         importlib.import_module(module + ".command")
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            compose(module.split(".")[1])
     with contextlib.suppress(ImportError):
         if module == "convpose.export":
             import onnxscript  # not OpenVINO: a fork of its threads does not end well
@@ -72,6 +80,7 @@ def asked(listening):
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
     listening.bind(sys.argv[1])
     listening.listen()
+    warm("convpose.train")
     gc.freeze()  # nobody touches what all forks share
     print("ready", flush=True)
     request, files = asked(listening)
@@ -174,6 +183,32 @@ class Life:
         return self.code
 
 
+def keep_conf(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Keep what the files of conf/ say, and their interpolations: half of every composition.
+
+    Args:
+        put: puts a function in the place of another, as `setattr` does.
+    """
+    import omegaconf
+
+    from convpose.files import conf_folder
+
+    load, folder, known = omegaconf.OmegaConf.load, str(conf_folder()), {}
+
+    def kept(file: Any) -> Any:
+        name = getattr(file, "name", "")
+        if not name.startswith(folder):
+            return load(file)
+        if name not in known:
+            known[name] = pickle.dumps(load(file))  # read again faster than it is copied
+        return pickle.loads(known[name])
+
+    put(omegaconf.OmegaConf, "load", kept)
+    parsed = functools.cache(omegaconf.grammar_parser.parse)
+    for module in (omegaconf.base, omegaconf._utils):
+        put(module, "parse", parsed)
+
+
 @functools.cache
 def server() -> tuple[Path, Path, subprocess.Popen[str]]:
     """Start the warm process of this session: its address, its `python`, and the process."""
@@ -182,7 +217,7 @@ def server() -> tuple[Path, Path, subprocess.Popen[str]]:
     python.write_text(_PYTHON.format(real=sys.executable, warm=WARM, address=address))
     python.chmod(0o755)
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(address), str(python)],
+        [sys.executable, "-c", _SERVER, str(address), str(python), str(Path(__file__).parent)],
         cwd=folder,
         env=environment(),
         stdin=subprocess.PIPE,

@@ -143,7 +143,7 @@ def test_kills_inside_of_trials(url, tmp_path, monkeypatch, forker):
     while kills < KILLS:
         lives += 1
         assert lives < 3 * KILLS, f"{kills} kills hit a trial"
-        trials = f"trials={ended + 4}"  # there is always one left
+        trials = f"trials={ended + 2}"  # there is always one left
         life = forker.begin(*options, trials, module="convpose.search")
         life.wait_for("run folder")
         time.sleep(dice.uniform(0, 1.2))
@@ -157,12 +157,12 @@ def test_kills_inside_of_trials(url, tmp_path, monkeypatch, forker):
         kills += begun > through
         with looking(url) as storage:  # a trial may have ended without a word
             ended = completed(optuna.load_study(study_name="s", storage=storage))
-    last = forker.begin(*options, f"trials={ended + 4}", module="convpose.search")
+    last = forker.begin(*options, f"trials={ended + 2}", module="convpose.search")
     assert last.ended() == 0, last.log.read_text()
     with looking(url) as storage:
         study = optuna.load_study(study_name="s", storage=storage)
         check_that_nothing_is_lost_or_doubled(study, tmp_path / "runs/s", epochs=20)
-        assert completed(study) == ended + 4
+        assert completed(study) == ended + 2
         assert not [t for t in study.trials if t.state == TrialState.RUNNING]
     print(f"{kills} kills inside of trials in {lives} lives, {completed(study)} trials")
 

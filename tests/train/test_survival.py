@@ -239,7 +239,7 @@ def test_a_hundred_epochs_need_no_more_memory_and_files(tmp_path):
                 used[epoch] = (pages, len(list(Path("/proc/self/fd").iterdir())))
 
     overrides = (
-        *("data.sources.synthetic.num_images=24", "data.num_workers=1", "trainer.max_epochs=100"),
+        *("data.sources.synthetic.num_images=12", "data.num_workers=1", "trainer.max_epochs=100"),
         *("augment=default", "callbacks.early_stopping=null", "callbacks.preview.every_epochs=10"),
     )
     cfg = tiny_config(*overrides)
