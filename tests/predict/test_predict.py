@@ -417,5 +417,6 @@ def test_help_without_importing_torch(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert re.search(r"^detector=\n    auto +The first .*\n  \* none +No", result.stdout, re.M)
+    shown = r"^detector=\n    auto +The first .*\n    detr +An .*\n  \* none +No"
+    assert re.search(shown, result.stdout, re.M)
     assert not list(tmp_path.iterdir())
