@@ -1,22 +1,36 @@
 """Measure how fast samples are prepared, and how fast the network trains and predicts."""
 
+import contextlib
+import io
 import itertools
+import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler, SimpleProfiler
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from convpose.benchmark.measure import Speed, measure
 from convpose.data.build import build_datamodule, settle_skeleton
 from convpose.data.dataset import EpochSampler, PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
+from convpose.files import conf_folder
 from convpose.hardware import autocast, multiplies_bf16
 from convpose.models.build import build_model
+from convpose.train import command as train
 from convpose.train.build import build_module
 from convpose.train.module import PoseModule
 
+STEP = {  # parts of a step, as Lightning's profiler names them
+    "waiting for the loader": r"\.train_dataloader_next$",
+    "forward, backward and optimizer": r"^run_training_batch$",
+    "callbacks": r"\.on_train_batch_(start|end)$",
+}
 MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}  # large enough to reach the full rate
 
 
@@ -83,7 +97,11 @@ def training_speed(cfg: DictConfig) -> list[Speed]:
 
 
 def loaded_speed(cfg: DictConfig) -> list[Speed]:
-    """Train and predict with data, at the better precision, beside training without data."""
+    """Train and predict with data, at the better precision, beside training without data.
+
+    The loop that trains with data is a bare one of PyTorch. `convpose.train` follows with the same
+    network, batch and loader, and then the milliseconds a step of its parts.
+    """
     device = current_device()
     batch_size = cfg.batch_sizes[0]
     chosen = cfg.copy()
@@ -94,19 +112,62 @@ def loaded_speed(cfg: DictConfig) -> list[Speed]:
     alone = measure(cfg, work.steps)
     top = Speed("", alone).median
     size = f"{cfg.data.input_size_px} px, batch {batch_size}"
+    bare = Speed(
+        f"training with data, {size}",
+        measure(cfg, lambda: work.steps_on(endless(datamodule.train_dataloader()))),
+        limit=top,
+        limited_by="the line above",
+    )
+    steps = max(1, round(cfg.seconds * bare.median / batch_size))
     return [
         Speed(f"training without data, {size}", alone),
-        Speed(
-            f"training with data, {size}",
-            measure(cfg, lambda: work.steps_on(endless(datamodule.train_dataloader()))),
-            limit=top,
-            limited_by="the line above",
-        ),
+        bare,
+        *trained_speed(chosen, work.precision, steps, bare),
         Speed(
             f"prediction with data, {size}",
             measure(cfg, lambda: work.predictions(endless(datamodule.val_dataloader()))),
         ),
     ]
+
+
+def trained_speed(cfg: DictConfig, precision: str, steps: int, bare: Speed) -> list[Speed]:
+    """Run `convpose.train` beside a bare loop, and again for its parts: to measure them takes time.
+
+    Args:
+        cfg: of ``conf/benchmark.yaml``, with the batch size of the bare loop.
+        precision: of it, too.
+        steps: of an epoch; all that there are, if they are fewer.
+        bare: what that loop reaches.
+    """
+    name, why = bare.what.replace("training", "convpose.train"), "the bare loop above"
+    limits = {"precision": precision, "limit_train_batches": steps, "limit_val_batches": 1}
+    epochs = cfg.rounds + 1  # the first warms up
+    rates = _trained(cfg, limits | {"max_epochs": epochs}, PassThroughProfiler())[1:]
+    profiler = SimpleProfiler()
+    _trained(cfg, limits | {"max_epochs": 1}, profiler)
+    took = profiler.recorded_durations
+    count = len(took["run_training_batch"])
+    parts = [Speed(name, rates, limit=bare.median, limited_by=why)]
+    for what, pattern in STEP.items():
+        seconds = sum(sum(took[action]) for action in took if re.search(pattern, action))
+        parts.append(Speed(f"… of which {what}", [1000 * seconds / count], "ms a step"))
+    return parts
+
+
+def _trained(cfg: DictConfig, limits: dict[str, Any], profiler: Profiler) -> list[float]:
+    """Train as `convpose.train` does; return the images a second of each epoch."""
+    own: Any = OmegaConf.load(conf_folder() / "train.yaml")
+    own = {key: own[key] for key in own if key not in ("defaults", "hydra")}
+    groups = {"trainer": "auto", "callbacks": "default", "logger": "tensorboard"}
+    chosen = {g: OmegaConf.load(conf_folder() / g / f"{name}.yaml") for g, name in groups.items()}
+    settings: Any = OmegaConf.merge(own, chosen, cfg, {"trainer": limits})
+    silent = contextlib.redirect_stdout(io.StringIO())
+    with tempfile.TemporaryDirectory() as folder, silent:
+        settings, _ = train.prepare(settings, Path(folder))
+        begun = train.build(settings, Path(folder), None, ())
+        begun.trainer.profiler = profiler  # type: ignore[attr-defined]
+        train.fit(begun)
+    return [row["images_per_s"] for row in begun.report.rows]
 
 
 def pixel_speed(cfg: DictConfig) -> list[Speed]:

@@ -58,6 +58,9 @@ def test_an_unknown_engine():
         prediction.latency_speed(benchmark_config("latency.engines=[tensorrt]"))
 
 
+NAMES = ("convpose.train", "training")
+
+
 def test_every_part_is_measured(capsys, tmp_path):
     output = tmp_path / "speeds.json"
     small = ("data.sources.synthetic.num_images=24", "data.sources.synthetic.image_size_px=64")
@@ -83,12 +86,19 @@ def test_every_part_is_measured(capsys, tmp_path):
         ("matrix product, bf16", "TFLOP/s"),
         ("training, 32 px, batch 2, bf16, channels_last", "images/s"),
         ("training with data, 32 px, batch 2", "images/s"),
+        ("convpose.train with data, 32 px, batch 2", "images/s"),
+        ("… of which waiting for the loader", "ms a step"),
+        ("… of which forward, backward and optimizer", "ms a step"),
+        ("… of which callbacks", "ms a step"),
         ("prediction with data, 32 px, batch 2", "images/s"),
         ("training, 64 px", "ms a megapixel"),
         ("peak memory of this process", "MiB"),
     ):
         assert speeds[what]["unit"] == unit
         assert what.split(",")[0] in out
+    trained, bare = (speeds[f"{name} with data, 32 px, batch 2"] for name in NAMES)
+    assert trained["limit"] == bare["median"]
+    assert len(trained["rounds"]) == 1, "without the first epoch"
 
 
 @pytest.fixture
