@@ -51,6 +51,14 @@ def test_a_file_that_is_started_says_what_to_type(module, file):
     assert ended.stderr == f"type python -m {module}\n"
 
 
+def test_a_command_ends_without_collecting_what_it_imported():
+    code = "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+    code += "from convpose.compare.__main__ import main\nmain()"
+    command = [sys.executable, "-c", code, "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"convpose {convpose.__version__}\nTrue\n"
+
+
 @pytest.mark.parametrize("flag", ["--version", "-V"])
 def test_version(flag, console):
     assert console(flag) == (0, f"convpose {convpose.__version__}\n", "")
