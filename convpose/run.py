@@ -241,15 +241,15 @@ def overrides() -> list[str]:
 def compared(cfg: DictConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """Choose the hyperparameters that are compared with those of other runs.
 
-    They are what was typed; of a job of a sweep or search what that varies, and the groups that
-    were typed. Fewer than four are filled with `COMMON`. Those of a run from Python are all chosen.
+    They are what was typed without data and trainer; of a job of a sweep or search what that
+    varies, and the groups that were typed; up to four also `COMMON`; all of a run from Python.
     """
     if not (chosen := choices()):
         return dict(values)
     typed = [re.split("[@=]", text.lstrip("+~"))[0] for text in overrides()]
     varied = varied_keys(cfg)
-    named = dict.fromkeys([*varied, *(key for key in typed if key in chosen or not varied)])
-    named = {key: None for key in named if key in values and key != "trainer"}
+    typed = [k for k in typed if k not in ("data", "trainer") and (k in chosen or not varied)]
+    named = [key for key in dict.fromkeys([*varied, *typed]) if key in values]
     shown = list(dict.fromkeys([*named, *COMMON]))[: max(4, len(named))]
     return {key: values[key] for key in shown if key in values}
 

@@ -226,17 +226,21 @@ LR, SIZE = "optimizer.lr", "data.batch_size"
     [
         ("", "", [LR, SIZE]),
         ("study=a trainer=cpu model.width=1 ~augment", "", ["model.width", LR, SIZE]),
-        (f"data=lsp trainer=gpu model.width=1 {SIZE}=4 {LR}=1", f"{SIZE} {LR}", [SIZE, LR, "data"]),
+        (f"model=a data=b model.width=1 {SIZE}=4 {LR}=1", f"{SIZE} {LR}", [SIZE, LR, "model"]),
+        (f"data=lsp {LR}=1", "data", ["data", LR, SIZE]),
+        (f"data=lsp data.folds=2 {LR}=1", "", ["data.folds", LR, SIZE]),
         ("a.a=1 a.b=1 a.c=1", "a.c a.b a.a", ["a.c", "a.b", "a.a", LR]),
         ("a.a=1 a.b=1 a.c=1 a.d=1 a.e=1", "", ["a.a", "a.b", "a.c", "a.d", "a.e"]),
     ],
 )
 def test_hparams_have_what_was_typed_or_varied(typed, varied, keys, monkeypatch):
     cfg = OmegaConf.create()
-    all_keys = {*keys, LR, SIZE, "data", "trainer", "model.width", "optimizer.momentum"}
+    all_keys = {*keys, LR, SIZE, "data", "trainer", "model", "model.width", "optimizer.momentum"}
     values = {key: f"of {key}" for key in all_keys - {"augment"}}
     assert compared(cfg, values) == values, "begun from Python"
-    monkeypatch.setattr("convpose.run.choices", lambda: {"data": "lsp", "trainer": "gpu"})
+    monkeypatch.setattr(
+        "convpose.run.choices", lambda: {"data": "lsp", "model": "a", "trainer": "gpu"}
+    )
     monkeypatch.setattr("convpose.run.overrides", typed.split)
     if varied:
         vary(cfg, varied.split())

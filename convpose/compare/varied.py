@@ -146,9 +146,9 @@ def mean_cells(
 
 def colour_range(values: Sequence[float], less: bool) -> tuple[float, float]:
     """Return the ends of the colours: much worse runs share one, so that good ones stay apart."""
-    best = min(values) if less else max(values)
+    worst, best = sorted((min(values), max(values)), reverse=less)
     span = WORST_SHOWN * abs(median(values) - best)
-    return (best, best + span) if less else (best - span, best)
+    return (best, min(best + span, worst)) if less else (max(best - span, worst), best)
 
 
 def ordered(values: set[Any]) -> list[Any]:

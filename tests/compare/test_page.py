@@ -11,7 +11,7 @@ from plotly.graph_objects import Figure
 from convpose.compare.charts import COLOURS, GREY, colour, curves, joints, parallel
 from convpose.compare.command import page
 from convpose.compare.comparison import read_comparison
-from convpose.compare.varied import heat, marginals
+from convpose.compare.varied import colour_range, heat, marginals
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,19 @@ def test_a_run_that_did_not_finish_is_marked_and_no_part_of_means(tmp_path):
     assert points["marker"]["symbol"] == ["circle-open", *["circle"] * 4]
     assert (medians["x"], medians["y"]) == ([0, 1], [30.0, 55.0])
     assert size["data"][1]["y"] == [40.0, 60.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "less", "ends"),
+    [
+        ([1.0, 5.0, 6.0], False, (3.0, 6.0)),
+        ([4.0, 4.0, 8.0], False, (4.0, 8.0)),
+        ([2.0, 4.0, 40.0], True, (2.0, 8.0)),
+        ([1.0, 2.0, 3.0], True, (1.0, 3.0)),
+    ],
+)
+def test_colours_end_at_the_worst_run_or_before_it(values, less, ends):
+    assert colour_range(values, less) == ends
 
 
 def test_keys_drawn_at_random_are_points_and_one_key_has_no_cells(tmp_path):

@@ -178,7 +178,7 @@ def test_tensorboard_shows_it(study):
     assert list(losses.multiline.tag) == ["^main/train/loss$", "^main/val/loss$"]
     assert list(pck.multiline.tag) == [r"^main/val/pck@0\.2$"]
     start_info = _hparams(events)
-    assert start_info == {"optimizer.lr": 0.1, "data": "synthetic", "data.batch_size": 8}
+    assert start_info == {"optimizer.lr": 0.1, "data.batch_size": 8}
     assert "hp_metric" not in tags["scalars"]
     assert events.Scalars("main-best/val/pck@0.2")[-1].value == pytest.approx(best["val/pck@0.2"])
     assert events.Scalars("of_best_epoch/epoch")[-1].value == best["epoch"] + 1
