@@ -14,7 +14,7 @@ from convpose.train.build import build_loggers
 from convpose.train.command import train
 
 pytestmark = pytest.mark.slow
-SHOWN = {"main/train/loss", "main/val/loss", "main/val/pck@0.2", "main/val/pck@0.2_best"}
+SHOWN = {"main/train/loss", "main/val/loss", "main/val/pck@0.2", "main-best/val/pck@0.2"}
 PICTURES = {"pictures/fixed", "pictures/worst"}
 
 
