@@ -45,14 +45,15 @@ KINDS = {
     "convpose.predict.detectors.Detector",
 }
 
-# today's modules → the names that they had, in run folders, packaged weights, exports and yamls
+# today's modules, and parts of them → the names that they had, in run folders, packaged weights,
+# exports and yamls
 OLDER_NAMES = {
     "models.backbones.movenet": "models.movenet",
     "models.backbones.timm": "models.timm_backbone",
     "models.backbones.vgg": "models.vgg",
     "models.keypoints.distill": "models.losses.distill",
     "models.keypoints.heatmap": "models.heads.heatmap models.heads.integral "
-    "models.losses.heatmap models.losses.integral",
+    "models.keypoints.integral models.losses.heatmap models.losses.integral",
     "models.keypoints.movenet": "models.heads.movenet",
     "models.keypoints.regression": "models.heads.regression models.heads.rle "
     "models.losses.coordinate models.keypoints.rle models.losses.rle",
@@ -61,9 +62,11 @@ OLDER_NAMES = {
     "predict.cluster": "inference.cluster",
     "predict.detectors": "inference.detector",
     "predict.onnx_detectors": "inference.yolox",
+    "predict.onnx_detectors.YoloxDetector": "predict.detectors.YoloxDetector",
+    "predict.onnx_detectors.find_detector": "predict.detectors.find_detector",
     "search.space": "search.samplers searching.samplers",
-    "train.callbacks": "train.callbacks.alarms train.callbacks.early_stopping training.alarms "
-    "training.early_stopping training.ema training.freeze",
+    "train.callbacks": "train.callbacks.alarms train.callbacks.early_stopping train.callbacks.ema "
+    "train.callbacks.freeze training.alarms training.early_stopping training.ema training.freeze",
     "train.checkpoints": "training.checkpoints",
     "train.epoch_report": "train.callbacks.preview training.preview",
     "train.loggers": "train.callbacks.epoch_report training.board",
@@ -77,7 +80,7 @@ MOVED = {
 def current_name(path: str) -> str:
     """Translate the ``_target_`` of an older version to the name that it has today."""
     module, _, name = path.rpartition(".")
-    return f"{MOVED[module]}.{name}" if module in MOVED else path
+    return MOVED.get(path) or (f"{MOVED[module]}.{name}" if module in MOVED else path)
 
 
 def find_target(path: Any, key: str) -> Callable[..., Any]:

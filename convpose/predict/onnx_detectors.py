@@ -17,6 +17,7 @@ from convpose.config.schema import Share
 from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.geometry import Image
 from convpose.predict.detectors import Detections, Detector, TorchvisionDetector, to_detections
+from convpose.runtime import reading
 from convpose.runtime.engines import onnx_session
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 YOLOX_TINY = (
     "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_tiny.onnx"
 )
+KEY = "detector.weights"
 NAMES = re.compile(r"(?P<yolox>yolox)|(rt|rf)[-_]?detr|d[-_]?fine|deim", re.IGNORECASE)
 IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
 
@@ -85,7 +87,9 @@ class YoloxDetector:
         padded = np.full((*self.size, 3), 114, np.uint8)
         padded[: inside[1], : inside[0]] = cv2.resize(image, inside, interpolation=how)
         pixels = padded[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
-        output, *labels = (o[0] for o in self.session.run(self.outputs, {self.input_name: pixels}))
+        with reading(self.weights, "YOLOX", KEY):
+            answers = self.session.run(self.outputs, {self.input_name: pixels})
+        output, *labels = (answer[0] for answer in answers)
         if labels:
             people = output[labels[0] == 0].astype(np.float64)
             corners, scores = people[:, :4], people[:, 4]
@@ -130,8 +134,9 @@ class DetrDetector:
 
     - ``labels``, ``boxes``, ``scores`` of RT-DETR (Zhao et al., CVPR 2024), D-FINE, DEIM, with an
       input ``orig_target_sizes`` (width, height): RGB of 0 to 1, corners in pixels, person 0.
-    - ``dets`` and ``labels`` of RF-DETR (Robinson et al., 2025): RGB normalised by ImageNet's mean
-      and deviation, centres and sizes as shares, logits of COCO's category ids, person 1.
+    - ``dets`` and ``labels`` of RF-DETR (Robinson et al., 2025), perhaps with masks: RGB normalised
+      by ImageNet's mean and deviation, centres and sizes as shares, logits of COCO's category ids,
+      person 1.
 
     Args:
         weights: the file.
@@ -154,6 +159,7 @@ class DetrDetector:
                 "detector=detr needs a file, detector.weights=FILE.onnx, that the export of "
                 "RT-DETR, D-FINE, DEIM or RF-DETR has written"
             )
+        self.weights = weights
         self.score_threshold = score_threshold
         self.session = _open_onnx(weights, threads)
         inputs = {value.name: value.shape for value in self.session.get_inputs()}
@@ -161,9 +167,10 @@ class DetrDetector:
         self.in_pixels = "orig_target_sizes" in inputs and {"labels", "boxes", "scores"} <= {
             *outputs
         }
-        self.input_name: str = next(iter(inputs))
-        shape = inputs[self.input_name]
-        fixed = len(shape) == 4 and shape[1] == 3 and all(isinstance(s, int) for s in shape[2:])
+        self.input_name: str = next((name for name in inputs if name != "orig_target_sizes"), "")
+        shape = inputs.get(self.input_name, [])
+        sides = [s for s in shape[2:] if isinstance(s, int) and s > 0]
+        fixed = len(shape) == 4 and shape[1] == 3 and len(sides) == 2
         if not fixed or not (self.in_pixels or _ranks(outputs, dets=3, labels=3)):
             raise ModelError(
                 f"detector.weights={weights}: no RT-DETR, D-FINE, DEIM or RF-DETR, its inputs are "
@@ -178,20 +185,21 @@ class DetrDetector:
         smaller = min(self.size[0] / height, self.size[1] / width) < 0.5
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         pixels = cv2.resize(image, self.size[::-1], interpolation=how).astype(np.float32) / 255
-        if self.in_pixels:
-            sizes = np.array([[width, height]], np.int64)
-            labels, boxes, scores = self._run(pixels, ("labels", "boxes", "scores"), sizes)
-            people = (labels == 0) & (scores >= self.score_threshold)
-            corners, scores = boxes[people], scores[people]
-        else:
-            mean, deviation = IMAGENET
-            dets, logits = self._run((pixels - mean) / deviation, ("dets", "labels"))
-            scores = 1 / (1 + np.exp(-logits[:, 1].astype(np.float64)))
-            people = scores >= self.score_threshold
-            half = dets[people, 2:] / 2
-            corners = np.hstack([dets[people, :2] - half, dets[people, :2] + half])
-            corners, scores = corners * [width, height, width, height], scores[people]
-        return to_detections(torch.from_numpy(corners), torch.from_numpy(scores), image)
+        with reading(self.weights, "DETR", KEY):  # of other kinds of inputs or shapes of answers
+            if self.in_pixels:
+                sizes = np.array([[width, height]], np.int64)
+                labels, boxes, scores = self._run(pixels, ("labels", "boxes", "scores"), sizes)
+                people = (labels == 0) & (scores >= self.score_threshold)
+                corners, scores = boxes[people], scores[people]
+            else:
+                mean, deviation = IMAGENET
+                dets, logits = self._run((pixels - mean) / deviation, ("dets", "labels"))
+                scores = torch.from_numpy(logits[:, 1].astype(np.float64)).sigmoid().numpy()
+                people = scores >= self.score_threshold
+                half = dets[people, 2:] / 2
+                corners = np.hstack([dets[people, :2] - half, dets[people, :2] + half])
+                corners, scores = corners * [width, height, width, height], scores[people]
+            return to_detections(torch.from_numpy(corners), torch.from_numpy(scores), image)
 
     def _run(
         self, pixels: NDArray[Any], names: Sequence[str], sizes: NDArray[Any] | None = None
@@ -243,11 +251,11 @@ def _open_onnx(weights: str, threads: int | None) -> Any:
     require_extra("onnx", "onnxruntime")
     if not Path(weights).is_file():
         raise ModelError(f"detector.weights={weights}: no such file; expected an .onnx file")
-    return onnx_session(weights, threads=threads, key="detector.weights")
+    return onnx_session(weights, threads=threads, key=KEY)
 
 
 def _ranks(outputs: Mapping[str, Sequence[Any]], **expected: int) -> bool:
-    return {name: len(shape) for name, shape in outputs.items()} == expected
+    return all(len(outputs.get(name, ())) == rank for name, rank in expected.items())
 
 
 def _side(size: Any) -> bool:

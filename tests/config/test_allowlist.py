@@ -31,6 +31,10 @@ PART_OF_A_RUN = (
     *("convpose.train.callbacks.early_stopping.EarlyStopping", "convpose.search.samplers.Grid"),
     *("convpose.training.alarms.CollapseAlarm", "convpose.searching.samplers.Grid"),
     *("convpose.models.keypoints.rle.RleHead", "convpose.models.heads.rle.RleHead"),
+    *("convpose.models.keypoints.integral.IntegralHead", "convpose.train.callbacks.ema.Ema"),
+    *("convpose.train.callbacks.freeze.FreezeBackbone", "convpose.inference.yolox.YoloxDetector"),
+    *("convpose.predict.detectors.YoloxDetector", "convpose.predict.detectors.find_detector"),
+    *("convpose.predict.detectors.TorchvisionDetector", "convpose.inference.cluster.Cluster"),
 )
 OUTSIDE = (
     *("os.system", "subprocess.run", "builtins.eval", "shutil.rmtree", "this.s", "evil.Model"),

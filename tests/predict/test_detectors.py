@@ -198,12 +198,57 @@ def test_a_yolox_of_rtmlib_has_left_out_doubles_itself(tmp_path):
 
 
 @needs_onnx
+def test_a_detr_may_have_its_inputs_in_any_order_and_masks(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(rt_detr(tmp_path / "a.onnx"))
+    inputs = list(model.graph.input)[::-1]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    onnx.save(model, tmp_path / "b.onnx")
+    white = np.full((50, 100, 3), 255, np.uint8)
+    assert len(DetrDetector(str(tmp_path / "b.onnx"))(white).scores) == 2
+    outputs = {"dets": np.full((1, 1, 4), 0.5, np.float32)}
+    outputs |= {"labels": np.zeros((1, 1, 2), np.float32), "masks": np.zeros((1, 1, 8, 8), "f4")}
+    found = DetrDetector(constants(tmp_path / "c.onnx", outputs))(white)
+    assert found.boxes_px.tolist() == [[24.5, 12.0, 74.5, 37.0]]
+    assert found.scores.tolist() == [0.5]
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("sizes", "classes", "reason"),
+    [
+        ([2, 2], 91, "Got invalid dimensions for input: orig_target_sizes"),
+        (None, 1, "index 1 is out of bounds"),  # a network of one class, without a background
+    ],
+)
+def test_a_detr_that_answers_otherwise(sizes, classes, reason, tmp_path):
+    outputs = {"dets": np.zeros((1, 3, 4), np.float32)}
+    outputs["labels"] = np.zeros((1, 3, classes), np.float32)
+    if sizes:
+        outputs |= {"boxes": outputs["dets"], "scores": outputs["labels"][..., 0]}
+    nodes = [("Identity", [f"{n}_"], n, {}) for n in outputs]
+    more = [("orig_target_sizes", sizes)] if sizes else []
+    named = {f"{n}_": value for n, value in outputs.items()}
+    path = graph(tmp_path / "odd.onnx", nodes, outputs, named, (SIDE, SIDE), more)
+    said = rf"detector\.weights=.*odd\.onnx: not a readable DETR file \(.*{reason}"
+    with pytest.raises(ModelError, match=said):
+        DetrDetector(path)(np.zeros((50, 100, 3), np.uint8))
+
+
+@needs_onnx
 def test_another_network_is_no_detr(tmp_path):
     path = network(tmp_path / "a.onnx", {})
     said = (
         r"no RT-DETR, .* its inputs are \{'images': \[1, 3, 64, 64\]\} and its outputs \{'output': "
     )
     with pytest.raises(ModelError, match=said):
+        DetrDetector(path)
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(path)
+    del model.graph.input[:]
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"no RT-DETR, .* its inputs are \{\} and"):
         DetrDetector(path)
     with pytest.raises(
         ConfigError, match=r"detector=detr needs a file, detector\.weights=FILE\.onnx"
