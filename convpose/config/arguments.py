@@ -7,15 +7,19 @@ frameworks' words, by its letters.
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.errors import ConfigError
-from convpose.files import conf_folder
+from convpose.files import conf_folder, shown
 
 # options of Hydra that are followed by a value, and those that are not
 TAKES_VALUE = (
@@ -97,6 +101,24 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
         if BARE.fullmatch(word) and (better := _with_key(word, config_name)):
             raise ConfigError(f"{word}: not KEY=VALUE; did you mean {better}?")
     return [*overrides, *options]
+
+
+def in_quotes(text: str) -> str:
+    """Quote a value for Hydra."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def typed(key: str, path: Path | str) -> str:
+    """Write ``KEY=PATH`` as one would type it in a shell, from the working folder; see `shown`."""
+    word = f"{key}={shown(path)}"
+    try:
+        plain = OverridesParser.create().parse_override(word).value() == shown(path)
+    except HydraException:  # of commas, brackets, letters beyond a-z
+        plain = False
+    if plain:
+        return shlex.quote(word)
+    word = f"{key}={in_quotes(shown(path))}"
+    return shlex.quote(word) if re.search(r'["$`\\!]', word) else f'"{word}"'
 
 
 def defaults_of(config_name: str) -> DictConfig:

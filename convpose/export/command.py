@@ -1,7 +1,6 @@
 """Export as the configuration of ``convpose.export`` says, and check the file."""
 
 import json
-import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from convpose import files
+from convpose.config.arguments import typed
 from convpose.data.build import build_datamodule
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
@@ -108,8 +108,8 @@ def export(cfg: DictConfig) -> Path:
     parts = [part for file in written for part in (file, *file.rglob("*")) if part.is_file()]
     megabytes = sum(part.stat().st_size for part in parts) / 1e6
     where = files.shown(target)
-    weights = shlex.quote(f"weights={where}")
-    print(f"{where}: {megabytes:.1f} MB; python -m convpose.predict PHOTO.jpg {weights}")
+    said = f"{where}: {megabytes:.1f} MB; python -m convpose.predict PHOTO.jpg"
+    print(f"{said} {typed('weights', target)}")
     return target
 
 

@@ -12,11 +12,10 @@ import re
 import sys
 from collections.abc import Sequence
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from convpose.config.application import application
-from convpose.config.arguments import TAKES_VALUE
+from convpose.config.arguments import TAKES_VALUE, in_quotes
 from convpose.files import shown
 
 PATHS = ("source", "run", "weights", "boxes", "output", "detector.weights")
@@ -66,7 +65,7 @@ def as_overrides(arguments: Sequence[str]) -> list[str]:
             file=sys.stderr,
         )
         sys.exit(2)
-    return overrides + [f"source={_in_quotes(source)}" for source in sources]
+    return overrides + [f"source={in_quotes(source)}" for source in sources]
 
 
 def quoted(override: str) -> str:
@@ -78,11 +77,7 @@ def quoted(override: str) -> str:
     plain = value in ("", "null") or value[0] in "'\"$" or value[0] + value[-1] == "[]"
     if key not in PATHS or plain:
         return override
-    return f"{key}={_in_quotes(value)}"
-
-
-def _in_quotes(text: str) -> str:
-    return QuotedString(text, Quote.single).with_quotes()
+    return f"{key}={in_quotes(value)}"
 
 
 if __name__ == "__main__":

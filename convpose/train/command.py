@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from convpose import files
 from convpose.bounded import load_json
+from convpose.config.arguments import typed
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import PoseDataModule
 from convpose.errors import ModelError
@@ -233,7 +234,7 @@ def finish(training: Training, before: float | None = None) -> float:
         after = best.get("val/pck@0.2", math.nan)
         trainer.print(f"PCK@0.2 of the validation subset: {before:.1%} before, {after:.1%} now")
     trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
-    run = shlex.quote(f"run={files.shown(folder)}")
+    run = typed("run", folder)
     trainer.print(f"  python -m convpose.evaluate {run} split=val")
     trainer.print(f"  python -m convpose.predict PHOTO.jpg {run}")
     trainer.print(f"  python -m convpose.export {run}")

@@ -4,17 +4,18 @@ import errno
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
-from tiny import TINY, tiny_config
+from tiny import TINY, composed, tiny_config
 
 import convpose
 from convpose.config.application import FailedJobs, explain, write_error
-from convpose.config.arguments import suggest
+from convpose.config.arguments import suggest, typed
 from convpose.errors import ConfigError, DataError
 from convpose.run import describe
 
@@ -262,3 +263,23 @@ def test_choice():
         "; did you mean width?\nkeys there: depth, width"
     )
     assert suggest("keys", "xyz", ["depth"]) == "\nkeys there: depth"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("runs/a", "run=runs/a"),
+        ("my runs/a", "'run=my runs/a'"),
+        ("a=1, b (x)", "\"run='a=1, b (x)'\""),
+        ("Läufe", "\"run='Läufe'\""),
+        ("true", "\"run='true'\""),
+        ("it's, $HOME", None),
+        ("x\\y, [z]", None),
+    ],
+)
+def test_a_path_is_written_as_it_can_be_typed(path, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    word = typed("run", path)
+    assert word == said or said is None
+    (heard,) = shlex.split(word)  # as a shell takes it
+    assert composed("evaluate", heard).run == path
