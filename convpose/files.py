@@ -27,7 +27,8 @@ def conf_folder() -> Path:
 
 def shown(path: Path | str) -> str:
     """Write a path as one would type it: from the working folder, where that is shorter."""
-    full = os.path.abspath(path)  # noqa: PTH100, links are not followed
+    up, back, down = str(path).rpartition("../")  # links are followed where .. leads out of one
+    full = os.path.abspath(Path(os.path.realpath(up + back), down))  # noqa: PTH100
     try:
         return min(os.path.relpath(full), full, key=len)
     except ValueError:  # on another drive of Windows

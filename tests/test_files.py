@@ -74,6 +74,22 @@ def test_a_path_is_shown_from_the_working_folder_where_that_is_shorter(
     assert files.shown(said) == said
 
 
+def test_a_path_is_shown_where_its_links_lead(tmp_path, monkeypatch):
+    for folder in ("here", "far/deep", "far/deep/down"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "far" / "deep")
+    monkeypatch.chdir(tmp_path / "here")
+    for typed, said in {
+        "link/a": "link/a",
+        "link/../a": "../far/a",
+        "../here/link/a": "link/a",
+        "link/down/../a": "../far/deep/a",
+    }.items():
+        assert files.shown(typed) == said
+        Path(typed).write_text(typed)
+        assert Path(files.shown(typed)).read_text() == typed
+
+
 def failed(number, filename=None):
     return OSError(number, "words of the system", filename)
 
