@@ -75,9 +75,9 @@ class Run:
             if like:
                 return cls(like[0])
         found = [file.parent for file in path.glob("[!.]*/config.yaml")]
+        if path.is_file():
+            raise ConfigError(f"run={path}: a file; type run=RUN checkpoint=FILE or weights=FILE")
         if not found:
-            if path.is_file():
-                raise ConfigError(f"run={path}: a file; type run=FOLDER, or also checkpoint=FILE")
             what = "holds no config.yaml" if path.is_dir() else "does not exist"
             raise ConfigError(
                 f"run={path}: the folder {what}; type run=FOLDER, a run or study that "

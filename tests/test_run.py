@@ -98,7 +98,7 @@ def test_find_says_what_to_type(tmp_path):
     with pytest.raises(ConfigError, match="the folder does not exist; type run=FOLDER"):
         Run.find(tmp_path / "nope")
     (tmp_path / "best.ckpt").touch()
-    with pytest.raises(ConfigError, match=r"best\.ckpt: a file; type run=FOLDER"):
+    with pytest.raises(ConfigError, match=r"best\.ckpt: a file; type .* or weights=FILE"):
         Run.find(tmp_path / "best.ckpt")
 
 

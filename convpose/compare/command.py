@@ -24,6 +24,7 @@ from convpose.compare.columns import METRICS, Column, duration
 from convpose.compare.comparison import WHAT_TO_TYPE, Comparison, read_comparison
 from convpose.compare.settings import seed_table, to_markdown
 from convpose.compare.varied import heat, marginals
+from convpose.config.run_dirs import named_like
 from convpose.config.schema import Natural, check_table
 from convpose.errors import ConfigError
 from convpose.files import check_output
@@ -79,7 +80,9 @@ def chosen_folders(cfg: DictConfig) -> tuple[list[Path], Path]:
         raise ConfigError("name what to compare: study=runs/NAME, or runs=[FOLDER,FOLDER]")
     many = isinstance(cfg.runs, ListConfig)
     folders = [Path(str(name)) for name in (cfg.runs if many else [cfg.study or cfg.runs])]
-    for folder in folders:
+    for i, folder in enumerate(folders):
+        if not folder.exists() and len(like := named_like(folder)) == 1:
+            folders[i] = folder = like[0]  # its number, as in run=runs/rates/3
         if not folder.is_dir():
             if (known := Path(cfg.paths.runs) / folder).is_dir():
                 raise ConfigError(f"{folder}: no such folder; did you mean {known}?")

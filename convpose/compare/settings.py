@@ -1,8 +1,9 @@
 """Compare settings over seeds: mean ± deviation, and the difference to the best with an interval.
 
 A setting is one combination of all differing keys but ``seed``. A run that did not finish is left
-out. The interval is Student's over the seeds that two settings share, so that what a seed does to
-both cancels; where they share fewer than two, it is Welch's over all their runs.
+out, and so are all but the newest with one seed: a copy would count as another seed. The interval
+is Student's over the seeds that two settings share, so that what a seed does to both cancels;
+where they share fewer than two, it is Welch's over all their runs.
 """
 
 import math
@@ -12,6 +13,7 @@ from statistics import mean, stdev, variance
 
 from convpose.compare.columns import METRICS, Column
 from convpose.compare.comparison import Comparison, left_out
+from convpose.config.run_dirs import begun
 from convpose.plot.tables import Table
 
 METRICS_SHOWN = ("val/pck@0.2", "val/pck@0.1", "val/epe_px", "val/loss", "test/pck@0.2")
@@ -39,14 +41,17 @@ class Setting:
 def settings(comparison: Comparison) -> tuple[list[Column], list[Setting]]:
     """Group the finished runs by setting, best mean first; return the keys that tell them apart.
 
-    No settings if none has two runs.
+    Of several runs with the same seed the newest counts. No settings if none has two runs.
     """
     keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
     monitor = comparison.judged
-    found: dict[tuple[str, ...], list[int]] = {}
-    for i, value in enumerate(monitor.values):
-        if value is not None and comparison.runs[i].finished:
-            found.setdefault(tuple(key.texts[i] for key in keys), []).append(i)
+    seeds = comparison.column("seed")
+    by_seed: dict[tuple[str, ...], dict[str, int]] = {}
+    for i in sorted(range(len(comparison.runs)), key=lambda i: begun(comparison.runs[i].folder)):
+        if monitor.values[i] is not None and comparison.runs[i].finished:
+            of_setting = by_seed.setdefault(tuple(key.texts[i] for key in keys), {})
+            of_setting[seeds.texts[i] if seeds else str(i)] = i
+    found = {texts: sorted(runs.values()) for texts, runs in by_seed.items()}
     if all(len(runs) < 2 for runs in found.values()):
         return [], []
     sign = -1 if comparison.mode == "max" else 1
@@ -81,6 +86,9 @@ def seed_table(comparison: Comparison, width: int | None = None) -> Table | None
             shown.pop(name, None)
     header, *rows = map(list, zip(*columns, *shown.values(), strict=True))
     caption = "mean ± sample deviation of the best epochs; keys that do not differ are left out"
+    finished = sum(run.finished for run in comparison.runs)
+    if again := finished - sum(len(setting.runs) for setting in found):
+        caption += f"; left out, for a newer run has their seed: {again} of {len(comparison.runs)}"
     caption += left_out(comparison)
     return Table(f"{comparison.title}, by setting", header, rows, caption)
 
@@ -108,8 +116,7 @@ def difference(comparison: Comparison, one: Setting, other: Setting) -> str:
         for setting in (one, other)
     )
     shared = [seed for seed in ours if seed in theirs]
-    paired = len(shared) > 1 and len(ours) == len(one.runs) and len(theirs) == len(other.runs)
-    if paired:
+    if len(shared) > 1:
         changes = [ours[seed] - theirs[seed] for seed in shared]
         centre, error = mean(changes), stdev(changes) / math.sqrt(len(changes))
         freedom = len(changes) - 1.0

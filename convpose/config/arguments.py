@@ -58,6 +58,8 @@ WORDS = {
     "loss": "criterion objective",
     "ckpt_path=last": "resume resume_from resume_from_checkpoint auto_resume continue restart",
     "weights run": "pretrained finetune fine_tune init init_from load_from model_path checkpoint",
+    "logger=wandb": "wandb use_wandb wandb_project",
+    "logger=mlflow": "mlflow use_mlflow",
     "seed": "random_seed manual_seed random_state",
     "study": "exp exp_name experiment_name name project run_name",
     "output paths.runs": "default_root_dir log_dir logdir out out_dir outdir output_dir results "
@@ -76,8 +78,9 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
     """Put the overrides before the options: argparse reads no override behind an option.
 
     Raises:
-        ConfigError: a space beside ``=`` or ``,``, an option that Hydra does not have, or a word
-            that is the option of a group or a path; the message has the same with its key.
+        ConfigError: a space beside ``=`` or ``,``, an option that Hydra does not have, loggers
+            without brackets, or a word that is the option of a group or a path; the message has
+            what to type.
     """
     overrides: list[str] = []
     options: list[str] = []
@@ -98,6 +101,8 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
             apart = " ".join(together)
             raise ConfigError(f"{apart}: a space too many; type {''.join(together)}")
     for word in overrides:
+        if several := re.fullmatch(r"\+?logger=(\w+(?:,\w+)+)", word):  # -m would train for each
+            raise ConfigError(f"{word}: several at once are a list; type logger=[{several[1]}]")
         if BARE.fullmatch(word) and (better := _with_key(word, config_name)):
             raise ConfigError(f"{word}: not KEY=VALUE; did you mean {better}?")
     return [*overrides, *options]

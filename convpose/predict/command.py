@@ -20,6 +20,7 @@ from convpose.predict.people import BoxFile
 from convpose.predict.predictor import PosePredictor, open_network
 from convpose.predict.sources import open_sources
 from convpose.predict.writers import Format, open_keypoints
+from convpose.run import Run
 from convpose.runtime.engines import onnx_file
 
 KEYS = {
@@ -129,6 +130,8 @@ def check_keys(cfg: DictConfig) -> None:
     if cfg.source in (None, ""):  # also of source=$FORGOTTEN, which would be this folder
         raise ConfigError("what to look at? type source=FILE, a folder, a webcam's number (0), …")
     check_table(cfg, KEYS)
+    if cfg.run is not None and cfg.weights is None:
+        Run.find(Path(cfg.run))  # before torch is imported
     if cfg.engine != "ray":  # its workers may write where this machine cannot
         check_output(Path(cfg.output))
     for key, possible in NOT_ON_RAY.items() if cfg.engine == "ray" else ():

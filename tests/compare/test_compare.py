@@ -74,6 +74,9 @@ def test_folders_of_runs_and_studies(compare, tmp_path):
     compare("runs=[runs/a/t_1_x,runs/a/t_0_x]")
     assert files(tmp_path / "runs/a") == set(), "that would be the study's own comparison"
     assert "compare.csv" in files(tmp_path / "runs")
+    (tmp_path / "runs/b/t_0_x").rename(tmp_path / "runs/b/003_lr-0.3")
+    assert "003_lr-0.3: 1 run" in compare("study=runs/b/3").out
+    (tmp_path / "runs/b/003_lr-0.3").rename(tmp_path / "runs/b/t_0_x")
     everything = compare("study=runs")
     assert "runs: 3 runs" in everything.out
     alone = compare("runs=runs/b/t_0_x")

@@ -26,6 +26,17 @@ def test_a_setting_is_a_row_with_mean_and_deviation(tmp_path):
     ]
 
 
+def test_a_seed_that_was_trained_again_counts_once(tmp_path):
+    """Copies of a seed would make the interval too narrow: 7 · 12.706 is that of two changes."""
+    seeds = ((0.1, 0, 0.9), (0.1, 0, 0.30), (0.1, 1, 0.34), (0.01, 0, 0.5), (0.01, 1, 0.4))
+    table = seed_table(study(tmp_path, *seeds))
+    assert [row[:4] for row in table.rows] == [
+        ["0.01", "2", "45.0 ± 7.1", ""],
+        ["0.1", "2", "32.0 ± 2.8", "-13.0 [-101.9, +75.9]"],
+    ]
+    assert table.caption.endswith("; left out, for a newer run has their seed: 1 of 5")
+
+
 @pytest.mark.parametrize(
     "facts",
     [
