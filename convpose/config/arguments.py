@@ -113,17 +113,21 @@ def in_quotes(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def typed(key: str, path: Path | str) -> str:
-    """Write ``KEY=PATH`` as one would type it in a shell, from the working folder; see `shown`."""
-    word = f"{key}={shown(path)}"
+def override(key: str, text: str) -> str:
+    """Write ``KEY=TEXT`` for Hydra, in quotes where it would hear something else."""
+    word = f"{key}={text}"
     try:
-        plain = OverridesParser.create().parse_override(word).value() == shown(path)
+        plain = OverridesParser.create().parse_override(word).value() == text
     except HydraException:  # of commas, brackets, letters beyond a-z
         plain = False
-    if plain:
-        return shlex.quote(word)
-    word = f"{key}={in_quotes(shown(path))}"
-    return shlex.quote(word) if re.search(r'["$`\\!]', word) else f'"{word}"'
+    return word if plain else f"{key}={in_quotes(text)}"
+
+
+def typed(key: str, path: Path | str) -> str:
+    """Write ``KEY=PATH`` as one would type it in a shell, from the working folder; see `shown`."""
+    word = override(key, shown(path))
+    legible = "'" in word and not re.search(r'["$`\\!]', word)
+    return f'"{word}"' if legible else shlex.quote(word)
 
 
 def defaults_of(config_name: str) -> DictConfig:

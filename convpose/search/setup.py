@@ -253,8 +253,8 @@ def best_trials(setup: SearchSetup) -> Table:
 
 def command(setup: SearchSetup, trial: FrozenTrial) -> str:
     """Write the command line that trains a trial's setting again."""
-    overrides = [*setup.overrides(trial.params), f"study={setup.name}_best"]
-    return f"python -m convpose.train {shlex.join(overrides)}"
+    again = setup.overrides({**trial.params, "study": f"{setup.name}_best"})
+    return f"python -m convpose.train {shlex.join(again)}"
 
 
 def counts(setup: SearchSetup) -> str:

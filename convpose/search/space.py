@@ -6,7 +6,6 @@ A space is config keys with the distribution of their values, see ``conf/search/
 import inspect
 import itertools
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from convpose.compare.comparison import Comparison
 from convpose.config.allowlist import find_target
+from convpose.config.arguments import override
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
 from convpose.plot.tables import Table
@@ -88,19 +88,15 @@ def _suggest(trial: Trial, key: str, distribution: Distribution) -> Value:
 
 def overrides(values: Mapping[str, Value]) -> list[str]:
     """Write values as overrides of Hydra, ``key=value``; a key that is a group chooses its yaml."""
-    return [f"{key}={_literal(value)}" for key, value in values.items()]
+    return [_override(key, value) for key, value in values.items()]
 
 
-def _literal(value: Value) -> str:
+def _override(key: str, value: Value) -> str:
+    if isinstance(value, str):
+        return override(key, value)
     if isinstance(value, float):
         value = float(f"{value:.12g}")  # 0.3, where steps add up to 0.30000000000000004
-    if not isinstance(value, str):
-        return json.dumps(value)  # true, null, 0.1, 1e-05
-    plain = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in _CONSTANTS
-    return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-_CONSTANTS = ("true", "false", "null", "nan", "inf")
+    return f"{key}={json.dumps(value)}"  # true, null, 0.1, 1e-05
 
 
 def short(value: Value) -> str:

@@ -1,15 +1,19 @@
 """Every yaml of a search: composed, sampled, built. A new one is picked up from its folder."""
 
+import shlex
+from types import SimpleNamespace
+
 import optuna
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
+from tiny import composed
 
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
 from convpose.files import conf_folder
-from convpose.search.setup import check_space, common_settings, number_of_trials
+from convpose.search.setup import check_space, command, common_settings, number_of_trials
 from convpose.search.space import is_grid, overrides, read_space, sampler, suggest
 
 pytestmark = pytest.mark.slow
@@ -93,3 +97,11 @@ def test_machines_of_a_study_may_differ(compose_):
     assert settings("paths.data=z", "data.source=a.zip") == here
     assert settings("+data.sources.lspet.mask_unlabelled=false") != here
     assert "low=0.01" in here["optimizer.lr"]
+
+
+@pytest.mark.parametrize("name", ["rates", "2024_a", "my (first), é"])
+def test_the_command_of_a_study_of_any_name_can_be_typed(name):
+    setup = SimpleNamespace(name=name, overrides=overrides)
+    line = command(setup, SimpleNamespace(params={"optimizer.lr": 0.5}))
+    cfg = composed("train", *shlex.split(line.removeprefix("python -m convpose.train ")))
+    assert (cfg.study, cfg.optimizer.lr) == (f"{name}_best", 0.5)

@@ -75,6 +75,7 @@ def test_values_lie_in_the_space():
 
 
 VALUES = [0.1, 1e-05, 3, True, None, "vgg_bn", "true", "a b", "it's", "a,b", "", "[1]", "1e3"]
+VALUES += ["é", "(x)", "2024_a"]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
