@@ -8,6 +8,7 @@ from tiny import composed, saved, tiny_config
 from convpose.config.instantiate import skeleton_of
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError
+from convpose.files import shown
 from convpose.models.build import build_model
 from convpose.models.weights import transfer
 from convpose.run import Run
@@ -82,7 +83,7 @@ def test_one_command_fine_tunes_and_says_what_it_did(kind, tmp_path, labels, cap
     assert "PCK@0.2 of the validation subset before the first epoch: " in said
     assert " before, " in said
     for command in ("evaluate run=", "predict PHOTO.jpg run=", "export run="):
-        assert f"  python -m convpose.{command}{folder}" in said
+        assert f"  python -m convpose.{command}{shown(folder)}" in said
     config = Run(folder).config
     assert config.model == Run(begun).config.model
     assert config.data.input_size_px == 32

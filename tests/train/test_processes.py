@@ -15,6 +15,7 @@ from tiny import TINY, tiny_config
 from torch.utils.data import DataLoader
 
 from convpose.errors import ConfigError, ModelError
+from convpose.files import shown
 from convpose.train.distributed import (
     StopTogether,
     check_processes,
@@ -172,7 +173,7 @@ def test_exit_codes_of_several_processes(started_by, first, code, monkeypatch, t
         fit_or_explain(beside, None, None, None)
     assert end.value.code == code
     said = (
-        f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {tmp_path}"
+        f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {shown(tmp_path)}"
     )
     assert capsys.readouterr().err == (f"{said}\n" if first else "")
 
