@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Labels, a teacher, or both, and who is right where they differ? About 20 minutes a seed on one core of an AMD EPYC.
+# Labels, a teacher, or both, and who is right where they differ? About 75 minutes a seed on one core of an AMD EPYC, of which the teacher takes 60.
 # Usage, from the repository's root, with movenet_lightning.safetensors there or in MOVENET: bash experiments/020-teacher/run.sh [overrides]
 # From the environment: SEEDS="0 1 2".
 source "$(dirname "$0")/../studies.sh"
@@ -13,5 +13,9 @@ for seed in ${SEEDS:-0 1 2}; do
     run "$far-$seed" seed=$seed $few loss=distill loss.teacher=large loss.apart=$far "$@"
   done
   run "alone-$seed" seed=$seed $few loss=distill loss.teacher=large loss.share=1.0 loss.apart=teacher "$@"  # the labels say only where a joint is to be found
+  for name in labels label mask teacher mix alone; do
+    [ -f "runs/$study/$name-$seed/evaluate_val/predictions.npz" ] || score "$name-$seed" checkpoint=last split=val
+  done
 done
 $python -m convpose.compare study="runs/$study"
+$python experiments/020-teacher/draw.py "runs/$study"

@@ -172,10 +172,8 @@ def test_exit_codes_of_several_processes(started_by, first, code, monkeypatch, t
     with pytest.raises(SystemExit) as end:
         fit_or_explain(beside, None, None, None)
     assert end.value.code == code
-    said = (
-        f"stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues {shown(tmp_path)}"
-    )
-    assert capsys.readouterr().err == (f"{said}\n" if first else "")
+    said = "stopped by SIGTERM in epoch 4; the same command with ckpt_path=last continues"
+    assert capsys.readouterr().err == (f"{said} {shown(tmp_path)}\n" if first else "")
 
     def loader_stopped(*_, **__):  # a scheduler tells the loading processes as well
         raise ModelError("a process that loads images was killed")
