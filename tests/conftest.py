@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
-def pytest_collectstart(collector: pytest.Collector) -> None:
+def pytest_sessionstart() -> None:
     """Set Hypothesis up: a busy machine is no failure; the same examples make one repeatable."""
-    if isinstance(collector, pytest.Session):
-        from hypothesis import settings
+    from hypothesis import settings
 
-        settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
-        settings.load_profile("convpose")
+    settings.register_profile("convpose", deadline=None, derandomize=True, max_examples=50)
+    settings.load_profile("convpose")
 
 
 LONGEST = "workers", "kills", "predict", "notebooks", "survival", "distributed"
