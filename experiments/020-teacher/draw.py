@@ -42,11 +42,11 @@ def main(study: Path) -> None:
         data = build_datamodule(Run(start).config)
         data.setup()
         truth = GroundTruth.of(data.datasets["val"], data.skeleton)
-        base, counted = hits(truth, start / "evaluate_val" / "predictions.npz")
+        base, counted = hits(truth, start / "evaluate_val_last" / "predictions.npz")
         chosen = np.random.default_rng(0).integers(0, len(base), (DRAWS, len(base)))
         print(f"labels {seed}: {100 * base.sum() / counted.sum():.2f} %")
         for arm in ARMS:
-            file = study / f"{arm}-{seed}" / "evaluate_val" / "predictions.npz"
+            file = study / f"{arm}-{seed}" / "evaluate_val_last" / "predictions.npz"
             if not file.is_file():
                 continue
             more = hits(truth, file)[0] - base

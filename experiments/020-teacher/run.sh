@@ -14,7 +14,7 @@ for seed in ${SEEDS:-0 1 2}; do
   done
   run "alone-$seed" seed=$seed $few loss=distill loss.teacher=large loss.share=1.0 loss.apart=teacher "$@"  # the labels say only where a joint is to be found
   for name in labels label mask teacher mix alone; do
-    [ -f "runs/$study/$name-$seed/evaluate_val/predictions.npz" ] || score "$name-$seed" checkpoint=last split=val
+    [ -f "runs/$study/$name-$seed/evaluate_val_last/predictions.npz" ] || score "$name-$seed" checkpoint=last split=val
   done
 done
 $python -m convpose.compare study="runs/$study"
