@@ -8,6 +8,7 @@ import copy
 import functools
 import json
 import logging
+import os
 import shutil
 import sys
 from collections import Counter
@@ -148,8 +149,10 @@ def one_graph(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm_process_ends() -> Iterator[None]:
-    """End the process that begins commands, if a test has needed it."""
+def _warm_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Share the process that begins commands with the other processes of this session."""
+    own = tmp_path_factory.getbasetemp()
+    forked.folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "forked"
     yield
     forked.close()
 

@@ -1,10 +1,12 @@
 """Commands as real processes that start in a moment: a warm process has imported all and forks.
 
+There is one for all the processes of a test session, as long as one of them needs it.
 `Forker` begins them for a test. Its `python` is an interpreter for what starts processes itself, a
 search or a training on two devices: `python -m convpose.X` becomes a fork of the warm process with
 the arguments, environment, folder and open files of who asked, all else a real interpreter.
 """
 
+import fcntl
 import functools
 import json
 import os
@@ -14,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from typing import Any
 
 WARM = ("convpose.", "torch.distributed.run", "submitit.core._submit")
 _SERVER = """
-import atexit, contextlib, functools, gc, importlib, json, os, runpy, select, signal, socket, sys
-import tempfile, threading, traceback
+import atexit, contextlib, fcntl, functools, gc, importlib, json, os, runpy, select, signal
+import socket, sys, tempfile, threading, traceback
 import convpose.train.command, torch
 from convpose.files import conf_folder
 from hydra import compose, initialize_config_dir
@@ -49,11 +50,20 @@ def warm(module):
         if module == "convpose.export":
             import onnxscript  # not OpenVINO: a fork of its threads does not end well
 
+def leave():
+    "End, if nobody has come in the moment after the last one went."
+    with open("lock") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.read(users, 1):
+            os.unlink(sys.argv[1])
+            os._exit(0)
+
 def asked(listening):
     "Wait for whoever asks for a process; return in that process with the request and its files."
     while True:
-        if sys.stdin in select.select([sys.stdin, listening], [], [])[0]:
-            os._exit(0)  # who has started this process is gone
+        if users in select.select([users, listening], [], [])[0]:
+            leave()
+            continue
         connection = listening.accept()[0]
         message, files, *_ = socket.recv_fds(connection, 2**20, 3)
         request = json.loads(message)
@@ -77,6 +87,7 @@ def asked(listening):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
+users = os.open("users", os.O_RDONLY | os.O_NONBLOCK)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
     listening.bind(sys.argv[1])
     listening.listen()
@@ -209,33 +220,44 @@ def keep_conf(put: Callable[[Any, str, Any], None] = setattr) -> None:
         put(module, "parse", parsed)
 
 
+folder = Path()  # of the warm process, shared by the processes of a session
+
+
 @functools.cache
-def server() -> tuple[Path, Path, subprocess.Popen[str]]:
-    """Start the warm process of this session: its address, its `python`, and the process."""
-    folder = Path(tempfile.mkdtemp(prefix="convpose-forked-"))
-    address, python = folder / "socket", folder / "python"
+def server() -> tuple[Path, Path, int, subprocess.Popen[str] | None]:
+    """Find or start the warm process: its address, its `python`, our stake in it, the process."""
+    address, python, users = (folder / name for name in ("socket", "python", "users"))
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = None if address.exists() else _start(address, python, users)
+        return address, python, os.open(users, os.O_WRONLY | os.O_NONBLOCK), process
+
+
+def _start(address: Path, python: Path, users: Path) -> subprocess.Popen[str]:
     python.write_text(_PYTHON.format(real=sys.executable, warm=WARM, address=address))
     python.chmod(0o755)
+    users.unlink(missing_ok=True)
+    os.mkfifo(users)
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVER, str(address), str(python), str(Path(__file__).parent)],
         cwd=folder,
         env=environment(),
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout.readline() == "ready\n"
-    return address, python, process
+    return process
 
 
 def close() -> None:
-    """End the warm process, if there is one."""
+    """Give the warm process up, if this process has needed it; wait for its end if it is ours."""
     if server.cache_info().currsize:
-        address, python, process = server()
-        process.communicate()
-        for path in (address, python):
-            path.unlink()
-        address.parent.rmdir()
+        *_, users, process = server()
+        os.close(users)
+        if process is not None:
+            process.communicate()
         server.cache_clear()
 
 

@@ -2,10 +2,7 @@
 
 import contextlib
 import csv
-import json
 import logging
-import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -216,48 +213,3 @@ def test_ray_tells_errors_alone_and_handlers_of_others_keep_their_level(monkeypa
         logger.error("broken")
     logging.getLogger("another").warning("still heard")
     assert caplog.messages == ["broken", "still heard"]
-
-
-class Mortal:
-    """A `ShardWorker` that dies of SIGKILL in the middle of the second shard, once."""
-
-    def __init__(self, settings, home):
-        self.given = settings, home
-
-    def __call__(self, row):
-        from convpose.predict import cluster, pipeline  # those of its own process
-
-        died = Path(self.given[1]) / "died"
-        if row["number"] == 1 and not died.exists():
-            died.touch()
-            frames = pipeline.read_frames
-
-            def killed(sources):
-                yield next(frames(sources))
-                os.kill(os.getpid(), signal.SIGKILL)
-
-            pipeline.read_frames = killed
-        return cluster.ShardWorker(*self.given)(row)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray warns of its own keys and leaves files open
-def test_a_killed_worker_loses_nothing(predict, monkeypatch, tmp_path):
-    pytest.importorskip("ray")
-    import ray.cloudpickle
-
-    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve them
-    monkeypatch.setenv("HOME", str(tmp_path))  # for the token of the cluster
-    monkeypatch.setattr(cluster, "ShardWorker", Mortal)
-    many = predict("engine=ray", "cluster.workers=2", "accelerator=cpu")
-    one = predict("output=one", "format=parquet", "draw=false", "accelerator=cpu")
-    assert Path("died").exists()
-    assert (many.frames, many.failures) == (one.frames, one.failures)
-    assert not list(Path("out").rglob("*.part"))
-    found = {row["image"]: row for row in rows("out/keypoints")}
-    assert len(found) == len(rows("out/keypoints")), "none is there twice"
-    for row in rows("one/keypoints.parquet"):
-        assert found[row["image"]] == pytest.approx(row, abs=1e-2)
-    assert json.loads(Path("out/done/000001.json").read_text())["frames"] == 1
