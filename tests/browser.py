@@ -36,7 +36,7 @@ def open_page(width: int = 1400, height: int = 1000) -> Iterator["Page"]:
 
 
 def eventually(look: Callable[[], Any], enough: Callable[[Any], Any] = bool) -> Any:
-    """What `look` returns once it is enough; a page reads and draws in its own time."""
+    """Return what `look` finds once it is enough; a page reads and draws in its own time."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
     while not enough(found := look()):
         assert time.monotonic() < deadline, found

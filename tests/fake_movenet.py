@@ -49,7 +49,7 @@ def write_arrays(folder: Path) -> Path:
 
 
 def google_name(name: str) -> str:
-    """What Google's graph calls an array, by hand."""
+    """Name an array as Google's graph does, by hand."""
     place, _, leaf = name.rpartition(".")
     leaf = {"weight": "weights", "bias": "bn_offset"}[leaf]
     if place in ("stem", "last"):

@@ -53,7 +53,7 @@ class NearSighted(RedDot):
 
 
 def on_diagonal(at_px, radius_px):
-    """Where `NearSighted` should place its joints on a `dot`."""
+    """Return the places where `NearSighted` should put its joints on a `dot`."""
     at = np.array(at_px)
     return np.linspace(at - radius_px, at + radius_px, K).astype(np.float32)
 

@@ -26,6 +26,7 @@ WARM = ("convpose.", "torch.distributed.run", "submitit.core._submit")
 _SERVER = """
 import atexit, contextlib, fcntl, functools, gc, importlib, json, os, runpy, select, signal
 import socket, sys, tempfile, threading, traceback
+gc.disable()  # while all is imported
 import convpose.train.command, torch
 from convpose.files import conf_folder
 from hydra import compose, initialize_config_dir
@@ -92,7 +93,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
     listening.bind(sys.argv[1])
     listening.listen()
     warm("convpose.train")
-    gc.freeze()  # nobody touches what all forks share
+    gc.freeze(), gc.enable()  # nobody touches what all forks share
     print("ready", flush=True)
     request, files = asked(listening)
 for target, file in enumerate(files):
@@ -180,7 +181,7 @@ class Life:
         return time.monotonic() - self.start_s
 
     def alive(self) -> bool:
-        """Whether it has not ended yet."""
+        """Tell if it has not ended yet."""
         return self.code is None and not select.select([self.server], [], [], 0)[0]
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""What a command says to values that cannot be: one table of command lines and sentences.
+"""Hold what commands say to values that cannot be: one table of command lines and sentences.
 
 The command's own function is called, so a row also says that a value is refused before any work.
 """
@@ -369,7 +369,7 @@ def _a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def says(message: str, sentence: str) -> bool:
-    """Whether a message is the sentence, of which … is anything."""
+    """Tell if a message is the sentence, in which … is anything."""
     return (
         re.fullmatch(".*".join(map(re.escape, sentence.split("…"))), message, re.DOTALL) is not None
     )

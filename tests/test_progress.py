@@ -11,7 +11,7 @@ from convpose.progress import progress
 
 @pytest.fixture
 def output(monkeypatch):
-    """What the console gets, of a given kind."""
+    """Collect what a console of a given kind gets."""
 
     def console(terminal):
         text = io.StringIO()

@@ -1,4 +1,4 @@
-"""What is derived from keypoint names: mirror, parts, sticks."""
+"""Derive from keypoint names: mirror, parts, sticks."""
 
 import json
 from dataclasses import FrozenInstanceError

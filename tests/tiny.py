@@ -1,4 +1,4 @@
-"""What the tests of training share: a network and data so small that a run takes seconds."""
+"""Share among the tests of training a network and data so small that a run takes seconds."""
 
 import functools
 import pickle
@@ -113,7 +113,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Keep how a command ended."""
 
     code: int | str | None
     out: str
@@ -142,12 +142,10 @@ class Command:
         return Ended(code, *self.capsys.readouterr())
 
 
-def start(
-    folder: Path, *arguments: str, module: str = "convpose.train", cold: bool = False
-) -> subprocess.Popen[str]:
-    """The real command line in a folder; `cold` without the warm process in between."""
+def start(folder: Path, *arguments: str, module: str = "convpose.train") -> subprocess.Popen[str]:
+    """The real command line in a folder."""
     return subprocess.Popen(
-        [sys.executable if cold else forked.server()[1], "-m", module, *arguments],
+        [forked.server()[1], "-m", module, *arguments],
         cwd=folder,
         env=forked.environment(),
         stdout=subprocess.PIPE,

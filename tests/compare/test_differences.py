@@ -1,4 +1,4 @@
-"""What differs between configurations, and what only follows from that."""
+"""Tell what differs between configurations, and what only follows from that."""
 
 import pytest
 

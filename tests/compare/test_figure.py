@@ -1,4 +1,4 @@
-"""What a paper takes from a comparison: intervals, a figure and a table in LaTeX."""
+"""Make what a paper takes from a comparison: intervals, a figure and a table in LaTeX."""
 
 import json
 import zlib

@@ -104,7 +104,7 @@ def test_a_narrow_terminal_keeps_the_means_and_the_differences(tmp_path):
 
 
 def test_one_run_of_another_kind_adds_no_columns(tmp_path):
-    """It has a batch size of its own, but its seed tells it apart as well; without, it is named."""
+    """Tell it apart by its seed, not by its batch size; without a seed it is named."""
     keys = [(f"optimizer.lr={1 + i % 4}", f"seed={i // 4}") for i in range(12)]
     for i, given in enumerate(keys):
         fake_run(tmp_path / f"{i:02d}", *given, pck=i / 20)

@@ -114,7 +114,7 @@ def test_the_own_package_is_named_in_the_environment(packages, monkeypatch):
 
 
 def test_no_source_file_evaluates_or_unpickles():
-    """What reads files says so: `weights_only=True`, `allow_pickle=False`, safe YAML."""
+    """Find in all that reads files `weights_only=True`, `allow_pickle=False`, safe YAML."""
     wanted = {"torch.load": "weights_only=True", "np.load": "allow_pickle=False"}
     wanted |= {"yaml.load": "SafeLoader", "numpy.load": "allow_pickle=False"}
     never = ("eval", "exec", "compile", "pickle.load", "pickle.loads", "joblib.load", "os.system")

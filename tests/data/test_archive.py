@@ -32,7 +32,7 @@ HIDDEN = ("._people.csv", ".ipynb_checkpoints/people-checkpoint.csv", ".git/x.cs
 
 @pytest.mark.parametrize("where", ["folder", "zip"])
 def test_hidden_companions_are_passed_over(tmp_path, where):
-    """Of macOS, Jupyter and git; a reader that looks for ``*.csv`` would take them for data."""
+    """Pass over those of macOS, Jupyter and git, which a ``*.csv`` would take for data."""
     files = {"people.csv": b"one", "a/a.jpg": b"two", **dict.fromkeys(HIDDEN, b"x")}
     path = (
         write_zip(tmp_path / "a.zip", files)
@@ -116,7 +116,7 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path):
 
 
 def test_size_bounds_hold_for_what_is_read(tmp_path):
-    """Of COCO's zips some members are large and nobody opens them: they cost nothing."""
+    """Bound what is opened: large members of COCO's zips that nobody reads cost nothing."""
     path = write_zip(tmp_path / "a.zip", {"a": os.urandom(600), "b": os.urandom(400)})
     archive = Archive(path)
     assert len(archive.read("b", limit=500)) == 400

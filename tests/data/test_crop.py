@@ -120,6 +120,6 @@ def test_a_data_set_without_a_crop_is_named():
     ],
 )
 def test_the_box_of_what_was_found(points, scores, box):
-    """In a frame of 200 × 100 px."""
+    """Use a frame of 200 × 100 px."""
     found = found_box_px(np.array(points, np.float32), np.array(scores, np.float32), (200, 100))
     assert (found is None) if box is None else found.tolist() == box

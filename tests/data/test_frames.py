@@ -61,7 +61,7 @@ def in_stored(points, size_px, orientation):
 
 
 def lies_on_people(source):
-    """Whether every labelled joint lies on a white spot of the picture that is read."""
+    """Tell if every labelled joint lies on a white spot of the picture that is read."""
     for i, a in enumerate(source.annotations):
         image, _ = source.read_image(i)
         assert image.shape[:2] == (a.height_px, a.width_px)

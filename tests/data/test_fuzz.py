@@ -158,7 +158,7 @@ def scored(path):
 
 
 def compared(folder):
-    """What compare, predict and evaluate read of a run folder."""
+    """Read what compare, predict and evaluate read of a run folder."""
     for read in (
         lambda: read_run_result(folder),
         lambda: network_config(read_config(folder / "config.yaml")),

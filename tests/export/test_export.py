@@ -204,7 +204,7 @@ def test_coreml(trained, capsys, monkeypatch):
     reference = open_network(run=trained)
 
     class OnMac:
-        """What a Mac would compute of a picture."""
+        """Compute what a Mac would compute of a picture."""
 
         def __init__(self, path, compute_units):
             self.user_defined_metadata = model.user_defined_metadata

@@ -1,4 +1,4 @@
-"""How far two runtimes are apart, with runtimes whose distance is known."""
+"""Measure how far two runtimes are apart, with runtimes whose distance is known."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which nodes are quantised, on a graph small enough to see."""
+"""Choose the nodes to quantise, on a graph small enough to see."""
 
 import numpy as np
 import pytest

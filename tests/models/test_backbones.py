@@ -42,7 +42,7 @@ def with_norms_that_have_seen_something(network, seed=0):
 
 
 def their_vgg(depth=11):
-    """Of an eighth of its width, which is faster."""
+    """Build it with an eighth of its width, which is faster."""
     cfg = torchvision_vgg.cfgs[CONFIGURATIONS[depth]]
     layers = torchvision_vgg.make_layers([c if c == "M" else c // 8 for c in cfg], True)
     return with_norms_that_have_seen_something(nn.ModuleDict({"features": layers}))

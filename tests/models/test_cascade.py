@@ -232,7 +232,7 @@ def test_validation_starts_where_its_start_says(batch):
 
 @pytest.mark.parametrize("starts", ["simulated", "real"])
 def test_it_learns_to_remove_a_fixed_error(starts):
-    """Of which no constant shift is the answer: every other person is off the other way."""
+    """Remove an error that no constant shift removes: every other person is off the other way."""
     torch.manual_seed(0)
     batch = people(4)
     size = pose_diameter(batch["keypoints"], LSP14)[:, None, None]

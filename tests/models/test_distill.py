@@ -54,7 +54,7 @@ def logits():
 
 
 def test_without_an_image_it_is_the_heatmap_loss(logits):
-    """In validation: nothing is asked of the teacher."""
+    """Ask nothing of the teacher in validation."""
     keypoints, visible = torch.rand(1, 4, 2), torch.full((1, 4), 2)
     keypoints[0, 1], visible[0, 1] = NAN, 0
     output = {"heatmap_logits": logits}

@@ -1,4 +1,4 @@
-"""What holds for every head of conf/head and every loss of conf/loss; a new one is picked up."""
+"""Hold every head of conf/head and every loss of conf/loss to one contract, new ones too."""
 
 import math
 

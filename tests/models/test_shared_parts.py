@@ -1,4 +1,4 @@
-"""What heads share: the pyramid of feature maps, and the probe of visibility."""
+"""Test what heads share: the pyramid of feature maps, and the probe of visibility."""
 
 import math
 

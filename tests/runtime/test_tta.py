@@ -99,7 +99,7 @@ def test_two_looks_at_one_place_are_averaged_and_at_two_places_one_is_kept(
 
 
 def test_heatmaps_are_averaged():
-    """Of each keypoint the looks see two places; only one of them both."""
+    """Find the one place of each keypoint that both looks see; each sees another one, too."""
     seen = torch.full((K, 8, 8), -9.0)
     seen[:, 3, 1] = 1.0
     own, other = seen.clone(), seen.clone()

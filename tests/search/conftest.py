@@ -40,7 +40,7 @@ def search(command: Command) -> Callable[..., Ended]:
 
 @pytest.fixture
 def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SearchSetup]]:
-    """What the application does before the first trial, in an empty folder."""
+    """Do what the application does before the first trial, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
 

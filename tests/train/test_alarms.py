@@ -1,4 +1,4 @@
-"""What the alarms notice, on their own."""
+"""Ring the alarms on their own."""
 
 import json
 import logging

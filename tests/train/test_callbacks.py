@@ -20,7 +20,7 @@ from convpose.train.loggers import chart_names
 
 
 class Module:
-    """What the callbacks ask of a PoseModule."""
+    """Give what the callbacks ask of a PoseModule."""
 
     def __init__(self):
         self.logged = {}

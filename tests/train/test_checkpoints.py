@@ -1,4 +1,4 @@
-"""Which checkpoints stand in the folder, and how they get there."""
+"""Follow the checkpoints of a folder, and how they get there."""
 
 import errno
 import math

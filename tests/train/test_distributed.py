@@ -1,5 +1,7 @@
 """Two processes train as one: the same measures, one folder, whoever starts and ends them."""
 
+import os
+import re
 import signal
 import socket
 import time
@@ -61,7 +63,7 @@ def test_one_process_speaks(trained):
 
 
 def test_the_validation_is_that_of_one_process(trained, tmp_path):
-    """Of the same weights: in the loop by two processes, then by one."""
+    """Measure the same weights in the loop by two processes, then by one."""
     run = Run(trained[0])
     cfg = run.config
     datamodule = build_datamodule(cfg)
@@ -123,18 +125,18 @@ def test_two_nodes_of_slurm(trained, archive, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "run", trained[0])
 
 
-def test_a_scheduler_ends_both_and_the_run_goes_on_with_torchrun(trained, archive, tmp_path):
+def test_a_scheduler_ends_both_and_the_run_goes_on_with_torchrun(
+    trained, archive, tmp_path, forker
+):
     command = (*arguments(archive, *TWO), "hydra.run.dir=run", "ckpt_path=last")
-    process = start(tmp_path, *command, cold=True)
-    for line in process.stdout:
-        if line.startswith("epoch 1/2"):
-            break
+    process = forker.begin(*command)
+    process.wait_for("epoch 1/2")
     children = processes_of(process.pid)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert err.splitlines()[-1].endswith("ckpt_path=last continues run")
-    assert err.count("stopped by SIGTERM") == 1
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.ended() == 143
+    said = process.log.read_text()
+    assert re.search(r"^stopped by SIGTERM .* ckpt_path=last continues run$", said, re.M), said
+    assert said.count("stopped by SIGTERM") == 1
     assert len(children) == 1
     deadline = time.monotonic() + 60
     while processes_of(process.pid) or any(alive(child) for child in children):

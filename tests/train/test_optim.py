@@ -92,7 +92,7 @@ def test_a_frozen_backbone_stays_until_it_is_thawed(tmp_path):
 
 
 def test_several_processes_freeze_by_leaving_gradients_out():
-    """Which they exchange all the same: each waits for those of every parameter."""
+    """Leave them out of the step alone: each process waits for those of every parameter."""
     network, freeze = Network(), FreezeBackbone(epochs=1)
     start = {k: v.clone() for k, v in network.state_dict().items()}
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)

@@ -136,7 +136,7 @@ def test_a_living_network_is_left_alone(unbroken):
 
 
 def test_out_of_memory_gives_advice(tmp_path, monkeypatch):
-    """That of this machine, which refuses the tensor; then that of a GPU."""
+    """Run out of memory of this machine, which refuses the tensor; then of a GPU."""
     monkeypatch.setattr(PoseModule, "training_step", lambda *_: torch.zeros(2**60))
     with pytest.raises(
         ModelError,

@@ -1,4 +1,4 @@
-"""What a training chooses for itself: ``data.batch_size=auto`` and ``lr_find=true``."""
+"""Let a training choose for itself: ``data.batch_size=auto`` and ``lr_find=true``."""
 
 import re
 from types import SimpleNamespace
