@@ -290,6 +290,7 @@ SAID = {
     "predict boxes=b.csv": "boxes=b.csv: no such file; expected a CSV…",
     "predict boxes=b.csv detector=yolox": "…type detector=none",
     "predict detector=yolox": "detector=yolox needs a file, detector.weights=FILE.onnx; such as…",
+    "predict detector=detr": "detector=detr needs a file, detector.weights=FILE.onnx; such as…",
     "predict show=true": "show=true: no window can be opened here…",
     "predict output=photo.jpg": "output=photo.jpg: cannot be written (Not a directory); type outp…",
     "predict engine=ray format=csv": "format=csv engine=ray: a cluster writes Parquet and nothing…",

@@ -81,11 +81,6 @@ def test_csv_with_a_gap_or_another_column(content, message, tmp_path):
         boxes_of(tmp_path, content, "boxes.csv")
 
 
-def test_no_such_file(tmp_path):
-    with pytest.raises(DataError, match=r"boxes=.*none\.csv: no such file; expected a CSV"):
-        BoxFile(tmp_path / "none.csv")
-
-
 def test_boxes_of_other_images_are_noticed(tmp_path):
     boxes = boxes_of(tmp_path, CSV, "boxes.csv")
     boxes.check(["b.jpg", "x/a.jpg"])

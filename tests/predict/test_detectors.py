@@ -250,10 +250,6 @@ def test_another_network_is_no_detr(tmp_path):
     onnx.save(model, path)
     with pytest.raises(ModelError, match=r"no RT-DETR, .* its inputs are \{\} and"):
         DetrDetector(path)
-    with pytest.raises(
-        ConfigError, match=r"detector=detr needs a file, detector\.weights=FILE\.onnx"
-    ):
-        DetrDetector()
 
 
 @needs_onnx
