@@ -249,6 +249,8 @@ SAID = {
     "train optimizer.lr=-1": "optimizer: Invalid learning rate: -1; it was given lr=-1 momentum=0…",
     "train optimizer.momentum=0": "optimizer: Nesterov momentum requires …",
     "train ckpt_path=nope.ckpt": "ckpt_path=nope.ckpt: no such file; type ckpt_path=last or a .ck…",
+    "train data.skeleton=category": "data.skeleton=category: only files with a category describe a…"
+    "; type data=coco, or data.skeleton=lsp14 or FILE.yaml",
     "train data.source=some.zip": "data.source=some.zip: … is not read from a file…",
     "train data.split=lsp": "data.split=lsp: the val and test subset is empty for 40 images of sy…",
     "train data.batch_size=100": "…is larger than the training subset with its 28 images; type da…",
@@ -290,7 +292,7 @@ SAID = {
     "predict boxes=b.csv": "boxes=b.csv: no such file; expected a CSV…",
     "predict boxes=b.csv detector=yolox": "…type detector=none",
     "predict detector=yolox": "detector=yolox needs a file, detector.weights=FILE.onnx; such as…",
-    "predict detector=detr": "detector=detr needs a file, detector.weights=FILE.onnx; such as…",
+    "predict detector=detr": "detector=detr needs a file, detector.weights=FILE.onnx, that …",
     "predict show=true": "show=true: no window can be opened here…",
     "predict output=photo.jpg": "output=photo.jpg: cannot be written (Not a directory); type outp…",
     "predict engine=ray format=csv": "format=csv engine=ray: a cluster writes Parquet and nothing…",
@@ -331,6 +333,7 @@ SAID = {
     "benchmark what=[date]": "what=[date]: unknown part; type what=[data,…",
     "benchmark what=date": "what=[date]: unknown part; type what=[data,…",
     "benchmark what=[]": "what=[]: nothing to measure; type what=[data,…",
+    "benchmark what=[latency] latency.engines=[trt]": "latency.engines: trt: type torch, onnx, …",
     "benchmark output=photo.jpg/b.json": "…cannot be written (Not a directory); type output=FILE",
     "app host=0.0.0.0": "host=0.0.0.0: everybody who reaches this machine could use the page; set …"
     "_PASSWORD, or type open=true for a page without a password",

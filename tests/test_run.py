@@ -100,6 +100,19 @@ def test_find_says_what_to_type(tmp_path):
         Run.find(tmp_path / "best.ckpt")
 
 
+def test_a_run_is_found_by_its_number_unless_two_have_it(tmp_path):
+    folders = [tmp_path / name for name in ("003_lr-0.1", "2026-11-26_09-00-00_003_lr-0.2")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "config.yaml").touch()
+    listed = "".join(f"\n  run={folder}" for folder in folders)
+    with pytest.raises(ConfigError) as error:
+        Run.find(tmp_path / "3")
+    assert str(error.value).endswith(f"3: 2 runs have this number; type{listed}")
+    (folders[0] / "config.yaml").unlink()
+    assert Run.find(tmp_path / "3").folder == folders[1]
+
+
 def test_one_process_trains_in_a_folder(tmp_path):
     hold = (
         "import sys; from pathlib import Path; from convpose.run import Run\n"

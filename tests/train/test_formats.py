@@ -204,11 +204,16 @@ def test_yolo_without_names_has_numbers_and_its_own_pairs(tmp_path):
 
 
 def test_files_that_sleap_io_cannot_read_are_named(tmp_path):
-    pytest.importorskip("sleap_io")
+    sleap_io = pytest.importorskip("sleap_io")
     (tmp_path / "a.slp").write_bytes(b"no labels")
+    dogs = [sleap_io.Skeleton(["nose", "tail"], name=name) for name in ("pup", "dog")]
+    sleap_io.Labels().save(str(tmp_path / "none.slp"), verbose=False)
+    sleap_io.Labels(skeletons=dogs).save(str(tmp_path / "two.slp"), verbose=False)
     for name, message in (
         ("a.slp", "a.slp: not a file that sleap-io reads"),
         ("b.slp", "data.source=.*b.slp: no such file; type the path of the labels"),
+        ("none.slp", "none.slp: no labels with a skeleton in it"),
+        ("two.slp", "two.slp: type data.category= with one of its skeletons, pup, dog"),
         ("https://a.b/c.slp", "data.source=https:/a.b/c.slp: no such file"),
     ):
         where = name if "//" in name else str(tmp_path / name)
