@@ -101,6 +101,7 @@ class Run:
         config.pop("augment", None)
         config.data.split = str(self.folder / "splits.json")
         config.data.train_share = 1.0  # its training subset has been reduced
+        config.data.pop("repeat", None)
         if isinstance(workers := config.data.get("num_workers"), int):
             config.data.num_workers = min(workers, available_cores())
         if not Path(str(config.data.get("cache"))).is_file():

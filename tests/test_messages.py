@@ -55,6 +55,7 @@ EXPECTED = {
     "train data.num_workers=100000": "a whole number from 0 to 256 or null",
     "train data.train_share=0.0": "a number above 0 and up to 1; type data.train_share=1.0",
     "train data.train_share=1.5": "a number above 0 and up to 1; type data.train_share=1.0",
+    "train data.repeat={synthetic:0}": f"a mapping, each value {COUNT} or null",
     "train data.crop=round": "one of image, letterbox, box or a mapping, each value one of image,…",
     "train data.crop={synthetic:round}": "one of image, letterbox, box or a mapping, each value…",
     "train data.box_scale=0.99": "a number from 1 up; a smaller crop would cut joints off; type …",

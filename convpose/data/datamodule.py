@@ -67,6 +67,8 @@ class PoseDataModule(LightningDataModule):
         cache: file of the crop cache, written when it does not exist; None reads the originals.
         cache_size_px, cache_quality, cache_format: see `convpose.data.cache.write_cache`.
         train_share: share of the training subset that is used, drawn by `seed`.
+        repeat: data set to the number of times that an epoch of training shows each person of it;
+            one where it is not named.
         seed: of order and augmentation.
         skeleton: of the keypoints.
 
@@ -90,11 +92,13 @@ class PoseDataModule(LightningDataModule):
         cache_quality: Annotated[int, Ge(1), Le(100)] = 90,
         cache_format: Literal["jpeg", "webp"] = "jpeg",
         train_share: Annotated[float, Gt(0), Le(1)] = 1.0,
+        repeat: Mapping[str, Count] | None = None,
         seed: int = 0,
         skeleton: Skeleton = LSP14,
     ) -> None:
         super().__init__()
         self.train_share = train_share
+        self.repeat = dict(repeat or {})
         self.sources = dict(sources)
         self.split_name = split
         self.crop = Crop(crop, box_scale)
@@ -179,6 +183,11 @@ class PoseDataModule(LightningDataModule):
                 f"data.sources={', '.join(self.sources)}: image ids are not unique; "
                 "name each data set once"
             )
+        sets = {a.dataset for a in source.annotations}
+        if unknown := sorted(self.repeat.keys() - sets):
+            raise ConfigError(
+                f"data.repeat names {', '.join(unknown)}; type one of {', '.join(sorted(sets))}"
+            )
         self.split = make_split(self.split_name, source.annotations)
         if self.train_share < 1:
             train = self.split["train"]
@@ -186,9 +195,13 @@ class PoseDataModule(LightningDataModule):
             kept = sorted(drawn[: max(1, round(self.train_share * len(train)))])
             self.split["train"] = [train[i] for i in kept]
         for subset, ids in self.split.items():
+            indices = [position[image_id] for image_id in ids]
+            if subset == "train" and self.repeat:
+                times = [self.repeat.get(source.annotations[i].dataset, 1) for i in indices]
+                indices = np.repeat(indices, times).tolist()
             self.datasets[subset] = PoseLandmarksDataset(
                 source,
-                [position[image_id] for image_id in ids],
+                indices,
                 self.crop,
                 self.input_size_px,
                 self.skeleton,

@@ -1,5 +1,6 @@
 """The data module: sources, cache and split in, batches out."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -143,6 +144,19 @@ class TestTrainShare:
         assert set(half.split["train"]) < set(data.split["train"])
         assert half.split["val"] == data.split["val"]
         assert half.split["test"] == data.split["test"]
+
+
+def test_an_epoch_shows_people_of_a_repeated_data_set_as_often_as_asked():
+    opened = Counting()
+    people = opened.source.annotations
+    people[::2] = [replace(person, dataset="lsp") for person in people[::2]]
+    data = ready(sources={"both": opened}, split="seeded", batch_size=1, repeat={"lsp": 3})
+    seen = ids(data.train_dataloader())
+    often = {p.image_id: 3 if p.dataset == "lsp" else 1 for p in people}
+    assert {i: seen.count(i) for i in seen} == {i: often[i] for i in data.split["train"]}
+    assert ids(data.val_dataloader()) == data.split["val"]
+    with pytest.raises(ConfigError, match="data.repeat names coco; type one of lsp, lspet$"):
+        ready(sources={"both": opened}, repeat={"coco": 2})
 
 
 class TestStatistics:
