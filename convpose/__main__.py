@@ -9,7 +9,9 @@ if not __package__:  # started as a file: modules of its folder would hide other
 import difflib
 import os
 import runpy
+import shlex
 import sys
+from pathlib import Path
 
 from convpose import __version__
 from convpose.errors import reader_may_leave
@@ -63,6 +65,8 @@ def main() -> None:
         complete(os.environ.get("COMP_LINE", ""))
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
+        if Path(name).exists():
+            near = [f"predict {shlex.quote(name)}"]
         hint = f"; did you mean convpose {near[0]}?" if near else ""
         print(f"error: {name}: no such command{hint}", file=sys.stderr)
         print(f"commands there: {', '.join(COMMANDS)}", file=sys.stderr)

@@ -65,7 +65,12 @@ def test_version(flag, console):
 
 
 @pytest.mark.parametrize(
-    ("typed", "nearest"), [("trian", "; did you mean convpose train?"), ("xyz", "")]
+    ("typed", "nearest"),
+    [
+        ("trian", "; did you mean convpose train?"),
+        ("xyz", ""),
+        (__file__, f"; did you mean convpose predict {__file__}?"),
+    ],
 )
 def test_an_unknown_command_names_the_nearest(typed, nearest, console):
     code, out, err = console(typed, "model=vgg_bn")

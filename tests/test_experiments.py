@@ -6,11 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny import composed
+
+from convpose.data.datamodule import PoseDataModule
 
 pytestmark = pytest.mark.slow
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -85,10 +89,42 @@ def test_what_scripts_and_notebooks_import_is_there():
     assert not lost
 
 
-def test_no_training_starts_when_the_time_is_over(tmp_path, monkeypatch):
-    monkeypatch.setenv("END_S", "0")
-    started = commands(EXPERIMENTS / "003-models" / "gpu.sh", tmp_path)
-    assert [command[1] for command in started] == ["convpose.evaluate"]
+def test_people_that_travel_to_a_gpu_are_cropped_there_as_here(tmp_path, monkeypatch):
+    """Red and blue dots lie on the wrists in the exact crop, and in whatever is drawn of it."""
+    for folder in (EXPERIMENTS / "003-models", Path(__file__).parent / "data"):
+        monkeypatch.syspath_prepend(str(folder))
+    kit, gpu_people, fake = map(importlib.import_module, ("kit", "gpu_people", "fake_source"))
+    source = fake.dotted_source(30)
+    source.annotations[::3] = [replace(a, dataset="lsp") for a in source.annotations[::3]]
+    crop = {"lsp": "letterbox", "lspet": "box"}
+    data = PoseDataModule(
+        {"both": lambda: source}, "seeded", crop, input_size_px=256, num_workers=0, batch_size=1
+    )
+    kit.pack(tmp_path / "kit", data)
+    kit.unpack(tmp_path / "kit", tmp_path / "canvases")
+    people = gpu_people.People(tmp_path / "canvases", torch.device("cpu"))
+    assert len(people.val) + len(people.train) == sum(
+        len(data.datasets[s]) for s in ("val", "train")
+    )
+    exact = people.exact(people.val)
+    for row, sample in zip(exact, data.datasets["val"], strict=True):
+        assert (row - sample["image"]).abs().mean() < 2, sample["image_id"]
+    for _ in range(3):
+        image, points, visibility = people.moved(people.train)
+        for channel, joint in ((0, fake.RED), (2, fake.BLUE)):
+            excess = image[:, channel] - image[:, 1]  # the border is grey, all else black
+            seen = (excess.amax(dim=(1, 2)) > 150) & (visibility[:, joint] > 0)
+            other = (excess.amax(dim=(1, 2)) > 150) & (visibility[:, people.mirror[joint]] > 0)
+            place = excess.flatten(1).argmax(dim=1)
+            found = (torch.stack([place % 256, place // 256], dim=1) + 0.5) / 256
+            away = torch.minimum(
+                (found - points[:, joint]).norm(dim=1),
+                (found - points[:, people.mirror[joint]]).norm(dim=1),
+            )
+            inside = ((points > 0.02) & (points < 0.98)).all(dim=2)
+            whole = inside[:, joint] & inside[:, people.mirror[joint]] & seen & other
+            assert whole.sum() > 5
+            assert away[whole].max() < 0.03
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)

@@ -204,14 +204,17 @@ def begun(folder: Path) -> tuple[str, int, str]:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a run folder that nothing was written to, so that a refused run leaves no trace."""
-    if folder.resolve() == Path.cwd():
-        return  # the working folder of an application that makes no run folder
-    try:
-        folder.rmdir()
-        folder.parent.rmdir()
-    except OSError:
-        return  # not empty: somebody's results
+    """Remove a run folder that nothing was written to, so that a refused run leaves no trace.
+
+    Its study and the folder of all runs go with it where they are empty.
+    """
+    for empty in (folder, *folder.parents[:2]):
+        if empty.resolve() == Path.cwd():
+            return  # also that of an application that makes no run folder
+        try:
+            empty.rmdir()
+        except OSError:
+            return  # not empty: somebody's results
 
 
 def _is_of(run: Path, typed: Sequence[str], name: str, words: int) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -160,13 +161,17 @@ def test_runs_of_both_ways_to_name_them_sort_by_their_start(tmp_path):
     assert names == ["001_a", "2026-1", "000_a"]
 
 
-def test_only_an_empty_folder_is_taken_away(tmp_path):
-    full, empty = tmp_path / "study" / "full", tmp_path / "study" / "empty"
+def test_only_empty_folders_are_taken_away(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    full, empty = Path("runs/study/full"), Path("runs/study/empty")
     for folder in (full, empty):
         folder.mkdir(parents=True)
     (full / "metrics.csv").touch()
     remove_if_empty(full)
     remove_if_empty(empty)
-    remove_if_empty(tmp_path / "never")
+    remove_if_empty(Path("runs/study/never"))
     assert full.is_dir()
     assert not empty.exists()
+    (full / "metrics.csv").unlink()
+    remove_if_empty(full.absolute())
+    assert list(tmp_path.iterdir()) == [], "the study and the folder of all runs have gone with it"

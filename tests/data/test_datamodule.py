@@ -155,7 +155,7 @@ def test_an_epoch_shows_people_of_a_repeated_data_set_as_often_as_asked():
     often = {p.image_id: 3 if p.dataset == "lsp" else 1 for p in people}
     assert {i: seen.count(i) for i in seen} == {i: often[i] for i in data.split["train"]}
     assert ids(data.val_dataloader()) == data.split["val"]
-    with pytest.raises(ConfigError, match="data.repeat names coco; type one of lsp, lspet$"):
+    with pytest.raises(ConfigError, match=r"names coco; type one of lsp, lspet$"):
         ready(sources={"both": opened}, repeat={"coco": 2})
 
 
