@@ -151,7 +151,7 @@ def decode(logits: torch.Tensor, window: int, blur: int = 0) -> tuple[torch.Tens
     flat = logits.flatten(2).softmax(dim=2)
     heatmap = smooth = flat.view(logits.shape)
     for _ in range(blur):
-        smooth = F.avg_pool2d(smooth, 3, stride=1, padding=1)
+        smooth = mean_3x3(smooth)
     peak = smooth.flatten(2).argmax(dim=2, keepdim=True)
     near_x, near_y = near(peak % side, side, window), near(peak // side, side, window)  # (B, K, S)
     across = (smooth * near_y.unsqueeze(3)).sum(dim=2)
@@ -159,6 +159,16 @@ def decode(logits: torch.Tensor, window: int, blur: int = 0) -> tuple[torch.Tens
     x, y = summit(across, peak % side), summit(down, peak // side)
     within = heatmap * near_x.unsqueeze(2) * near_y.unsqueeze(3)
     return torch.stack([x, y], dim=2), within.sum(dim=(2, 3)).clamp(0, 1)
+
+
+def mean_3x3(x: torch.Tensor) -> torch.Tensor:
+    """Average maps (B, K, S, S) over 3 × 3 cells, zeros around them.
+
+    Sums of slices: ONNX Runtime pools fourteen maps in five times the time.
+    """
+    padded = F.pad(x, (1, 1, 1, 1))
+    across = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
+    return (across[..., :-2, :] + across[..., 1:-1, :] + across[..., 2:, :]) / 9
 
 
 def near(peak: torch.Tensor, side: int, window: int) -> torch.Tensor:
