@@ -43,10 +43,10 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "page":
             self.answer(b"<!DOCTYPE html><html>moved</html>", type="text/html; charset=utf-8")
         elif kind == "silent":
-            time.sleep(0.4)
+            time.sleep(2)
         elif kind == "stalls":
             self.answer(content, send=len(content) // 2)
-            time.sleep(0.4)
+            time.sleep(2)
         elif kind == "always_cut" or (kind == "cut" and first):
             self.answer(content, send=len(content) // 2)
         elif kind == "truncated":
@@ -139,7 +139,7 @@ def test_a_silent_server_is_left_after_the_time_limit(server, target, kind):
     start = time.monotonic()
     with pytest.raises(DataError, match=r"nothing arrived for 0\.1 s"):
         fetch(server, target, kind, timeout_s=0.1, attempts=1)
-    assert time.monotonic() - start < 0.35
+    assert time.monotonic() - start < 1.5, "the server is silent for two seconds"
 
 
 def test_one_message_lists_all_reasons_and_says_what_to_type(server, target):
