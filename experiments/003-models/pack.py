@@ -40,36 +40,48 @@ CITATION = [
     "Annotation, CVPR 2011",
     "R. Votel and N. Li, Next-Generation Pose Detection with MoveNet and TensorFlow.js, 2021",
 ]
+FIRST = (
+    "python -m convpose.train experiment={} model.weights=movenet_{}.safetensors trainer=cpu "
+    "trainer.devices=2 trainer.strategy=ddp data.batch_size=16 trainer.precision=bf16-mixed"
+)
+GPU = (
+    "bash experiments/003-models/gpu.sh",
+    "python experiments/003-models/average.py RUN MEAN CHECKPOINT...",
+)
 ABOUT = {
     "small": {
-        "what": "MoveNet Lightning at 192 px, fine-tuned with large as teacher, in two cycles as "
+        "what": "MoveNet Lightning at 192 px, fine-tuned with large as teacher, in three cycles as "
         "large itself: 14 joints of one person a crop; the default of convpose.predict",
         "start": START.format("Lightning"),
         "command": [
-            "python -m convpose.train experiment=small "
-            "model.weights=movenet_lightning.safetensors trainer=cpu trainer.devices=2 "
-            "trainer.strategy=ddp data.batch_size=16 trainer.precision=bf16-mixed",
+            FIRST.format("small", "lightning"),
             "python -m convpose.train experiment=small weights=FIRST loss.teacher=large "
             "callbacks.ema.decay=0.99 trainer.max_epochs=3 trainer=cpu",
+            *GPU,
+            "python -m convpose.train experiment=small weights=MEAN loss.teacher=LARGE "
+            "data.repeat={lsp:3} scheduler.warmup=0.05 callbacks.ema.decay=0.99 "
+            "trainer.max_epochs=3 trainer=cpu",
         ],
-        "revision": "10c5597, ec5639d",
+        "revision": "10c5597, ec5639d, 55960ca",
     },
     "large": {
-        "what": "MoveNet Thunder at 256 px, fine-tuned on the labels and then, in a second cycle, "
-        "on those and the first as teacher: 14 joints of one person a crop",
+        "what": "MoveNet Thunder at 256 px, fine-tuned on the labels and then, in a second and "
+        "third cycle, on those and itself as teacher: 14 joints of one person a crop",
         "start": START.format("Thunder"),
         "command": [
-            "python -m convpose.train experiment=large "
-            "model.weights=movenet_thunder.safetensors trainer=cpu trainer.devices=2 "
-            "trainer.strategy=ddp data.batch_size=16 trainer.precision=bf16-mixed",
+            FIRST.format("large", "thunder"),
             "python -m convpose.train experiment=large weights=FIRST loss=distill "
             "loss.teacher=FIRST data.batch_size=128 optimizer.lr=4.0e-4 callbacks.ema.decay=0.98 "
             "trainer=gpu trainer.max_epochs=12  # stopped in the seventh epoch",
             "python -m convpose.train experiment=large weights=SECOND loss=distill "
             "loss.teacher=FIRST optimizer.lr=1.0e-4 scheduler.warmup=0.03 "
             "callbacks.ema.decay=0.98 trainer.max_epochs=1 trainer=cpu",
+            *GPU,
+            "python -m convpose.train experiment=large weights=MEAN loss=distill "
+            "loss.teacher=MEAN data.repeat={lsp:3} optimizer.lr=1.0e-4 scheduler.warmup=0.05 "
+            "callbacks.ema.decay=0.99 trainer.max_epochs=2 trainer=cpu",
         ],
-        "revision": "6c78024, ec5639d, ec5639d",
+        "revision": "6c78024, ec5639d, ec5639d, 55960ca",
     },
 }
 

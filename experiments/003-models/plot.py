@@ -10,10 +10,10 @@ from convpose.plot.curves import BLUE, INK, MUTED, new_figure, save_figure
 LIMBS = {  # PCK@0.2 of 12 joints: LSP test, whole frame; LSPET test, box
     "convpose 0.1": (72.6, 61.1),
     "MoveNet Lightning": (83.6, 60.4),
-    "small": (86.0, 70.7),
     "MediaPipe heavy": (86.9, 46.9),
     "MoveNet Thunder": (87.8, 67.0),
-    "large": (89.5, 74.8),
+    "small": (88.0, 72.6),
+    "large": (91.2, 77.2),
 }
 
 

@@ -151,7 +151,7 @@ def test_an_example_is_a_person_that_is_found(tmp_path):
         _, rows, _, _ = predict_picture(file, file.name, predictor, Limits(), tmp_path)
         truth = SyntheticSource(100, 512, 2).annotations[EXAMPLES[number]].keypoints_px
         errors = np.linalg.norm([row[2:4] for row in rows] - truth, axis=1)
-        assert errors.max() < 0.06 * np.ptp(truth, axis=0).max()
+        assert errors.max() < 0.07 * np.ptp(truth, axis=0).max()
     assert example_picture(len(EXAMPLES), tmp_path).read_bytes() == (
         example_picture(0, tmp_path).read_bytes()
     )
