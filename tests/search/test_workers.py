@@ -98,10 +98,14 @@ def test_four_workers_share_postgresql_and_one_is_killed(tmp_path):
         out, err = search.communicate(timeout=600)
         assert search.returncode == 0, (out, err)
 
-        assert Counter(t.state.name for t in shared.trials) == {"COMPLETE": 8, "FAIL": 1}
+        once = Counter(t.state.name for t in shared.trials if not is_retry(t))
+        assert once == {"COMPLETE": 7, "FAIL": 1}
         assert shared.trials[lost.number].state == TrialState.FAIL
-        (again,) = filter(is_retry, shared.trials)
-        assert again.system_attrs["retry_history"] == [lost.number]
+        repeated = list(filter(is_retry, shared.trials))  # several workers may queue it; one runs
+        assert all(t.system_attrs["retry_history"] == [lost.number] for t in repeated)
+        again, *others = sorted(repeated, key=lambda t: t.state != TrialState.COMPLETE)
+        assert again.state == TrialState.COMPLETE
+        assert {t.state for t in others} <= {TrialState.WAITING}
         assert again.params == lost.params
         assert again.user_attrs["run"] == lost.user_attrs["run"]
         check_that_nothing_is_lost_or_doubled(shared, tmp_path / "runs/s", epochs=6)
