@@ -10,7 +10,6 @@ import signal
 import socket
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -394,6 +393,13 @@ def test_uploads_are_removed_at_every_ending(tmp_path, monkeypatch, stop):
     assert list(tmp_path.glob("convpose-page-*")) == []
 
 
+def upload(visitor, path):
+    """Put a picture into the page and wait: it moves the buttons below it, away from a click."""
+    picture = visitor.get_by_test_id("image").first  # the table of joints takes files, too
+    picture.locator("input[type=file]").set_input_files(path)
+    picture.locator(f"img[src*='{path.name}']").wait_for(state="attached")
+
+
 @pytest.mark.slow
 def test_two_visitors_in_a_browser(run, photo, tmp_path):
     bad = tmp_path / "notes.png"
@@ -405,7 +411,7 @@ def test_two_visitors_in_a_browser(run, photo, tmp_path):
             second = first.context.browser.new_page()
             for visitor in (first, second):
                 visitor.goto(url)
-                visitor.locator("input[type=file]").first.set_input_files(photo)
+                upload(visitor, photo)
             for visitor in (first, second):
                 visitor.get_by_role("button", name="Find joints").first.click()
             for visitor in (first, second):
@@ -421,7 +427,7 @@ def test_two_visitors_in_a_browser(run, photo, tmp_path):
             corners = [float(number) for number in boxes.input_value().split(",")]
             assert corners == pytest.approx([9.6, 9.6, 86.4, 86.4], abs=2), "of 96 pixels"
             first.get_by_label("Remove").or_(first.get_by_label("Clear")).first.click()
-            first.locator("input[type=file]").first.set_input_files(Path(bad))
+            upload(first, bad)
             first.get_by_role("button", name="Find joints").first.click()
             first.get_by_text("not an image that can be read").wait_for()
             assert boxes.input_value() == "", "a new picture has no boxes of the last"
