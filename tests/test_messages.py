@@ -309,6 +309,7 @@ SAID = {
     "export format=tensorrt": "…tensorrt: type onnx, openvino, torchscript, litert, coreml",
     "export format=coreml precision=int8": "…measured on a Mac alone; type precision=fp16",
     "export format=litert output=pose.onnx": "…a file of format=litert ends in .tflite",
+    "predict weights=a.tfl": "weights=a.tfl: no such file is read here; type small, large, a .s…",
     "predict weights=pose.mlpackage": "…Core ML computes on macOS alone; here, use …",
     "export precision=int4": "precision=int4: type fp32, fp16, int8",
     "export format=torchscript precision=int8": "…there is no engine for it; type format=onnx or …",

@@ -242,7 +242,13 @@ def open_network(
         raise ConfigError(f"checkpoint={checkpoint}: of which run? type run=FOLDER")
     if engine not in ("auto", *OPENERS):
         raise ConfigError(f"engine={engine}: type auto, {', '.join(OPENERS)}")
-    suits = None if weights is None else ENGINE_OF.get(Path(weights).suffix)
+    suffix = "" if weights is None else Path(weights).suffix
+    suits = ENGINE_OF.get(suffix)
+    if suits is None and suffix not in ("", ".safetensors"):
+        raise ConfigError(
+            f"weights={weights}: no such file is read here; type {', '.join(NAMES)}, a "
+            f".safetensors file or an export ({', '.join(ENGINE_OF)}), or run=FOLDER"
+        )
     if suits is not None and engine not in ("auto", suits):
         raise ConfigError(
             f"weights={weights} engine={engine}: that file is for engine={suits}; type engine=auto"
