@@ -91,7 +91,7 @@ class BoxFile:
         numbered: whether the file numbers people, so that nobody has to be tracked.
 
     Raises:
-        DataError: no such file, another format, or a box without an area.
+        DataError: no such file, another format, a box without an area, or a score beyond 0 to 1.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -100,14 +100,10 @@ class BoxFile:
         try:
             for record in self._records():
                 name = str(record["image"] if "image" in record else record["image_id"])
-                box, score, track = _box(record), record.get("score"), record.get("id")
+                box, track = _box(record), record.get("id")
                 as_boxes([box])
                 rows[name, int(record.get("frame") or 0)].append(
-                    (
-                        box,
-                        1.0 if score in (None, "") else float(score),
-                        None if track in (None, "") else int(track),
-                    )
+                    (box, _score(record), None if track in (None, "") else int(track))
                 )
         except FileNotFoundError as error:
             raise DataError(f"boxes={path}: no such file; expected {BOX_FORMATS}") from error
@@ -196,6 +192,14 @@ def _box(record: Mapping[str, Any]) -> list[float]:
         x, y, width, height = (float(value) for value in record["bbox"])
         return [x, y, x + width, y + height]
     return [float(record[key]) for key in ("x0", "y0", "x1", "y1")]
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    given = record.get("score")
+    score = 1.0 if given in (None, "") else float(given)
+    if not 0 <= score <= 1:  # NaN neither
+        raise DataError(f"score {score:g}: expected 0 to 1; leave out scores of another kind")
+    return score
 
 
 def as_boxes(boxes_px: ArrayLike) -> NDArray[np.float64]:

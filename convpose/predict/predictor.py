@@ -23,7 +23,7 @@ from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.hardware import nvidia_driver
 from convpose.predict.images import Picture
 from convpose.predict.people import Person, as_boxes
-from convpose.runtime import Runtime
+from convpose.runtime import Runtime, check_answer
 from convpose.runtime.engines import ENGINE_OF, NAMES, OPENERS, onnx_file
 from convpose.skeleton import Skeleton
 
@@ -275,7 +275,7 @@ def open_network(
             "with; type precision=auto here, and precision=fp16 or int8 to convpose.export"
         )
     if suits is not None and weights is not None:
-        return OPENERS[suits](weights, accelerator, threads)
+        return check_answer(OPENERS[suits](weights, accelerator, threads), weights)
     from convpose.export.network import exported  # imports torch
 
     return OPENERS[engine](exported(engine, run, weights, checkpoint), accelerator, threads)

@@ -191,3 +191,25 @@ def reading(path: str | Path, kind: str, key: str = "weights") -> Iterator[None]
     except Exception as error:  # the engines' own types, which share no base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{key}={path}: not a readable {kind} file ({reason})") from error
+
+
+def check_answer(runtime: Runtime, path: str | Path) -> Runtime:
+    """Return the runtime of a file if it answers a black crop as its description says.
+
+    Raises:
+        ModelError: it wants crops of another size, or answers with other keypoints.
+    """
+    size, count = runtime.spec.input_size_px, len(runtime.spec.skeleton.keypoints)
+    reason = ""
+    try:
+        keypoints, scores = runtime(np.zeros((1, 3, size, size), dtype=np.uint8))
+        if keypoints.shape != (1, count, 2) or scores.shape != (1, count):
+            reason = f"keypoints {keypoints.shape}, scores {scores.shape}"
+    except Exception as error:  # the engines' own types, as in `reading`
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if reason:
+        raise ModelError(
+            f"weights={path}: not the network of {count} keypoints in crops of {size} px that it "
+            f"says it is ({reason}); export it again"
+        )
+    return runtime

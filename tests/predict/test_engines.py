@@ -22,6 +22,7 @@ from convpose.runtime import KEY, VERSION
 from convpose.runtime.engines import OnnxRuntime, weights_file
 from convpose.runtime.packaged import pack
 from convpose.runtime.pytorch import TorchRuntime
+from convpose.skeleton import COCO17
 
 
 def needing(*packages):
@@ -207,6 +208,27 @@ def test_a_file_of_others_and_of_another_version(facts, message, onnx_file, tmp_
     onnx.helper.set_model_props(graph, facts)
     onnx.save(graph, tmp_path / "other.onnx")
     with pytest.raises(ModelError, match=message):
+        open_network(weights=tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size_px": 96},
+        {"skeleton": COCO17.to_dict(), "keypoints": list(COCO17.keypoints)},
+    ],
+)
+def test_a_file_that_is_another_network_than_it_says(change, onnx_file, tmp_path):
+    import onnx
+
+    graph = onnx.load(onnx_file)
+    facts = json.loads({entry.key: entry.value for entry in graph.metadata_props}[KEY])
+    facts["spec"] |= change
+    onnx.helper.set_model_props(graph, {KEY: json.dumps(facts)})
+    onnx.save(graph, tmp_path / "other.onnx")
+    size, count = facts["spec"]["input_size_px"], len(facts["spec"]["keypoints"])
+    said = rf"other\.onnx: not the network of {count} keypoints in crops of {size} px that it says"
+    with pytest.raises(ModelError, match=said):
         open_network(weights=tmp_path / "other.onnx")
 
 
