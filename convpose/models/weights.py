@@ -160,6 +160,9 @@ def transfer(
 ) -> Transfer:
     """Load every tensor of a training's checkpoint whose name and shape the network has.
 
+    At least a weight of the backbone fits: what remains of another one, such as the pixels' mean
+    or a head's last layer, is worth nothing here.
+
     The score's calibration is not taken over: it belongs to the data it was fitted on. Nor is the
     start of a cascade: in one network it may be a stage earlier than in the other.
 
@@ -182,10 +185,11 @@ def transfer(
             mixed[known] = given[name][torch.tensor(order)[known]].to(mixed)
             given[name] = mixed
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
-    if not any(isinstance(own[k], torch.Tensor) and own[k].ndim > 1 for k in fitting):
+    weights = {k for k, v in model.named_parameters() if v.ndim > 1 and k.startswith("backbone.")}
+    if not weights & fitting.keys():
         raise ModelError(
-            f"weights={path}: none of its {len(given)} tensors fits this network; choose the model "
-            "that the run was trained with, or type weights=null"
+            f"weights={path}: none of its {len(given)} tensors fits this network's backbone; type "
+            "the model that the run was trained with, or type weights=null"
         )
     model.load_state_dict(fitting, strict=False)
     return Transfer(path, len(fitting), _parts(own, fitting), _parts(given, fitting))

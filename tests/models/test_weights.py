@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tiny import saved, tiny_config, tiny_run
+from tiny import TINY, composed, saved, tiny_config, tiny_run
 from torch import nn
 
 from convpose.errors import ModelError
@@ -174,6 +174,18 @@ def test_a_network_that_nothing_fits_is_refused(tmp_path):
     path = checkpoint(tmp_path, nn.Sequential(nn.Linear(3, 5)))
     with pytest.raises(ModelError, match=r"none of its 2 tensors fits.*type weights=null"):
         transfer(build_model(tiny_config()), path)
+
+
+@pytest.mark.parametrize("head", ["regression", "rle", "heatmap"])
+def test_what_fits_of_another_backbone_is_not_taken(tmp_path, head):
+    """As the pixels' mean and deviation, biases, and the last layer of the head."""
+    keys = [key for key in TINY if not key.startswith("model.")]
+    cfg = composed("train", *keys, "model=movenet_lightning", "model.width=0.1", "head=regression")
+    path = checkpoint(tmp_path, filled(build_model(cfg), 3))
+    model = build_model(tiny_config(f"head={head}"))
+    with pytest.raises(ModelError, match=r"none of its \d+ tensors fits this network's backbone; "):
+        transfer(model, path)
+    assert model.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
 
 
 def test_fine_tuning_a_run_starts_where_it_ended(unbroken, tmp_path, capsys):
