@@ -45,12 +45,11 @@ def settings(comparison: Comparison) -> tuple[list[Column], list[Setting]]:
     """
     keys = [column for column in comparison.of_kind("key") if column.name != "seed"]
     monitor = comparison.judged
-    seeds = comparison.column("seed")
     by_seed: dict[tuple[str, ...], dict[str, int]] = {}
     for i in sorted(range(len(comparison.runs)), key=lambda i: begun(comparison.runs[i].folder)):
         if monitor.values[i] is not None and comparison.runs[i].finished:
             of_setting = by_seed.setdefault(tuple(key.texts[i] for key in keys), {})
-            of_setting[seeds.texts[i] if seeds else str(i)] = i
+            of_setting[_seed(comparison, i)] = i
     found = {texts: sorted(runs.values()) for texts, runs in by_seed.items()}
     if all(len(runs) < 2 for runs in found.values()):
         return [], []
@@ -107,12 +106,9 @@ def difference(comparison: Comparison, one: Setting, other: Setting) -> str:
     """
     from scipy import stats  # late: a table without seeds does not wait for it
 
-    monitor, seeds = comparison.judged, comparison.column("seed")
+    monitor = comparison.judged
     ours, theirs = (
-        {
-            seeds.texts[i] if seeds else str(i): monitor.scale * float(monitor.values[i])
-            for i in setting.runs
-        }
+        {_seed(comparison, i): monitor.scale * float(monitor.values[i]) for i in setting.runs}
         for setting in (one, other)
     )
     shared = [seed for seed in ours if seed in theirs]
@@ -175,6 +171,11 @@ def spread(metric: Column, runs: Sequence[int]) -> str:
         return centre + some
     digits = len(centre.partition(".")[2])
     return f"{centre} ± {metric.scale * stdev(values):.{digits}f}{some}"
+
+
+def _seed(comparison: Comparison, i: int) -> str:
+    """Read the seed of run `i`, also where it is that of all; a run without one is a seed alone."""
+    return str(comparison.runs[i].config.get("seed", f"of run {i}"))
 
 
 def _telling_keys(keys: Sequence[Column], found: Sequence[tuple[str, ...]]) -> list[int]:

@@ -37,6 +37,11 @@ def test_a_seed_that_was_trained_again_counts_once(tmp_path):
     assert table.caption.endswith("; left out, for a newer run has their seed: 1 of 5")
 
 
+def test_copies_of_the_one_seed_of_all_runs_are_no_seeds(tmp_path):
+    copies = ((0.1, 0, 0.30), (0.1, 0, 0.30), (0.1, 0, 0.30), (0.01, 0, 0.5), (0.01, 0, 0.5))
+    assert seed_table(study(tmp_path, *copies)) is None
+
+
 @pytest.mark.parametrize(
     "facts",
     [
