@@ -176,7 +176,9 @@ class ShardWorker:
             ) from error
         folder = Path(self._cfg.output)
         skeleton = self._predictor.skeleton
-        people = ParquetFile(folder / "keypoints" / f"{number:06d}.parquet", skeleton)
+        file = folder / "keypoints" / f"{number:06d}.parquet"
+        file.unlink(missing_ok=True)  # without a summary it is of a worker that died
+        people = ParquetFile(file, skeleton)
         summary = pipeline.run(
             [open_again(name, limits_of(self._cfg)) for name in names],
             self._predictor,

@@ -1,13 +1,15 @@
 """Predict from sources to files and the screen, batch by batch, in bounded memory."""
 
 import contextlib
+import filecmp
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convpose.files import keep
 from convpose.predict.clips import ClipSmoother, Follower
 from convpose.predict.drawing import Drawings, ScreenWindow, draw_people
 from convpose.predict.images import Picture
@@ -84,14 +86,30 @@ class Outputs:
             self.drawings.write(frame, image)
         return self.window is None or self.window.show(image, still=frame.time_s is None)
 
-    def close(self, complete: bool) -> None:
-        """End all files, and remove them if they are not complete."""
+    def close(self, complete: bool) -> str | None:
+        """End all files, and remove them if they are not complete.
+
+        Returns:
+            Where the other keypoints of an earlier prediction are, None if there were none.
+        """
+        path = self.keypoints.path
+        earlier = None
+        if complete and path.is_file():
+            names = (path.with_stem(f"{path.stem}_{number}") for number in count(1))
+            earlier = next(name for name in names if not name.exists())
+            keep(path, earlier)
         with contextlib.ExitStack() as ends:  # one that fails does not keep the others open
             ends.callback(self.keypoints.close, complete)
             if self.drawings is not None:
                 ends.callback(self.drawings.close, complete)
             if self.window is not None:
                 ends.callback(self.window.close)
+        if earlier is None:
+            return None
+        if path.is_file() and filecmp.cmp(path, earlier, shallow=False):
+            earlier.unlink()
+            return None
+        return f"{earlier}: keeps the keypoints of an earlier prediction; {path.name} is new"
 
 
 def run(
@@ -136,7 +154,8 @@ def run(
         if not live:
             raise
     finally:
-        outputs.close(summary.frames > 0)
+        if kept := outputs.close(summary.frames > 0):
+            summary.notes.append(kept)
     return summary
 
 

@@ -258,6 +258,23 @@ def test_boxes_of_a_file(predict):
     assert frames[1]["people"][0]["box_px"] == [5, 5, 50, 60]
 
 
+def test_keypoints_of_an_earlier_prediction_are_kept(predict):
+    """Only those that differ: the same command again leaves one file."""
+    first, other = Path("runs/predict/keypoints.json"), Path("runs/predict/keypoints_1.json")
+    for _ in range(2):
+        assert predict("source=photos/0.png").code == 0
+        assert not other.exists()
+    before = first.read_bytes()
+    ended = predict("source=photos/1.png")
+    said = "keypoints_1.json: keeps the keypoints of an earlier prediction; keypoints.json is new"
+    assert said in ended.out
+    assert other.read_bytes() == before
+    assert written_frames()[0]["image"] == "photos/1.png"
+    assert predict("source=photos/0.png").code == 0
+    assert Path("runs/predict/keypoints_2.json").is_file()
+    assert first.read_bytes() == before
+
+
 def test_a_clip_of_several_people(predict):
     rng = np.random.default_rng(0)
     video = VideoFile(Path("clip.mp4"), 96, 64)
