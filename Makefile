@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 
 setup: $(READY) ## make .venv with all dependencies
 
-quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes on two CPU cores, no download
+quickstart: $(READY) ## train on synthetic people, evaluate, draw: a few minutes on two CPU cores, no data needed
 	$(BIN)/python -m convpose.train experiment=quickstart
 	$(BIN)/python -m convpose.evaluate run=runs/quickstart
 	@echo 'See the run: $(BIN)/tensorboard --logdir runs   (then open http://localhost:6006)'

@@ -5,6 +5,7 @@ Every function returns a matplotlib `Figure` of its own: no pyplot, no global st
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,9 @@ def new_figure(title: str, columns: int, width: float) -> tuple[Figure, Sequence
     """Make an empty figure with axes in a row, in the look of all reports."""
     figure = Figure(figsize=(width, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
+    lines = textwrap.fill(title, round(10 * width))  # letters of this size in an inch
     figure.suptitle(
-        title, x=0.01, horizontalalignment="left", fontsize=12, color=INK, weight="bold"
+        lines, x=0.01, horizontalalignment="left", fontsize=12, color=INK, weight="bold"
     )
     row: Sequence[Axes] = figure.subplots(1, columns, squeeze=False)[0]
     for axes in row:
