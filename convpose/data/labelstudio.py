@@ -60,8 +60,11 @@ class LabelStudioSource(PeopleSource):
         self, file: str, tasks: list[Any], joints: list[str], left_out: Counter[str]
     ) -> Iterator[AnnotatedPerson]:
         names = PhotoNames(self.photos.names())
-        for number, task in enumerate(tasks):
-            photo = _photo(task, names)
+        photos = [_photo(task, names) for task in tasks]
+        called = Counter(photo for _, photo in set(photos))
+        for number, (task, (path, photo)) in enumerate(zip(tasks, photos, strict=True)):
+            if called[photo] > 1:
+                photo = path  # several uploads of that name: the base class says so
             for region in _regions(task):
                 if not (region.get("original_width") and region.get("original_height")):
                     found = names.find(photo)
@@ -168,10 +171,10 @@ def _holds(box: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
     )
 
 
-def _photo(task: Mapping[str, Any], names: PhotoNames) -> str:
-    """Return the path of a task's photograph, as the archive may have it."""
+def _photo(task: Mapping[str, Any], names: PhotoNames) -> tuple[str, str]:
+    """Return the path of a task's photograph, and that path as the archive may have it."""
     texts = [v for v in task["data"].values() if isinstance(v, str)]
     texts = sorted(texts, key=lambda text: "/" not in text) or [""]  # captions come last
     paths = [unquote(text.rpartition("?d=")[2]) for text in texts]
-    named = [name for path in paths for name in (path, _UPLOADED.sub(r"\1", path))]
-    return next((name for name in named if names.find(name)), named[1])
+    named = [(path, name) for path in paths for name in (path, _UPLOADED.sub(r"\1", path))]
+    return next((each for each in named if names.find(each[1])), named[1])

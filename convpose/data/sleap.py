@@ -120,6 +120,16 @@ class FrameArchive(Archive):
     def _labels(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():
             labels = load_labels(self.path)
+            names: dict[Path, str] = {}
+            for video in labels.videos:
+                files = video.filename
+                for name in [files] if isinstance(files, str) else files:
+                    path = self._find(name)
+                    if path.is_file() and names.setdefault(path, name) != name:
+                        raise DataError(
+                            f"{self.path}: {names[path]} and {name} would both be {path}; put "
+                            "images and videos where the labels say"
+                        )
             for video in (v for v in labels.videos if isinstance(v.filename, str)):
                 if (found := str(self._find(video.filename))) != video.filename:
                     video.replace_filename(found)

@@ -85,7 +85,8 @@ class YoloSource(PeopleSource):
             )
         for stem, label in labels.items():
             found = stem if stem in stems else by_name.find(stem)
-            photo = stems[found] if found else stem  # nobody has it: the base class says so
+            photo = stems[found] if found else stem
+            file = f"{stem}{PurePosixPath(photo).suffix}" if found else stem  # the base finds it
             size = framed_size(self.photos, photo, self.upright) if found else (1, 1)
             subset = _subset(facts, photo)
             lines = self.photos.read(label).decode("utf-8-sig", "replace").splitlines()
@@ -112,7 +113,7 @@ class YoloSource(PeopleSource):
                 centre, sides = np.array(values[1:3]) * size, np.array(values[3:5]) * size
                 yield AnnotatedPerson(
                     f"{stem_of(photo)}_{number}",
-                    photo,
+                    file,
                     points[:, :2] * size,
                     np.asarray(flags, np.uint8),
                     np.concatenate([centre - sides / 2, centre + sides / 2]) - 0.5,

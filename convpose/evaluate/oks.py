@@ -156,7 +156,9 @@ def _results_in_boxes(
         raise ConfigError(f"boxes={path}: a crop cache has no other crops; type data.cache=null")
     category = as_text(truth.content["categories"][0]["id"])
     images = {as_text(image["id"]): image for image in truth.content["images"]}
+    part = subset_of(truth.file)
     names = PhotoNames(source.photos.names())
+    photo_of = names.find_all((image["file_name"], part) for image in images.values())
     nowhere = np.full((len(source.target.keypoints), 2), np.nan)
     people, photos, scores = [], [], []
     try:
@@ -164,7 +166,7 @@ def _results_in_boxes(
             image = images.get(as_text(record["image_id"]))
             if image is None or as_text(record.get("category_id", category)) != category:
                 continue
-            file = names.find(image["file_name"], subset_of(truth.file))
+            file = photo_of[image["file_name"], part]
             left, top, width, height = map(float, record["bbox"])
             if file is not None and width > 0 and height > 0:
                 box = np.array([left, top, left + width, top + height]) - 0.5

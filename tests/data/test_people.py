@@ -83,6 +83,31 @@ def test_names_that_are_written_another_way_are_found(photos, file, there):
     assert source(photos(file), person(file)).annotations[0].file == file  # the same one first
 
 
+@pytest.mark.parametrize(
+    ("files", "kept"),
+    [
+        (("cam1/1.jpg", "cam2/1.jpg"), []),
+        (("1.jpg", "cam2/1.jpg"), ["1.jpg"]),
+        (("cam1/1.jpg", "cam1\\1.jpg", "./cam1//1.jpg"), ["1.jpg"] * 3),  # one name
+        (("x/2.jpg", "2.jpg"), ["x/2.jpg"] * 2),  # no folder that is not there
+        (("1.JPG", "1.jpg"), ["1.jpg"]),
+    ],
+)
+def test_two_names_are_not_one_photograph(photos, caplog, files, kept):
+    archive = photos("1.jpg", "x/2.jpg", "b.jpg")
+    people = [person(file, str(i)) for i, file in enumerate(("b.jpg", *files))]
+    found = source(archive, *people).annotations
+    assert [a.file for a in found] == ["b.jpg", *kept]
+    if len(kept) < len(files):
+        count, first = len(files) - len(kept), next(file for file in files if file not in kept)
+        message = f"of {count} of {len(people)} people of some are missing or not unique, the first"
+        assert f"{message} is {first} (the labels have another name, too, that would" in caplog.text
+    few = person("cam1/1.jpg")  # who is left out, yet has a name
+    few.visibility[:] = 0
+    few = [few, person("cam2/1.jpg"), person("b.jpg")]
+    assert [a.file for a in source(archive, *few).annotations] == ["b.jpg"]
+
+
 def test_of_two_that_are_written_another_way_none_is_taken(photos):
     with pytest.raises(DataError, match=r"the first is A\.JPG \(is it .*a\.jp?g\?\)"):
         source(photos("x/a.jpg", "y/a.jpg"), person("A.JPG"))

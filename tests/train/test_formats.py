@@ -322,6 +322,41 @@ def test_labels_written_another_way_are_read(kind, change, count, tmp_path):
         np.testing.assert_allclose(a.keypoints_px, expected[number], atol=1e-4)
 
 
+def test_two_names_of_frames_are_not_one_photograph(tmp_path):
+    sleap_io = pytest.importorskip("sleap_io")
+    names = [tmp_path / f"cam{i}" / "a.png" for i in range(2)]
+    for name in names:
+        fake_labels.photo(name, people()[1][0])
+    video = sleap_io.Video.from_filename(list(map(str, names)))
+    dog = sleap_io.Skeleton(["nose", "tail"])
+    one = sleap_io.Instance.from_numpy(np.ones((2, 2)), skeleton=dog)
+    frames = [sleap_io.LabeledFrame(video, i, instances=[one]) for i in range(2)]
+    sleap_io.Labels(frames).save(str(tmp_path / "a.slp"), verbose=False)
+    names[0].rename(tmp_path / "a.png")
+    names[1].unlink()
+    with pytest.raises(DataError, match=r"cam0/a.png and .*cam1/a.png would both be .*/a.png; put"):
+        SleapSource(str(tmp_path / "a.slp"), skeleton=Skeleton("dog", ("nose", "tail")))
+
+
+@pytest.mark.parametrize("kind", ["yolo", "labelstudio"])
+def test_two_names_in_the_labels_are_not_one_photograph(kind, tmp_path, caplog):
+    """The photographs have lost their folders: 0 and 1 meet, and the others are found."""
+    folder = getattr(fake_labels, kind)(tmp_path / "dogs")
+    if kind == "yolo":
+        for i in range(2):
+            (folder / f"labels/cam{i}").mkdir()
+            (folder / f"labels/train/{i}.txt").rename(folder / f"labels/cam{i}/a.txt")
+        (folder / "images/train/0.png").rename(folder / "a.png")
+    else:
+        _rewritten(folder / STUDIO, "0a1b2c3d-0.png", "0a1b2c3d-a.png")
+        _rewritten(folder / STUDIO, "local-files/?d=d/1.png", "upload/3/00000000-a.png")
+        (folder / "0.png").rename(folder / "a.png")
+        _rewritten(folder / STUDIO, "/data/upload/3/", "")
+    found = source(kind, folder)
+    assert sorted(int(Path(a.file).stem) for a in found.annotations) == list(range(2, COUNT))
+    assert f"of 2 of {COUNT} people of {kind} are missing or not unique" in caplog.text
+
+
 def test_two_texts_of_one_photograph_are_refused(tmp_path):
     folder = fake_labels.yolo(tmp_path / "dogs")
     (folder / "Labels" / "train").mkdir(parents=True)

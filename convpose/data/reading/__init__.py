@@ -6,7 +6,7 @@ A file names photographs, which `PhotoNames` finds in an archive, and joints.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ from convpose.skeleton import Skeleton, spelled
 _ANNOTATIONS = (".json", ".mat", ".csv", ".yaml", ".yml")
 _SUBSET = re.compile(r"(?<![a-z])(train|val|test)")
 Form = Callable[[str], str]
+Wanted = tuple[str, str | None]  # a file as annotations call it, and a subset
 
 
 def find_files(
@@ -210,8 +211,31 @@ class PhotoNames:
                 return next((names[0] for names in (exact, own, ends) if len(names) == 1), None)
         return None
 
-    def near(self, file: str) -> str | None:
-        """Find the photograph whose name is most like `file` and has the same numbers, if any."""
+    def find_all(self, wanted: Iterable[Wanted]) -> dict[Wanted, str | None]:
+        """Find the photographs of files and subsets; None also where other files are the same one.
+
+        ``cam1/1.jpg`` and ``cam2/1.jpg`` are not both ``1.jpg``. Of several names that end as the
+        photograph's own path does all count, as they name no folder that is not there.
+        """
+        found = {each: self.find(*each) for each in dict.fromkeys(wanted)}
+        paths = {each: str(PurePosixPath(composed(each[0].replace("\\", "/")))) for each in found}
+        names: dict[str | None, set[str]] = defaultdict(set)
+        for each, there in found.items():
+            names[there].add(paths[each])
+        return {
+            each: there
+            if len(names[there]) == 1 or f"/{composed(there or '')}".endswith(f"/{paths[each]}")
+            else None
+            for each, there in found.items()
+        }
+
+    def hint(self, file: str, subset: str | None = None) -> str:
+        """Say why `find_all` finds no `file`: it is not the only one, or is called differently."""
+        if there := self.find(file, subset):
+            return (
+                f" (the labels have another name, too, that would be {there}; put the photographs "
+                "into the folders that the labels name)"
+            )
         numbers = re.findall(r"\d+", file.rpartition("/")[2])
         ends = {
             folded(end): name
@@ -219,7 +243,7 @@ class PhotoNames:
             if re.findall(r"\d+", end := name.rpartition("/")[2]) == numbers
         }
         close = get_close_matches(folded(file.rpartition("/")[2]), ends, 1, 0.8)
-        return ends[close[0]] if close else None
+        return f" (is it {ends[close[0]]}?)" if close else ""
 
     def _matching(self, file: str, there: Form) -> list[tuple[str, str]]:
         """List the names, and how they are written in a form, whose path ends as `file` does."""

@@ -125,17 +125,15 @@ class PeopleSource:
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
         by_name = PhotoNames(photos.names())
-        files_found = [by_name.find(person.file, person.subset) for person in kept]
-        pairs = list(zip(kept, files_found, strict=True))
-        lost = [person.file for person, file in pairs if file is None]
+        there = by_name.find_all((person.file, person.subset) for person in people)
+        pairs = [(person, there[person.file, person.subset]) for person in kept]
+        lost = [(person.file, person.subset) for person, file in pairs if file is None]
         kept = [replace(person, file=file) for person, file in pairs if file is not None]
         if len(lost) > self.MISSING_SHARE * len(pairs):
-            near = by_name.near(lost[0])
-            meant = "" if near is None else f" (is it {near}?)"
             message = (
                 f"{photos.path}: the photographs of {len(lost)} of {len(pairs)} people of {name} "
-                f"are missing or not unique, the first is {lost[0]}{meant}; unpack or download "
-                "them again, or name the folder or zip that holds them with "
+                f"are missing or not unique, the first is {lost[0][0]}{by_name.hint(*lost[0])}; "
+                "unpack or download them again, or name the folder or zip that holds them with "
                 f"data.sources.{name}.images="
             )
             if missing == "refuse" or not kept:
