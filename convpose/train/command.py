@@ -33,19 +33,19 @@ from convpose.train.build import (
     check_monitor,
 )
 from convpose.train.calibration import calibrate, measure_start_errors, settle_norms
-from convpose.train.checkpoints import (
-    BEST,
-    DirectFiles,
-    check_checkpoint,
-    check_optimizer,
-    check_run,
-    checkpoint_to_resume,
-)
+from convpose.train.checkpoints import BEST, DirectFiles
 from convpose.train.distributed import StopTogether, check_processes, fit_or_explain
 from convpose.train.epoch_report import EpochReport
 from convpose.train.loggers import log_text
 from convpose.train.module import PoseModule
 from convpose.train.request import check_keys
+from convpose.train.resume import (
+    check_checkpoint,
+    check_optimizer,
+    check_run,
+    checkpoint_to_resume,
+    run_of,
+)
 from convpose.train.start import (
     Start,
     choose_batch_size,
@@ -119,9 +119,9 @@ def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
     checkpoint = checkpoint_to_resume(cfg.ckpt_path, folder)
     seed_everything(cfg.seed, workers=True, verbose=False)
     if checkpoint and cfg.data.batch_size == "auto":  # what was chosen belongs to the run
-        cfg.data.batch_size = Run(checkpoint.parents[1]).config.data.batch_size
+        cfg.data.batch_size = run_of(checkpoint).config.data.batch_size
     if cfg.get("take_network"):
-        begun = Run(checkpoint.parents[1]).config if checkpoint else None
+        begun = run_of(checkpoint).config if checkpoint else None
         take_network(cfg, begun or Start.find(cfg.weights or "packaged").config)
     return cfg, checkpoint
 
@@ -162,8 +162,7 @@ def resume(training: Training) -> float | None:
     cfg, module, datamodule = training.cfg, training.module, training.datamodule
     trainer, checkpoint = training.trainer, training.checkpoint
     if checkpoint:  # it has weights, start errors and rate of its own
-        if checkpoint.parents[1] == training.folder:
-            check_run(Run(training.folder), cfg, datamodule.split)
+        check_run(run_of(checkpoint), cfg, datamodule.split)
         return None
     if cfg.weights:
         start = Start.find(cfg.weights)

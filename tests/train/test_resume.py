@@ -18,8 +18,8 @@ from convpose.models.build import build_model
 from convpose.run import Run
 from convpose.train.build import build_module
 from convpose.train.callbacks import EarlyStopping, NanGuard
-from convpose.train.checkpoints import (
-    BestAndLast,
+from convpose.train.checkpoints import BestAndLast
+from convpose.train.resume import (
     check_checkpoint,
     check_optimizer,
     check_run,
@@ -297,19 +297,68 @@ def test_a_run_goes_on_with_its_own_split_and_monitor(unbroken, tmp_path):
     check_run(Run(tmp_path), other, split)
 
 
-def test_changed_keys_of_a_continued_run_are_told(unbroken, caplog):
-    same = ("trainer.max_epochs=9", "data.num_workers=2", "callbacks.early_stopping.patience=3")
-    check_run(Run(unbroken), tiny_config(*RANDOM, *same), split_of(unbroken))
-    assert caplog.text == ""
-    changed = tiny_config(*RANDOM, "seed=5", "scheduler=constant", "ckpt_path=last")
-    check_run(Run(unbroken), changed, split_of(unbroken))
-    assert "ckpt_path=last: goes on with seed=5, not 0; scheduler=" in caplog.text
+@pytest.mark.parametrize(
+    ("overrides", "change"),
+    [
+        (["data.input_size_px=64"], "data.input_size_px=64, not 32"),
+        (["data.crop=image"], "data.crop=image, not box"),
+        (
+            ["data.crop={synthetic:box}"],
+            "data.crop=None, not box; data.crop.synthetic=box, not None",
+        ),
+        (["data.skeleton=coco17"], "data.skeleton=coco17, not lsp14"),
+        (["data.names={head_top:crown}"], "data.names.head_top=crown, not None"),
+        (["data.sources.synthetic.seed=7"], "data.sources.synthetic.seed=7, not 0"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_data(overrides, change, unbroken):
+    cfg = tiny_config(*RANDOM, *overrides, "ckpt_path=last")
+    told = f"was trained with other data ({change}); type the data keys of its run, or weights="
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        check_run(Run(unbroken), cfg, split_of(unbroken))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["trainer.max_epochs=9", "data.num_workers=2", "callbacks.early_stopping.patience=3"], ""),
+        (["data.source=moved.zip", "data.cache=moved", "+data.sources.synthetic.upright=auto"], ""),
+        (["seed=5", "scheduler.final=0.5"], "seed=5, not 0; scheduler.final=0.5, not 0.0"),
+        (["data.repeat={synthetic:3}"], "data.repeat.synthetic=3, not None"),
+        (
+            ["callbacks=[default,ema]"],
+            "callbacks.ema=Ema, not None; callbacks.ema.decay=0.999, not N",
+        ),
+        (["head.standardize=false"], "head.standardize=False, not True"),
+        (["trainer.limit_val_batches=2"], "trainer.limit_val_batches=2, not None"),
+        (
+            ["weights=large", "lr_find=true"],
+            "its own weights, not weights=large; its own rate, not",
+        ),
+    ],
+)
+def test_changed_keys_of_a_continued_run_are_told(overrides, told, unbroken, caplog):
+    cfg = tiny_config(*RANDOM, *overrides, "ckpt_path=last")
+    check_run(Run(unbroken), cfg, split_of(unbroken))
+    message = caplog.records[0].getMessage() if caplog.records else ""
+    assert message.startswith(f"ckpt_path=last: goes on with {told}" if told else "")
+    assert bool(message) == bool(told)
+
+
+def test_a_checkpoint_of_another_folder_is_held_against_its_run(unbroken, tmp_path, monkeypatch):
+    monkeypatch.chdir(unbroken / "checkpoints")
+    more = ("ckpt_path=last.ckpt", "trainer.max_epochs=9", "data.train_share=0.5")
+    with pytest.raises(
+        ConfigError, match=r"\.\. was trained on another split; .* weights=\.\. to st"
+    ):
+        tiny_run(tmp_path / "new", *RANDOM, *QUIET, *more)
+    assert not (tmp_path / "new").exists()
 
 
 def test_another_split_is_refused_before_anything_is_written(unbroken, tmp_path):
     run = Path(shutil.copytree(unbroken, tmp_path / "run"))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     more = ("data.sources.synthetic.num_images=60", "trainer.max_epochs=9", "ckpt_path=last")
-    with pytest.raises(ConfigError, match="was trained on another split"):
+    with pytest.raises(ConfigError, match=r"with other data \(.*num_images=60, not 40\); type the"):
         tiny_run(run, *RANDOM, *more)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
