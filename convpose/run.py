@@ -3,7 +3,6 @@
 ``config.yaml`` (resolved), ``splits.json`` (lists of ids), ``run.json`` (command, choices of the
 yaml files, revision, versions, hardware, seconds), ``metrics.csv``, ``metrics.json`` (the best
 epoch), ``layers.md``, ``checkpoints/best.ckpt`` and ``last.ckpt``, TensorBoard events.
-
 Nothing here imports torch before a training does: `convpose.compare` reads many folders quickly.
 """
 

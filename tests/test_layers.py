@@ -45,6 +45,11 @@ def test_every_room_has_its_place():
     assert {room(path) for path in ROOT.rglob("*.py")} == set(ROOMS)
 
 
+def test_no_file_is_longer_than_a_few_screens():
+    lines = {str(path): len(path.read_text("utf-8").splitlines()) for path in ROOT.rglob("*.py")}
+    assert {path: number for path, number in lines.items() if number > 300} == {}
+
+
 def test_imports_go_down():
     up = [
         f"{path.relative_to(ROOT)}:{line} imports {other}"

@@ -120,6 +120,24 @@ class PoseSource(Protocol):
         ...
 
 
+class JoinedSource:
+    """Several sources one after the other; ids must stay unique."""
+
+    def __init__(self, sources: Sequence[PoseSource]) -> None:
+        self.sources = list(sources)
+        self.annotations: Sequence[Annotation] = [a for s in sources for a in s.annotations]
+        self.notes, self.doubts = (
+            [said for source in sources for said in getattr(source, what, ())]
+            for what in ("notes", "doubts")
+        )
+        self._starts = np.cumsum([0, *(len(s.annotations) for s in sources)])
+
+    def read_image(self, index: int) -> tuple[Image, Affine]:
+        """Read an image of the source that has it; see `PoseSource.read_image`."""
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.sources[number].read_image(index - int(self._starts[number]))
+
+
 class PoseSample(TypedDict):
     """One sample, or one batch after collation (then with a leading B, and ids as a list).
 

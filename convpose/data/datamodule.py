@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from convpose.config.schema import Count, Side
-from convpose.data.annotation import Annotation, PoseSample, PoseSource
+from convpose.data.annotation import JoinedSource, PoseSample, PoseSource
 from convpose.data.augment import Augment
 from convpose.data.cache import CropCache, cache_file, write_cache
 from convpose.data.crop import Crop, Mode, Scale
 from convpose.data.dataset import EpochSampler, Loader, PoseLandmarksDataset, share
 from convpose.data.splits import Split, make_split
 from convpose.errors import ConfigError, DataError
-from convpose.geometry import Affine, Image
 from convpose.hardware import available_cores
 from convpose.progress import progress
 from convpose.skeleton import LSP14, Skeleton, bundled
@@ -30,24 +29,6 @@ from convpose.skeleton import LSP14, Skeleton, bundled
 log = logging.getLogger(__name__)
 # keys of a source that are no settings of its data: where they lie, and what `contents` has itself
 LOCATION_KEYS = ("source", "folder", "mirrors", "sha256", "skeleton", "missing")
-
-
-class JoinedSource:
-    """Several sources one after the other; ids must stay unique."""
-
-    def __init__(self, sources: Sequence[PoseSource]) -> None:
-        self.sources = list(sources)
-        self.annotations: Sequence[Annotation] = [a for s in sources for a in s.annotations]
-        self.notes, self.doubts = (
-            [said for source in sources for said in getattr(source, what, ())]
-            for what in ("notes", "doubts")
-        )
-        self._starts = np.cumsum([0, *(len(s.annotations) for s in sources)])
-
-    def read_image(self, index: int) -> tuple[Image, Affine]:
-        """Read an image of the source that has it; see `PoseSource.read_image`."""
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self.sources[number].read_image(index - int(self._starts[number]))
 
 
 class PoseDataModule(LightningDataModule):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from fake_source import HEIGHT_PX, WIDTH_PX, ArraySource, K, dotted_source
 
+from convpose.data.annotation import JoinedSource
 from convpose.data.augment import Augment
-from convpose.data.datamodule import JoinedSource, PoseDataModule
+from convpose.data.datamodule import PoseDataModule
 from convpose.data.synthetic import SyntheticSource
 from convpose.errors import ConfigError, DataError
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from convpose.data.annotation import Annotation
+from convpose.data.annotation import Annotation, JoinedSource
 from convpose.data.crop import Crop
-from convpose.data.datamodule import JoinedSource
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.inspect import PixelRange, gallery, in_crop_px, inspect_source, render, tile
 from convpose.data.synthetic import SyntheticSource
