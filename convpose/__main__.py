@@ -55,7 +55,7 @@ def main() -> None:
             print("usage: convpose COMMAND [KEY=VALUE …]\n")
             for command, purpose in COMMANDS.items():
                 print(f"  {command:<10} {purpose}")
-            print("\nconvpose COMMAND --help lists its keys; docs: configuration by example")
+            print("\nconvpose COMMAND --help lists its keys; docs/configuration.md shows examples")
             print("convpose --completion completes keys in bash and zsh; its output says how")
     elif name in ("--version", "-V"):
         print(f"convpose {__version__}")

@@ -42,6 +42,8 @@ def help_text(*, _root_: DictConfig) -> str:
         lines.append(f"{group}=")
         chosen = choices.get(group) or ()
         for path in sorted(p for folder in folders for p in (folder / group).glob("*.yaml")):
+            if path.stem == "base":  # what the others have in common
+                continue
             mark = "*" if path.stem in ([chosen] if isinstance(chosen, str) else chosen) else " "
             lines.append(f"  {mark} {path.stem:<20} {first_comment(path)}")
     lines += ["", "Keys, with their values"]
