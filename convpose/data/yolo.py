@@ -2,8 +2,9 @@
 
 Source: docs.ultralytics.com, "Pose Estimation Datasets".
 
-- **Files.** ``data.yaml`` says where the subsets are (``train: images/train``). The labels of
-  ``images/…/a.jpg`` are in ``labels/…/a.txt``.
+- **Files.** ``data.yaml`` says where the subsets are: ``train: images/train``, or ``train.txt``, a
+  list with the path of a photograph a line. The labels of ``images/…/a.jpg`` are in
+  ``labels/…/a.txt``.
 - **A row** is a person: class, centre, width and height of the box, then x, y and perhaps
   visibility of each keypoint, all in fractions of the upright photograph.
 - **Pixels** are COCO's, whose coordinates these tools divide by width and height.
@@ -14,6 +15,7 @@ Source: docs.ultralytics.com, "Pose Estimation Datasets".
 - **Ids**: ``STEM_NUMBER``, from 1 in the order of the rows.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,7 @@ from convpose.data.reading.person_source import People, PeopleSource
 from convpose.errors import DataError
 from convpose.skeleton import COCO17, Skeleton, spelled
 
+log = logging.getLogger(__name__)
 SUBSETS = ("train", "val", "test")
 _REMEDY = "expected data.yaml of a pose data set, with kpt_shape: [K, 2 or 3], names, train and val"
 _ROW = "class x y width height, then x y, or x y visibility, of each keypoint"
@@ -60,17 +63,13 @@ class YoloSource(PeopleSource):
         """Read the text files that belong to a ``data.yaml``."""
         facts = _facts(file, content)
         joints = _joints(facts)
-        return joints, self._people(facts, len(joints), left_out)
+        return joints, self._people(file, facts, len(joints), left_out)
 
     def _people(
-        self, facts: dict[str, Any], count: int, left_out: Counter[str]
+        self, file: str, facts: dict[str, Any], count: int, left_out: Counter[str]
     ) -> Iterator[AnnotatedPerson]:
         names = self.photos.names()
-        stems = {
-            str(PurePosixPath(n).with_suffix("")): n
-            for n in names
-            if not n.lower().endswith(".txt")
-        }
+        stems = {str(PurePosixPath(n).with_suffix("")): n for n in names if not _is_list(n)}
         by_name = PhotoNames(list(stems))
         labels: dict[str, str] = {}  # of photographs
         for name in names:
@@ -83,12 +82,15 @@ class YoloSource(PeopleSource):
                 f"{self.photos.path}: no text file in a folder labels; expected labels/…/a.txt for "
                 "images/…/a.jpg"
             )
+        listed = self._listed(file, facts, by_name)
+        told = set()
         for stem, label in labels.items():
             found = stem if stem in stems else by_name.find(stem)
             photo = stems[found] if found else stem
-            file = f"{stem}{PurePosixPath(photo).suffix}" if found else stem  # the base finds it
+            called = f"{stem}{PurePosixPath(photo).suffix}" if found else stem  # the base finds it
             size = framed_size(self.photos, photo, self.upright) if found else (1, 1)
-            subset = _subset(facts, photo)
+            subset = listed.get(found or stem) or _subset(facts, photo)
+            told.add(subset)
             lines = self.photos.read(label).decode("utf-8-sig", "replace").splitlines()
             rows = [(i, line.split()) for i, line in enumerate(lines, start=1) if line.strip()]
             for number, (line, cells) in enumerate(rows, start=1):
@@ -113,12 +115,36 @@ class YoloSource(PeopleSource):
                 centre, sides = np.array(values[1:3]) * size, np.array(values[3:5]) * size
                 yield AnnotatedPerson(
                     f"{stem_of(photo)}_{number}",
-                    file,
+                    called,
                     points[:, :2] * size,
                     np.asarray(flags, np.uint8),
                     np.concatenate([centre - sides / 2, centre + sides / 2]) - 0.5,
                     subset,
                 )
+        if told == {None} and (named := [f"{subset}: {e}" for subset, e in _entries(facts)]):
+            log.warning(
+                "%s: no photograph with labels is in %s, so nobody is of a subset; correct "
+                "the paths, or type data.split=seeded",
+                *(file, ", ".join(named)),
+            )
+
+    def _listed(self, file: str, facts: dict[str, Any], by_name: PhotoNames) -> dict[str, str]:
+        """Read the lists of photographs that are there in place of folders: subsets by stem."""
+        texts = PhotoNames([name for name in self.photos.names() if _is_list(name)])
+        subsets: dict[str, str] = {}
+        for subset, entry in _entries(facts):
+            if not _is_list(entry):
+                continue
+            if (name := texts.find(entry)) is None:
+                raise DataError(
+                    f"{file}: {subset}: {entry} is not in {self.photos.path}; put the list there, "
+                    f"or type the folder of the photographs, {subset}: images/{subset}"
+                )
+            for line in self.photos.read(name).decode("utf-8-sig", "replace").splitlines():
+                path = PurePosixPath(_plain(line.strip()))
+                if path.name and (photo := by_name.find(str(path.with_suffix("")))):
+                    subsets.setdefault(photo, subset)
+        return subsets
 
 
 def _facts(file: str, content: bytes) -> dict[str, Any]:
@@ -164,15 +190,30 @@ def _photo_of(label: str) -> str:
 def _subset(facts: Mapping[str, Any], photo: str) -> str | None:
     """Return the subset whose folder holds a photograph, if one does."""
     folder = f"/{PurePosixPath(photo).parent}".casefold()
+    for subset, entry in _entries(facts):
+        end = f"/{entry}".casefold()
+        if folder.endswith(end) or end.endswith(folder):
+            return subset
+    return None
+
+
+def _entries(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """List the folders and lists of each subset."""
     for subset in SUBSETS:
         given = facts.get(subset)
         for entry in given if isinstance(given, list) else [given]:
-            path = PurePosixPath(str(entry or "").replace("\\", "/").casefold())
-            parts = [part for part in path.parts if part not in ("..", ".", "/")]
-            end = "/" + "/".join(parts)
-            if parts and (folder.endswith(end) or end.endswith(folder)):
-                return subset
-    return None
+            if path := _plain(str(entry or "")):
+                yield subset, path
+
+
+def _plain(path: str) -> str:
+    """Write a path without dots and without a slash before it."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    return "/".join(part for part in parts if part not in ("..", ".", "/"))
+
+
+def _is_list(name: str) -> bool:
+    return name.casefold().endswith(".txt")
 
 
 def _numbers(where: str, cells: Sequence[str]) -> list[float]:

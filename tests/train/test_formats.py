@@ -357,6 +357,48 @@ def test_two_names_in_the_labels_are_not_one_photograph(kind, tmp_path, caplog):
     assert f"of 2 of {COUNT} people of {kind} are missing or not unique" in caplog.text
 
 
+LISTS = ("train.txt", "lists/val.txt")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "images/{}/{}.png",
+        "./images/{}/{}.png",
+        "/me/dogs/images/{}/{}.png",
+        r"C:\dogs\images\{}\{}.png",
+    ],
+)
+def test_yolo_reads_lists_of_photographs(line, tmp_path, caplog):
+    """With train and val exchanged, so that no folder tells the subset."""
+    folder = fake_labels.yolo(tmp_path / "dogs")
+    _rewritten(folder / "data.yaml", "train: images/train", f"train: {LISTS[0]}")
+    _rewritten(folder / "data.yaml", "val: images/val", f"val: ./{LISTS[1]}")
+    (folder / "lists").mkdir()
+    for name, subset, numbers in zip(
+        LISTS, ("val", "train"), (range(9, 12), range(8)), strict=True
+    ):
+        lines = [line.format(subset, i) for i in numbers]
+        (folder / name).write_text("\n".join(lines) + "\n\n")
+    told = {int(Path(a.file).stem): a.subset for a in source("yolo", folder).annotations}
+    assert told == dict.fromkeys(range(8), "val") | {8: None} | dict.fromkeys(range(9, 12), "train")
+    assert "nobody is of a subset" not in caplog.text
+
+
+def test_yolo_says_that_no_subset_is_where_it_should_be(tmp_path, caplog):
+    folder = fake_labels.yolo(tmp_path / "dogs")
+    _rewritten(folder / "data.yaml", "images/", "pictures/")
+    assert {a.subset for a in source("yolo", folder).annotations} == {None}
+    said = "data.yaml: no photograph with labels is in train: pictures/train, val: pictures/val, so"
+    assert said in caplog.text
+    _rewritten(folder / "data.yaml", "pictures/val", "val.txt")
+    said = (
+        r"data\.yaml: val: val\.txt is not in .*dogs; put the list there, or type the folder of t"
+    )
+    with pytest.raises(DataError, match=said):
+        source("yolo", folder)
+
+
 def test_two_texts_of_one_photograph_are_refused(tmp_path):
     folder = fake_labels.yolo(tmp_path / "dogs")
     (folder / "Labels" / "train").mkdir(parents=True)
