@@ -111,7 +111,7 @@ def match(
     unknown = sorted(set(found) - set(image_ids))
     if unknown:
         raise DataError(
-            f"{where}: 'image_id' holds {_listed(unknown)}, unknown to this split of "
+            f"{where}: 'image_id' holds {_listed(unknown)}, unknown to this subset of "
             f"{len(image_ids)} images (such as {', '.join(image_ids[:1])}). Choose the data and "
             "split that were predicted, or leave these rows out."
         )
@@ -120,7 +120,7 @@ def match(
     if missing:
         raise DataError(
             f"{where}: 'image_id' lacks {_listed(missing)} of the {len(image_ids)} images of this "
-            "split, and a score holds only over all of them. Predict these too."
+            "subset, and a score holds only over all of them. Predict these too."
         )
     _check_finite("keypoints_px", predictions.keypoints_px, found, skeleton, where)
     if predictions.scores is not None:

@@ -109,7 +109,7 @@ def write_report(
     console = Console()
     for table in (*report[:2], *more):
         console.print(table.to_rich())
-    pictures = "; look at sample.png" if drawn else ""
+    pictures = "; look at sample.png, the ground truth in white dashes" if drawn else ""
     console.print(f"written to {files.shown(folder)}{pictures}", highlight=False, soft_wrap=True)
     return float(measures["pck@0.2"])
 

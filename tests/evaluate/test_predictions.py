@@ -139,7 +139,10 @@ def with_score(value: float) -> Predictions:
 
 WRONG_ROWS = {
     "twice": (some(["im1001", "im1001", "im1003"]), "'image_id' holds im1001 more than once"),
-    "unknown": (some([*IDS, "im0007"]), "holds im0007, unknown to this split of 3 images (such as"),
+    "unknown": (
+        some([*IDS, "im0007"]),
+        "holds im0007, unknown to this subset of 3 images (such as",
+    ),
     "missing": (some(IDS[:2]), "'image_id' lacks im1003 of the 3 images"),
     "nan": (
         with_value(np.nan),
