@@ -50,39 +50,38 @@ class Run:
 
     Args:
         folder: of the run.
+        key: by which it was named, for messages.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str = "run") -> None:
         self.folder = folder
+        self.key = key
 
     @classmethod
-    def find(cls, path: Path) -> "Run":
-        """Find the run in a folder, or the newest run in a study's folder.
-
-        A run may also be named by its number, ``runs/rates/3``.
+    def find(cls, path: Path, key: str = "run") -> "Run":
+        """Find a run by its folder or its number, ``runs/rates/3``, or the newest run of a study.
 
         Raises:
             ConfigError: no run there.
         """
         if (path / "config.yaml").is_file():
-            return cls(path)
-        if not path.exists():
-            like = [folder for folder in named_like(path) if (folder / "config.yaml").is_file()]
-            if len(like) > 1:
-                listed = "".join(f"\n  run={folder}" for folder in sorted(like))
-                raise ConfigError(f"run={path}: {len(like)} runs have this number; type{listed}")
-            if like:
-                return cls(like[0])
-        found = [file.parent for file in path.glob("[!.]*/config.yaml")]
+            return cls(path, key)
+        like = [f for f in named_like(path) if (f / "config.yaml").is_file() and not path.exists()]
+        if len(like) > 1:
+            listed = "".join(f"\n  {key}={folder}" for folder in sorted(like))
+            raise ConfigError(f"{key}={path}: {len(like)} runs have this number; type{listed}")
+        if like:
+            return cls(like[0], key)
         if path.is_file():
-            raise ConfigError(f"run={path}: a file; type run=RUN checkpoint=FILE or weights=FILE")
-        if not found:
+            what = "run=RUN checkpoint=FILE or weights=FILE" if key == "run" else f"{key}=FOLDER"
+            raise ConfigError(f"{key}={path}: a file; type {what}")
+        if not (found := [file.parent for file in path.glob("[!.]*/config.yaml")]):
             what = "holds no config.yaml" if path.is_dir() else "does not exist"
             raise ConfigError(
-                f"run={path}: the folder {what}; type run=FOLDER, a run or study that "
+                f"{key}={path}: the folder {what}; type {key}=FOLDER, a run or study that "
                 "convpose.train wrote (by default under runs/)"
             )
-        return cls(max(found, key=begun))
+        return cls(max(found, key=begun), key)
 
     @property
     def config(self) -> DictConfig:
@@ -115,10 +114,10 @@ class Run:
         named = self.folder / "checkpoints" / f"{which}.ckpt"
         path = named if which in ("best", "last") else Path(which)
         if not path.is_file():
-            raise ModelError(
-                f"{path}: no such checkpoint; type checkpoint=last for a run that was interrupted, "
-                "or checkpoint=FILE"
-            )
+            what = f"{self.key}=FOLDER of a run that has trained an epoch"
+            if self.key == "run":
+                what = "checkpoint=last for a run that was interrupted, or checkpoint=FILE"
+            raise ModelError(f"{path}: no such checkpoint; type {what}")
         return path
 
     @contextlib.contextmanager

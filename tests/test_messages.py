@@ -264,6 +264,14 @@ SAID = {
     "train model=timm model.name=vgg11 model.drop_path=0.1": "model.name=vgg11 model.drop_path=0.1…"
     "; choose another network, or model.drop_path=0",
     "train model=cascade": "model=cascade: refines the poses of a trained network; type model.run…",
+    "train head=heatmap loss=distill loss.teacher=nowhere data.input_size_px=64": "loss.teacher=no…"
+    ": the folder does not exist; type loss.teacher=FOLDER, …",
+    "train head=heatmap loss=distill loss.teacher=photo.jpg data.input_size_px=64": "loss.teacher=…"
+    ": a file; type loss.teacher=FOLDER",
+    "train model=cascade model.run=photo.jpg": "model.run=photo.jpg: a file; type model.run=FOLDER",
+    "train weights=here": "weights=here: the folder holds no config.yaml; type weights=FOLDER, …",
+    "train data.split=gone.json": "data.split=gone.json: No such file or directory; expected {…}; "
+    "or type data=NAME data.split=…",
     "train model=cascade model.run=nowhere": "model.run=nowhere: the folder does not exist; type …",
     "train model=cascade model.start=7": "model.start=7: is written by the training; type model.r…",
     "train head=heatmap loss=heatmap data.input_size_px=64 head.stride=32": "data.input_size_px=64 "

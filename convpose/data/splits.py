@@ -172,7 +172,9 @@ def _lsp_paper(annotations: Sequence[Annotation]) -> Split:
 
 
 def _from_file(path: Path, known: set[str]) -> Split:
-    remedy = 'expected {"train": [ids], "val": [ids], "test": [ids]}'
+    remedy = (
+        'expected {"train": [ids], "val": [ids], "test": [ids]}; or type data=NAME data.split=…'
+    )
     try:
         content = load_json(path, remedy, MAX_BYTES)
     except OSError as error:

@@ -17,6 +17,7 @@ from convpose.models.cascade import Cascade, Resized
 from convpose.models.pose_model import Backbone, PoseModel
 from convpose.models.weights import load_checkpoint
 from convpose.run import Run
+from convpose.skeleton import bundled
 
 NETWORK = {
     "model": dict[str, Any],
@@ -165,8 +166,7 @@ def _find(path: Any) -> Run:
             "model=cascade: refines the poses of a trained network; type model.run=RUN_FOLDER, of "
             "any run, also of a cascade"
         )
-    with _renamed(r"\brun=", "model.run="):
-        return Run.find(Path(str(path)))
+    return Run.find(Path(str(path)), "model.run")
 
 
 def _settings(trained: DictConfig) -> dict[str, Any]:
@@ -187,12 +187,7 @@ def check_start(cfg: DictConfig, start: Any) -> None:
         raise ConfigError(
             f"model.start={start}: is written by the training; type model.run=RUN_FOLDER"
         )
-    own, other = skeleton_of(cfg), skeleton_of(start)
-    if own != other:
-        raise ConfigError(
-            f"model.run={cfg.model.run}: has the skeleton {other.name}, the data {own.name}; type "
-            f"a run of {own.name}, or data.skeleton={other.name}"
-        )
+    check_skeleton(cfg, start, f"model.run={cfg.model.run}")
     seen, given = start.data.input_size_px, cfg.data.input_size_px
     if given < seen:
         raise ConfigError(
@@ -204,4 +199,19 @@ def check_start(cfg: DictConfig, start: Any) -> None:
         raise ConfigError(
             f"data.cache_size_px={stored}: the cache holds less than a cascade is to see; type "
             f"data.cache_size_px={given} and data.cache=ANOTHER_FILE"
+        )
+
+
+def check_skeleton(cfg: DictConfig, trained: DictConfig, typed: str) -> None:
+    """Check that a trained network, named by what was typed, has the skeleton of the data.
+
+    Raises:
+        ConfigError: another skeleton.
+    """
+    own, other = skeleton_of(cfg), skeleton_of(trained)
+    if own != other:
+        known = other.name if bundled().get(other.name) == other else "FILE.yaml of its training"
+        raise ConfigError(
+            f"{typed}: has the skeleton {other.name}, the data {own.name}; type a run of "
+            f"{own.name}, or data.skeleton={known}"
         )

@@ -145,9 +145,11 @@ def load_run(
     return to_runtime(*rebuild_run(folder, checkpoint), accelerator, precision)
 
 
-def rebuild_run(folder: str | Path, checkpoint: str = "best") -> tuple[PoseModel, DictConfig]:
-    """Rebuild the network of a run; return it and its `network_config`. See `load_run`."""
-    run = Run.find(Path(folder))
+def rebuild_run(
+    folder: str | Path, checkpoint: str = "best", key: str = "run"
+) -> tuple[PoseModel, DictConfig]:
+    """Rebuild the network of a run; return it and its `network_config`. See `load_run`, `Run`."""
+    run = Run.find(Path(folder), key)
     cfg = network_config(run.config)
     path = run.checkpoint(checkpoint)
     with no_larger_than(path):

@@ -17,6 +17,7 @@ from convpose.config.allowlist import find_target
 from convpose.config.instantiate import build, check, describe, skeleton_of
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
+from convpose.models.build import check_skeleton
 from convpose.models.cascade import Resized
 from convpose.models.pose_model import PoseModel
 from convpose.runtime.engines import NAMES
@@ -70,13 +71,8 @@ def build_teacher(cfg: DictConfig) -> Resized:
         )
     teacher = str(cfg.loss.teacher)
     packaged = teacher in (*NAMES, "packaged") or teacher.endswith(".safetensors")
-    network, trained = rebuild(teacher) if packaged else rebuild_run(teacher)
-    own, other = skeleton_of(cfg), skeleton_of(trained)
-    if own != other:
-        raise ConfigError(
-            f"loss.teacher={cfg.loss.teacher}: has the skeleton {other.name}, the data {own.name}; "
-            f"type a run of {own.name}, or data.skeleton={other.name}"
-        )
+    network, trained = rebuild(teacher) if packaged else rebuild_run(teacher, key="loss.teacher")
+    check_skeleton(cfg, trained, f"loss.teacher={teacher}")
     if "heatmap_logits" not in getattr(network.head, "outputs", ()):
         raise ConfigError(
             f"loss.teacher={cfg.loss.teacher}: {type(network.head).__name__} gives no heatmaps; "

@@ -58,4 +58,4 @@ def find_weights(weights: str) -> Path:
     path = Path(weights)
     if not path.exists() and path.name == weights:
         path = weights_file(weights)
-    return Run.find(path).folder if path.is_dir() else path
+    return Run.find(path, "weights").folder if path.is_dir() else path

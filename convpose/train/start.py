@@ -60,7 +60,7 @@ class Start:
         """
         path = find_weights(weights)
         if path.is_dir():
-            path = Run(path).checkpoint("best")
+            path = Run(path, "weights").checkpoint("best")
         if is_packaged(path):
             state, facts = read_packaged(path)
             return cls(path, state, as_data(facts["config"], str(path)))

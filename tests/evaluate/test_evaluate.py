@@ -295,6 +295,15 @@ def test_a_missing_checkpoint_is_named(run: Path) -> None:
         evaluate(evaluation(f"run={run}", "checkpoint=gone.ckpt"))
 
 
+def test_a_run_without_its_split_says_what_to_type(run: Path, tmp_path: Path) -> None:
+    gone = Path(shutil.copytree(run, tmp_path / "run"))
+    (gone / "splits.json").unlink()
+    with pytest.raises(
+        ConfigError, match=r"splits\.json: No such .*; or type data=NAME data\.split="
+    ):
+        evaluate(evaluation(f"run={gone}"))
+
+
 def test_another_network_is_refused(run: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {"model.other": torch.zeros(10**6)}}, tmp_path / "other.ckpt")
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,11 @@ from convpose.data.build import build_datamodule
 from convpose.data.crop import Crop, whole_frame
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
-from convpose.errors import ConfigError
+from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.__main__ import main as evaluate
 from convpose.geometry import invert, transform
 from convpose.history import read_history
-from convpose.models.build import build_model
+from convpose.models.build import build_model, check_skeleton
 from convpose.runtime.pytorch import load_run
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module
@@ -77,7 +78,7 @@ def test_a_pupil_learns_from_a_run(run, tmp_path):
 class TestTeacherMessages:
     def message(self, *overrides):
         cfg = config(*overrides)
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises((ConfigError, ModelError)) as error:
             build_module(cfg, build_model(cfg))
         return str(error.value)
 
@@ -102,6 +103,27 @@ class TestTeacherMessages:
         assert str(error.value) == (
             f"loss.teacher={run}: has the skeleton lsp14, the data coco17; type a run of coco17, "
             "or data.skeleton=lsp14"
+        )
+
+    def test_of_a_skeleton_without_a_name_that_can_be_typed(self, run):
+        cfg = config("head=heatmap", "loss=distill", f"loss.teacher={run}")
+        message = "has the skeleton bug, the data lsp14; type a run of lsp14, or data.skeleton=FILE"
+        other = cfg.copy()
+        other.data.skeleton = {"name": "bug", "keypoints": ["left_eye", "right_eye"]}
+        for typed in (f"loss.teacher={run}", "model.run=runs/3"):
+            with pytest.raises(ConfigError, match=f"{typed}: {message}"):
+                check_skeleton(cfg, other, typed)
+
+    def test_a_file_or_a_run_without_a_checkpoint(self, run, tmp_path):
+        file = run / "checkpoints" / "best.ckpt"
+        keys = ("head=heatmap", "loss=distill")
+        assert self.message(*keys, f"loss.teacher={file}") == (
+            f"loss.teacher={file}: a file; type loss.teacher=FOLDER"
+        )
+        shutil.copy(run / "config.yaml", tmp_path)
+        assert self.message(*keys, f"loss.teacher={tmp_path}").endswith(
+            "best.ckpt: no such checkpoint; type loss.teacher=FOLDER of a run that has trained an "
+            "epoch"
         )
 
     def test_of_a_cascade(self, unbroken, run):
