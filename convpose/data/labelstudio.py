@@ -71,7 +71,8 @@ class LabelStudioSource(PeopleSource):
                     size = framed_size(self.photos, found, self.upright) if found else (1, 1)
                     region["original_width"], region["original_height"] = size
             for who, (box, points) in enumerate(_people_of(file, number, task), start=1):
-                if self.category not in (None, box and _label(box)):
+                category = box and _label(box)
+                if self.category not in (None, category):
                     left_out[f"of another category than {self.category}"] += 1
                     continue
                 points_px = np.full((len(joints), 2), np.nan)
@@ -84,6 +85,7 @@ class LabelStudioSource(PeopleSource):
                     high = low + [_share(box, "width"), _share(box, "height")] * _size(box)
                     box_px = np.concatenate([low, high]) - 0.5
                 width, height = _size(region).tolist()
+                self.categories[category or "no rectangle"] += 1
                 yield AnnotatedPerson(
                     f"{stem_of(photo)}_{who}",
                     photo,

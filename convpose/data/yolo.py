@@ -8,7 +8,8 @@ Source: docs.ultralytics.com, "Pose Estimation Datasets".
 - **A row** is a person: class, centre, width and height of the box, then x, y and perhaps
   visibility of each keypoint, all in fractions of the upright photograph.
 - **Pixels** are COCO's, whose coordinates these tools divide by width and height.
-- **Joints** have the names of ``kpt_names``; without them COCO's, where the number and ``flip_idx``
+- **Joints** have the names of ``kpt_names``, of the class that ``data.category`` names where those
+  of the classes differ; without them COCO's, where the number and ``flip_idx``
   are COCO's, else ``point_1``, ``point_2`` and so on. ``flip_idx`` says what a mirror exchanges.
 - **Unlabelled** is visibility 0 or, in files without it, the point 0, 0 or a negative one.
 - **Left out** and counted: rows without keypoints, and with ``data.category`` other classes.
@@ -51,7 +52,7 @@ class YoloSource(PeopleSource):
         file, content = next(iter(cls.find_files(keys)[0].items()))
         facts = _facts(file, content)
         names = keys.get("names") or {}
-        joints = [str(names.get(joint, joint)) for joint in _joints(facts)]
+        joints = [str(names.get(j, j)) for j in _joints(file, facts, keys.get("category"))]
         flip = facts.get("flip_idx")
         pairs = None  # the names tell
         if flip is not None and not any(spelled(j).startswith("left_") for j in joints):
@@ -62,7 +63,7 @@ class YoloSource(PeopleSource):
     def read_people(self, file: str, content: bytes, left_out: Counter[str]) -> People:
         """Read the text files that belong to a ``data.yaml``."""
         facts = _facts(file, content)
-        joints = _joints(facts)
+        joints = _joints(file, facts, self.category)
         return joints, self._people(file, facts, len(joints), left_out)
 
     def _people(
@@ -83,7 +84,7 @@ class YoloSource(PeopleSource):
                 "images/…/a.jpg"
             )
         listed = self._listed(file, facts, by_name)
-        told = set()
+        classes, told = _classes(facts), set()
         for stem, label in labels.items():
             found = stem if stem in stems else by_name.find(stem)
             photo = stems[found] if found else stem
@@ -96,7 +97,8 @@ class YoloSource(PeopleSource):
             for number, (line, cells) in enumerate(rows, start=1):
                 where = f"{self.photos.path}: {label}: line {line}"
                 values = _numbers(where, cells)
-                if self.category not in (None, _class_name(facts, values[0])):
+                category = classes.get(str(int(values[0])), str(int(values[0])))
+                if self.category not in (None, category):
                     left_out[f"of another category than {self.category}"] += 1
                     continue
                 if len(values) == 5:
@@ -113,6 +115,7 @@ class YoloSource(PeopleSource):
                 if not np.isin(flags, (0, 1, 2)).all():
                     raise DataError(f"{where} has a visibility that is none of 0, 1 and 2")
                 centre, sides = np.array(values[1:3]) * size, np.array(values[3:5]) * size
+                self.categories[category] += 1
                 yield AnnotatedPerson(
                     f"{stem_of(photo)}_{number}",
                     called,
@@ -159,11 +162,21 @@ def _facts(file: str, content: bytes) -> dict[str, Any]:
     return facts
 
 
-def _joints(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the keypoints."""
-    count, names = facts["kpt_shape"][0], facts.get("kpt_names")
+def _joints(file: str, facts: Mapping[str, Any], category: str | None) -> tuple[str, ...]:
+    """Name the keypoints of a class."""
+    count, names, classes = facts["kpt_shape"][0], facts.get("kpt_names"), _classes(facts)
+    if category is not None and classes and category not in classes.values():
+        there = ", ".join(classes.values())
+        raise DataError(f"{file}: data.category={category}: no such class; there are {there}")
     if isinstance(names, dict):  # by class
-        names = next(iter(names.values()), None)
+        named = {str(number): given for number, given in names.items()}
+        own = {name: named.get(number) for number, name in classes.items()} or named
+        names = next(iter(own.values()), None) if category is None else own.get(category)
+        if category is None and any(given != names for given in own.values()):
+            raise DataError(
+                f"{file}: the kpt_names of the classes {', '.join(own)} differ; type "
+                f"data.category={next(iter(own))}, or another of them"
+            )
     if isinstance(names, list) and len(names) == count:
         return tuple(map(str, names))
     if facts.get("flip_idx") == list(COCO17.mirror):
@@ -171,10 +184,11 @@ def _joints(facts: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"point_{i}" for i in range(1, count + 1))
 
 
-def _class_name(facts: Mapping[str, Any], number: float) -> str:
+def _classes(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the classes by number."""
     names = facts.get("names") or {}
     named = dict(enumerate(names)) if isinstance(names, list) else names
-    return str(named.get(int(number), int(number)))
+    return {str(number): str(name) for number, name in named.items()}
 
 
 def _photo_of(label: str) -> str:

@@ -357,6 +357,47 @@ def test_two_names_in_the_labels_are_not_one_photograph(kind, tmp_path, caplog):
     assert f"of 2 of {COUNT} people of {kind} are missing or not unique" in caplog.text
 
 
+def test_yolo_names_the_keypoints_of_each_class(tmp_path):
+    folder = fake_labels.yolo(tmp_path / "dogs")
+    keys = {"source": str(folder)}
+    _rewritten(folder / YOLO, "0 0", "1 0")
+    _rewritten(folder / "data.yaml", "0: dog", "0: dog\n  1: cat")
+    for others, message in (
+        (
+            "",
+            r"data\.yaml: the kpt_names of the classes dog, cat differ; type data\.category=dog",
+        ),
+        ("\n  1: [paw r, paw l, a, b, c]", "classes dog, cat differ"),
+    ):
+        text = (folder / "data.yaml").read_text()
+        (folder / "data.yaml").write_text(text + others)
+        with pytest.raises(DataError, match=message):
+            YoloSource.own_skeleton(keys)
+        with pytest.raises(DataError, match=message):
+            YoloSource(str(folder))
+    with pytest.raises(DataError, match=r"data\.category=cow: no such class; there are dog, cat"):
+        YoloSource.own_skeleton(keys | {"category": "cow"})
+    cat = YoloSource.own_skeleton(keys | {"category": "cat"})
+    assert cat.keypoints == ("paw r", "paw l", "a", "b", "c")
+    found = YoloSource(str(folder), skeleton=cat, category="cat")
+    (a,) = found.annotations
+    np.testing.assert_allclose(a.keypoints_px, people()[0][0], atol=1e-4)  # in the file's order
+    assert own("yolo", folder).keypoints == tuple(NAMES)
+    _rewritten(folder / "data.yaml", "paw r, paw l, a, b, c", ", ".join(NAMES))
+    both = YoloSource(str(folder), skeleton=own("yolo", folder))
+    assert "yolo: read as one: cat (1), dog (11); data.category=NAME reads one alone" in both.notes
+
+
+def test_label_studio_says_that_categories_are_read_as_one(tmp_path):
+    folder = fake_labels.labelstudio(tmp_path / "dogs")
+    file = folder / STUDIO
+    file.write_text(file.read_text().replace('["dog"]', '["cat"]', 1))
+    both = source("labelstudio", folder, category=None)
+    assert len(both.annotations) == COUNT
+    assert both.notes[-1].startswith("labelstudio: read as one: cat (1), dog (11); data.category=")
+    assert "read as one" not in "".join(source("labelstudio", folder).notes)
+
+
 LISTS = ("train.txt", "lists/val.txt")
 
 

@@ -64,6 +64,7 @@ class PeopleSource:
         notes: what was mapped, masked and left out, a sentence each.
         doubts: labels that are hardly meant, a sentence a kind.
         numbers: people by photograph, of a reader that counts them through all files.
+        categories: people by category, of a reader that reads several as one.
 
     Raises:
         ConfigError: unknown skeleton.
@@ -103,6 +104,7 @@ class PeopleSource:
         target = self.target
         left_out: Counter[str] = Counter()
         self.numbers: Counter[str] = Counter()
+        self.categories: Counter[str] = Counter()
         joints: Sequence[str] = ()
         people: list[AnnotatedPerson] = []
         for file, content in files.items():
@@ -168,6 +170,9 @@ class PeopleSource:
             kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
             self.doubts.append(f"{name}: {listed(kind, turned)}")
         self.notes = joint_notes(name, joints, target, index, left_out)
+        if len(self.categories) > 1:
+            several = ", ".join(f"{category} ({n:,})" for category, n in self.categories.items())
+            self.notes.append(f"{name}: read as one: {several}; data.category=NAME reads one alone")
 
     @classmethod
     def locate(cls, keys: Mapping[str, Any]) -> None:
