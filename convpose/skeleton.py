@@ -173,6 +173,14 @@ class Skeleton:
         other = {a: b for pair in self.pairs or () for a, b in (pair, pair[::-1])}
         return tuple(self.index(other.get(name, name)) for name in self.keypoints)
 
+    @cached_property
+    def one_sided(self) -> tuple[int, ...]:
+        """Return the positions of keypoints of a side without a partner: a mirror has none."""
+        paired = {name for pair in self.pairs or () for name in pair}
+        sided = tuple(f"{side}_" for side in SIDES)
+        alone = [n for n in self.keypoints if n not in paired and spelled(n).startswith(sided)]
+        return tuple(map(self.index, alone)) if self.pairs else ()  # pairs: [] says all is right
+
     def side(self, name: str) -> str | None:
         """Return ``left`` or ``right`` for a keypoint of a pair; None for another."""
         sides = {n: s for pair in self.pairs or () for n, s in zip(pair, SIDES, strict=True)}

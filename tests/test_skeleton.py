@@ -263,6 +263,15 @@ def test_pairs_are_guessed_from_the_names(names, pairs):
         assert (skeleton.side(left), skeleton.side(right)) == ("left", "right")
 
 
+@pytest.mark.parametrize(
+    ("pairs", "alone"), [(None, (3, 4)), ([["Left Eye", "Left Ear"]], (1, 4)), ([], ())], ids=str
+)
+def test_a_side_without_a_partner_is_known(pairs, alone):
+    names = ("Left Eye", "Right Eye", "Tip", "Left Ear", "hand_r")
+    assert Skeleton("mine", names, pairs=pairs).one_sided == alone
+    assert not any(skeleton.one_sided for skeleton in bundled().values())
+
+
 def test_what_a_skeleton_leaves_out_is_filled_in():
     mine = Skeleton("mine", ("nose", "left_ear", "right_ear"), (("nose", "left_ear"),))
     assert mine.part_indices == {"nose": (0,), "ear": (1, 2)}

@@ -94,6 +94,8 @@ def describe(skeleton: Skeleton, source: str | None) -> str:
     """Say which skeleton was taken from a data set, what was guessed, and how to say otherwise."""
     pairs = ", ".join(f"{a}–{b}" for a, b in skeleton.pairs or ())
     mirror = f"mirror pairs, guessed from the names: {pairs}"
+    if alone := ", ".join(skeleton.keypoints[i] for i in skeleton.one_sided):
+        mirror += f"; without a partner, so unlabelled in mirrored samples: {alone}"
     if not pairs:
         mirror = "no mirror pairs in the names, so no mirror augmentation and no flip test"
     return (

@@ -56,7 +56,7 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
         self.indices = list(indices)
         self.crop = crop
         self.input_size_px = input_size_px
-        self.mirror = np.array(skeleton.mirror)
+        self.mirror, self.one_sided = np.array(skeleton.mirror), list(skeleton.one_sided)
         if isinstance(augment, Augment) and not skeleton.mirrors:
             augment = augment.without_mirror()
         self.augment = augment
@@ -90,11 +90,10 @@ class PoseLandmarksDataset(Dataset[PoseSample]):
                 unit_to_px = whole_frame("letterbox", annotation.width_px, annotation.height_px)
             unit_to_px, mirrored = self.augment.sample_crop(unit_to_px, rng)
             if mirrored:
-                annotation = replace(
-                    annotation,
-                    keypoints_px=annotation.keypoints_px[self.mirror],
-                    visibility=annotation.visibility[self.mirror],
-                )
+                points_px = annotation.keypoints_px[self.mirror]
+                visibility = annotation.visibility[self.mirror]
+                points_px[self.one_sided], visibility[self.one_sided] = np.nan, 0
+                annotation = replace(annotation, keypoints_px=points_px, visibility=visibility)
         crop = warp(image, compose(invert(source_to_px), unit_to_px), self.input_size_px)
         if self.augment is not None:
             crop = self.augment.apply_pixels(crop, _in_crop(annotation, unit_to_px), rng)

@@ -186,7 +186,7 @@ class TestTimeAugmentation(nn.Module):
     - Flip test: heatmaps of the crop and of its mirror image, left and right exchanged back, are
       averaged. Of networks without heatmaps the keypoints are, weighted by score. Of two that lie
       apart the one with the higher score is kept: between the left and the right foot there is
-      nothing.
+      nothing. A left keypoint without a right one keeps the answer to the crop.
     - Quarter turns: of the crop's four turns the one with the highest mean score is kept. It helps
       people who stand on their hands where the network was trained on upright ones.
 
@@ -213,7 +213,7 @@ class TestTimeAugmentation(nn.Module):
                 "data.skeleton=FILE.yaml that has pairs: [[LEFT, RIGHT], …]"
             )
         self.model = model
-        self.swap = list(skeleton.mirror)
+        self.swap, self.one_sided = list(skeleton.mirror), list(skeleton.one_sided)
         self.mirror = mirror
         self.turns = 4 if quarter_turns else 1
 
@@ -246,18 +246,25 @@ class TestTimeAugmentation(nn.Module):
             return keypoints, scores
         other = self.model(image.flip(3))
         if "heatmap_logits" in output:
-            logits = output["heatmap_logits"] + other["heatmap_logits"].flip(3)[:, self.swap]
+            logits = output["heatmap_logits"]
+            logits = logits + self._exchanged(other["heatmap_logits"].flip(3), logits)
             points, share = self.model.head.decode(logits / 2)
             both = self.model.calibrate({"keypoints": points, "scores": share})
             return both["keypoints"], both["scores"]
-        mirrored = other["keypoints"][:, self.swap]
-        mirrored = torch.stack([1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
-        other_scores = other["scores"][:, self.swap]
+        x, y = other["keypoints"].unbind(dim=-1)
+        mirrored = self._exchanged(torch.stack([1 - x, y], dim=-1), keypoints)
+        other_scores = self._exchanged(other["scores"], scores)
         total = (scores + other_scores).clamp(min=1e-6)
         apart = (keypoints - mirrored).square().sum(dim=-1).sqrt() > APART
         share = torch.where(apart, (scores >= other_scores).float(), scores / total)
         points = torch.lerp(mirrored, keypoints, share.unsqueeze(-1))
         return points, torch.where(apart, torch.maximum(scores, other_scores), total / 2)
+
+    def _exchanged(self, mirrored: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """Exchange left and right; a keypoint that has no other side keeps its own answer."""
+        back = mirrored[:, self.swap]
+        back[:, self.one_sided] = own[:, self.one_sided]
+        return back
 
 
 def turn_back(keypoints: torch.Tensor, turns: int) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Samples: whatever is augmented, labels stay on their pixels, and every draw is repeatable."""
 
+from dataclasses import replace
+
 import albumentations
 import numpy as np
 import pytest
@@ -94,6 +96,20 @@ class TestAugmented:
         )
         difference = mirrored["image"].int() - plain["image"].flip(-1).int()
         assert difference.abs().max() <= 1
+
+    def test_a_side_without_a_partner_is_unlabelled_in_a_mirrored_sample(self):
+        one = replace(LSP14, pairs=LSP14.pairs[1:])
+        alone = [LSP14.index(name) for name in LSP14.pairs[0]]
+        source = dotted_source()
+        for a in source.annotations:
+            a.visibility[:], a.keypoints_px[:] = 2, np.nan_to_num(a.keypoints_px, nan=20)
+        for mirrored, seen in ((0, 2), (1, 0)):
+            augment = Augment(mirror_probability=mirrored)
+            sample = PoseLandmarksDataset(source, [0], Crop("letterbox"), 64, one, augment)[0]
+            assert sample["visibility"][alone].tolist() == [seen] * 2
+            assert sample["keypoints"][alone].isnan().all() == (mirrored == 1)
+            assert sample["visibility"].sum() == 2 * K - 4 * mirrored
+        assert (source.annotations[0].visibility == 2).all()
 
     def test_a_joint_that_leaves_the_crop_is_still_a_joint(self):
         far = dataset(Augment(shift=1.0), "letterbox")

@@ -1,5 +1,7 @@
 """Test-time augmentation: several passes, one answer, in the crop's own coordinates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -98,6 +100,19 @@ def test_two_looks_at_one_place_are_averaged_and_at_two_places_one_is_kept(
     assert output["scores"].tolist() == [pytest.approx([expected_score] * K)]
 
 
+ALONE = replace(LSP14, pairs=LSP14.pairs[1:])
+
+
+def test_a_side_without_a_partner_keeps_its_own_answer():
+    image = crops(count=1)
+    network = TwoAnswers(image, (0.40, 0.25), (0.30, 0.75))
+    output = TestTimeAugmentation(network, ALONE, mirror=True, quarter_turns=False)(image)
+    for k in range(K):
+        own = LSP14.keypoints[k] in LSP14.pairs[0]
+        assert output["keypoints"][0, k, 0].item() == pytest.approx(0.40 if own else 0.70)
+        assert output["scores"][0, k].item() == pytest.approx(0.25 if own else 0.75)
+
+
 def test_heatmaps_are_averaged():
     """Find the one place of each keypoint that both looks see; each sees another one, too."""
     seen = torch.full((K, 8, 8), -9.0)
@@ -121,6 +136,9 @@ def test_heatmaps_are_averaged():
     assert output["keypoints"][0].tolist() == [pytest.approx([1.5 / 8, 3.5 / 8])] * K
     alone = network(image)["keypoints"][0, 0].tolist()
     assert alone == pytest.approx([6.5 / 8, 5.5 / 8])
+    output = TestTimeAugmentation(network, ALONE, mirror=True, quarter_turns=False)(image)
+    kept = [LSP14.index(name) for name in LSP14.pairs[0]]
+    assert output["keypoints"][0, kept].tolist() == [pytest.approx(alone)] * 2
 
 
 @settings(max_examples=20)
