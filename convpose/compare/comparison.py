@@ -86,9 +86,11 @@ class Comparison:
             f"{len(implied)} keys that follow from these" if implied else "",
         )
         missing = ", ".join(filter(None, elsewhere))
+        other = different_data(self.runs)
         sentences = (
             f"metrics of the best epoch by {self.monitor}",
             "" if keys else "no key of the configurations differs",
+            f"may not be comparable, for they differ in {' and '.join(other)}" if other else "",
             f"more in compare.csv and compare.html: {missing}" if missing else "",
         )
         return "; ".join(filter(None, sentences))
@@ -139,6 +141,18 @@ def read_comparison(folders: Iterable[Path], root: Path) -> Comparison:
     columns, implied = make_columns(runs, names, scored, monitor)
     title = f"{root.resolve().name}: {len(runs)} run{'s' * (len(runs) > 1)}"
     return Comparison(title, runs, monitor, mode, columns, implied, problems)
+
+
+def different_data(runs: Sequence[RunResult]) -> list[str]:
+    """List the keys by which runs may be measured on different people or keypoints."""
+    found: dict[str, set[str]] = {}
+    for config in (run.flat(by_choice=False) for run in runs):
+        sources = sorted({key.split(".")[2] for key in config if key.startswith("data.sources.")})
+        found.setdefault("data.sources", set()).add(" ".join(sources))
+        for key, usual in (("data.skeleton", "lsp14"), ("data.source", None), ("data.split", None)):
+            # the name of a file: another machine has it in another folder
+            found.setdefault(key, set()).add(Path(str(config.get(key, usual))).name)
+    return [key for key, values in found.items() if len(values) > 1]
 
 
 def _shortened(name: str, room: int) -> str:

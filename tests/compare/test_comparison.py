@@ -228,3 +228,23 @@ def test_directions_are_those_of_the_training():
     assert of_test == {"val/pck@0.2", "val/epe_px"}
     assert lower == {*LOWER_IS_BETTER, "test/epe_px"}, "a test result is as good as validation's"
     assert {name for name in RANKS if name.startswith(("val/", "test/"))} <= set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["data.skeleton=coco17"], "may not be comparable, for they differ in data.skeleton"),
+        (
+            ["data.sources.lsp._target_=a.B"],
+            "may not be comparable, for they differ in data.sources",
+        ),
+        (["data.source=b/mine.json"], ""),
+        (["data.source=b/other.json"], "may not be comparable, for they differ in data.source"),
+        (["data.split=seeded", "data.skeleton.name=bug"], "in data.skeleton and data.split"),
+    ],
+)
+def test_runs_on_other_people_or_keypoints_are_said(keys, told, study):
+    for number, more in enumerate(([], keys)):
+        fake_run(study / f"{number}", "data.source=a/mine.json", *more)
+    caption = read_comparison([study / "0", study / "1"], study).table().caption
+    assert caption.endswith(told) if told else "comparable" not in caption
