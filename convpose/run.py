@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from convpose import files
 from convpose.bounded import load_json
 from convpose.config.allowlist import read_config
+from convpose.config.arguments import overrides
 from convpose.config.run_dirs import NON_RESULT_KEYS, begun, named_like, varied_keys
 from convpose.config.schema import check_table
 from convpose.errors import ConfigError, ModelError
@@ -229,12 +230,6 @@ def choices() -> dict[str, str]:
         return {}
     chosen = HydraConfig.get().runtime.choices.items()
     return {str(k): str(v) for k, v in chosen if v and "/" not in str(k) and "@" not in str(k)}
-
-
-def overrides() -> list[str]:
-    """List the overrides of the command line, interpolations as they were typed."""
-    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return list(typed)
 
 
 def compared(cfg: DictConfig, values: Mapping[str, Any]) -> dict[str, Any]:

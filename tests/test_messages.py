@@ -328,6 +328,20 @@ SAID = {
     "export run=nowhere": "run=nowhere: the folder does not exist…",
     "evaluate run=null": "name what to evaluate: run=RUN_FOLDER, network=large…",
     "evaluate run=null network=large": "weights=large needs the data to score it on;…",
+    "evaluate run=null network=small data=synthetic data.input_size_px=96": "data.input_size_px=96…"
+    ": the network has data.input_size_px=192; leave data.input_size_px= out",
+    "evaluate run=null network=small data=coco data.skeleton=coco17": "data.skeleton=coco17: the n…"
+    " has data.skeleton=lsp14; leave data.skeleton= out",
+    **{
+        f"train experiment=finetune {word}": f"{word}: the network has {own}, or type take_…"
+        for word, own in {
+            "data.input_size_px=64": "data.input_size_px=192; leave data.input_size_px= out",
+            "head=rle": "head=MoveNetHead; leave head= out",
+            "model=vgg_bn": "model=MoveNet; leave model= out",
+            "head.window=7": "head.window=2; leave head.window= out",
+            "model.drop_path=0.2": "no model.drop_path; leave model.drop_path= out",
+        }.items()
+    },
     "evaluate run=null network=medium": "network=medium: expected small or large…",
     "evaluate run=null network=small checkpoint=last": "checkpoint=last: of which run?…",
     "evaluate predictions=b": "name what to evaluate…",
@@ -356,7 +370,7 @@ def refused(line: str) -> str:
     """Call a command, or of a search its check, in this process; the message of its error."""
     command, *overrides = line.split()
     given = GIVEN.get(command, ())
-    if "model=" in line:
+    if "model=" in line or "experiment=" in line:
         given = tuple(key for key in given if not key.startswith("model."))
     task = getattr(import_module(f"convpose.{command}.command"), OF.get(command, command))
     if command == "search":
@@ -366,8 +380,10 @@ def refused(line: str) -> str:
         cfg = composed(command, *given, *arranged(overrides, command))
         task(cfg, *([Path.cwd()] if command == "train" else []))
 
-    with pytest.raises(USER_ERRORS) as error:
-        called()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convpose.config.arguments.overrides", lambda: overrides)
+        with pytest.raises(USER_ERRORS) as error:
+            called()
     assert not list(Path.cwd().glob("*/*")), "nothing is written"
     return explain(error.value, command)
 

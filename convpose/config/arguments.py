@@ -8,11 +8,12 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
@@ -121,6 +122,39 @@ def override(key: str, text: str) -> str:
     except HydraException:  # of commas, brackets, letters beyond a-z
         plain = False
     return word if plain else f"{key}={in_quotes(text)}"
+
+
+def overrides() -> list[str]:
+    """List the overrides of the command line, interpolations as they were typed; none in Python."""
+    if not HydraConfig.initialized():
+        return []
+    task: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(task)
+
+
+def refuse_overwritten(cfg: DictConfig, own: Mapping[str, Any], remedy: str = "") -> None:
+    """Refuse what was typed where a trained network brings a value of its own.
+
+    Args:
+        cfg: with what was typed.
+        own: the network's values by key; of a group a mapping, whose class counts.
+        remedy: what else may be typed.
+
+    Raises:
+        ConfigError: a key that was typed and differs.
+    """
+    for word in overrides():
+        key = re.split("[@=]", word.lstrip("+~"))[0]
+        group, _, rest = key.partition(".")
+        if key not in own and group not in own:
+            continue
+        asked: Any = OmegaConf.select(cfg, key)
+        known = own[key] if key in own else own[group].get(rest)
+        if isinstance(known, Mapping):
+            asked, known = (str(x["_target_"]).rpartition(".")[2] for x in (asked, known))
+        if asked != known:
+            has = f"no {key}" if known is None else f"{key}={known}"
+            raise ConfigError(f"{word}: the network has {has}; leave {key}= out{remedy}")
 
 
 def typed(key: str, path: Path | str) -> str:

@@ -9,6 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import MAX_BYTES, load_json
+from convpose.config.arguments import refuse_overwritten
+from convpose.config.instantiate import skeleton_of
 from convpose.data.build import build_datamodule
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.oks import score_coco
@@ -124,9 +126,17 @@ def evaluate_network(cfg: DictConfig) -> float:
 
 
 def evaluated_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
-    """Give a network's configuration the data and the accelerator of an evaluation."""
+    """Give a network's configuration the data and the accelerator of an evaluation.
+
+    Raises:
+        ConfigError: data in another size or skeleton than the network's, or looks that say nothing.
+    """
     other = cfg.get("data")
     if other is not None:
+        own = {"data.input_size_px": trained.data.input_size_px}
+        if other.skeleton not in ("auto", "category") and skeleton_of(cfg) != skeleton_of(trained):
+            own["data.skeleton"] = skeleton_of(trained).name
+        refuse_overwritten(cfg, own)
         other.input_size_px = trained.data.input_size_px
         other.batch_size = trained.data.get("batch_size", other.batch_size)
         other.skeleton = trained.data.get("skeleton", LSP14.name)

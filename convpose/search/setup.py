@@ -18,6 +18,7 @@ from rich.console import Console
 
 from convpose import run
 from convpose.config.application import USER_ERRORS, explain
+from convpose.config.arguments import overrides as all_overrides
 from convpose.config.instantiate import build, check
 from convpose.config.schema import Count, Natural, NotNegative, check_table
 from convpose.data.build import build_datamodule
@@ -134,7 +135,7 @@ def check_settings(cfg: DictConfig) -> None:
 
 def typed_overrides() -> list[str]:
     """List the overrides of the command line that are about the training."""
-    parsed = OverridesParser.create().parse_overrides(run.overrides())
+    parsed = OverridesParser.create().parse_overrides(all_overrides())
     return [
         str(o.input_line) for o in parsed if o.key_or_group.split(".")[0] not in SEARCH_ONLY_KEYS
     ]

@@ -122,7 +122,8 @@ def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
         cfg.data.batch_size = run_of(checkpoint).config.data.batch_size
     if cfg.get("take_network"):
         begun = run_of(checkpoint).config if checkpoint else None
-        take_network(cfg, begun or Start.find(cfg.weights or "packaged").config)
+        trained = begun or Start.find(cfg.weights or "packaged").config
+        take_network(cfg, trained, continued=begun is not None)
     return cfg, checkpoint
 
 

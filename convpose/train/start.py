@@ -16,6 +16,7 @@ from lightning.pytorch.tuner.tuning import Tuner
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.config.allowlist import as_data, find_target
+from convpose.config.arguments import refuse_overwritten
 from convpose.config.instantiate import skeleton_of
 from convpose.data.datamodule import PoseDataModule, power_of_two
 from convpose.errors import ConfigError, ModelError
@@ -69,13 +70,14 @@ class Start:
         return cls(path, read_weights(path), Run(folder).config if known else None)
 
 
-def take_network(cfg: DictConfig, config: DictConfig | None) -> None:
+def take_network(cfg: DictConfig, config: DictConfig | None, continued: bool = False) -> None:
     """Replace model, head and input size of a configuration by those of a trained network.
 
     The loss becomes the head's own where the configured one trains outputs that the head lacks.
 
     Raises:
-        ConfigError: nobody knows the network, or it is a cascade.
+        ConfigError: nobody knows the network, it is a cascade, or a key that was typed for a new
+            training differs from it.
     """
     if config is None or "start" in config.model:
         what = "does not say what network it is of" if config is None else "is of a cascade"
@@ -86,7 +88,10 @@ def take_network(cfg: DictConfig, config: DictConfig | None) -> None:
         )
     parts: Any = {key: OmegaConf.to_container(config[key]) for key in ("model", "head")}
     drop_weights(parts)
-    for key, value in (*parts.items(), ("data.input_size_px", config.data.input_size_px)):
+    network = {**parts, "data.input_size_px": config.data.input_size_px}
+    if not continued:
+        refuse_overwritten(cfg, network, ", or type take_network=false")
+    for key, value in network.items():
         OmegaConf.update(cfg, key, value, merge=False, force_add=True)
     head: Any = find_target(cfg.head.get("_target_"), "head")
     loss: Any = find_target(cfg.loss.get("_target_"), "loss")
