@@ -96,7 +96,7 @@ def of(reader):
 
 def source(reader, folder, **keys):
     keys = {"source": str(folder), "category": of(reader), **keys}
-    return KINDS[reader](skeleton=own(reader, folder), **keys)
+    return KINDS[reader](**{"skeleton": own(reader, folder), **keys})
 
 
 def own(reader, folder):
@@ -267,7 +267,16 @@ YOLO, STUDIO = "labels/train/0.txt", "export.json"
             '"paw r"',
             "task 0 has paw r more than once in one pers",
         ),
-        ("labelstudio", STUDIO, '"type"', '"kind"', "labelstudio has it|task 0 is not as expected"),
+        ("labelstudio", STUDIO, '"type"', '"kind"', "task 0 is not as expected .*: 'type'"),
+        (
+            "labelstudio",
+            STUDIO,
+            '["nose tip"]',
+            "[]",
+            "export.json: task 0 has a keypoint without a label; label it there or remove it, and",
+        ),
+        ("labelstudio", STUDIO, '"data"', '"date"', "task 0 is not as expected .*KeyError: 'data'"),
+        ("labelstudio", STUDIO, '"x": ', '"x": null, "z": ', "task 0 is not as expected .Type"),
     ],
 )
 def test_damaged_labels_are_named(kind, file, old, new, message, tmp_path):
@@ -396,6 +405,18 @@ def test_label_studio_says_that_categories_are_read_as_one(tmp_path):
     assert len(both.annotations) == COUNT
     assert both.notes[-1].startswith("labelstudio: read as one: cat (1), dog (11); data.category=")
     assert "read as one" not in "".join(source("labelstudio", folder).notes)
+    file.write_text(file.read_text().replace('"nose tip"', '"snout"', 1))  # of the cat
+    skeletons = {
+        c: LabelStudioSource.own_skeleton({"source": str(folder), "category": c})
+        for c in ("cat", "dog", None)
+    }
+    assert skeletons["cat"].keypoints == (*NAMES[:4], "snout")
+    assert skeletons["dog"].keypoints == tuple(NAMES)
+    assert skeletons[None].keypoints == (*NAMES[:4], "snout", NAMES[4])
+    with pytest.raises(DataError, match=r"data\.category=cow: nobody is; there are cat, dog"):
+        source("labelstudio", folder, category="cow", skeleton=skeletons["cat"])
+    file.write_text(file.read_text().replace('["dog"]', "[]", 1))
+    assert len(source("labelstudio", folder).annotations) == COUNT - 2
 
 
 LISTS = ("train.txt", "lists/val.txt")
