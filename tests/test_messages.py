@@ -325,6 +325,10 @@ SAID = {
     "export output=photo.jpg/pose.onnx": "…cannot be written (Not a directory); type output=FILE",
     "export report=here": "report=here: cannot be written (Is a directory); type report=FILE",
     "export run=here weights=a.safetensors": "…two networks; type one of them",
+    "export network=small data=synthetic precision=int8 data.box_scale=2.0": "data.box_scale=2.0: …"
+    " has data.box_scale=1.25; leave data.box_scale= out",
+    "export network=small data=coco precision=int8 data.skeleton=coco17": "data.skeleton=coco17: t…"
+    " has data.skeleton=lsp14; leave data.skeleton= out",
     "export run=nowhere": "run=nowhere: the folder does not exist…",
     "evaluate run=null": "name what to evaluate: run=RUN_FOLDER, network=large…",
     "evaluate run=null network=large": "weights=large needs the data to score it on;…",

@@ -2,11 +2,14 @@
 
 import inspect
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import UNEXPECTED
+from convpose.config.arguments import refuse_overwritten
 from convpose.config.instantiate import build, build_skeleton, skeleton_of
 from convpose.data import readers_of
 from convpose.data.cache import cached_skeleton
@@ -51,6 +54,22 @@ def build_datamodule(cfg: DictConfig) -> PoseDataModule:
     given = {"augment": augment, "seed": cfg.get("seed", 0), "skeleton": skeleton}
     datamodule: PoseDataModule = build(settings, "data", **given)
     return datamodule
+
+
+def refuse_other_crops(cfg: DictConfig, own: Mapping[str, Any], skeleton: Skeleton) -> None:
+    """Refuse data keys that were typed for a trained network and that differ from its own.
+
+    Args:
+        cfg: with ``data``.
+        own: the network's values by key.
+        skeleton: the network's.
+
+    Raises:
+        ConfigError: see `refuse_overwritten`.
+    """
+    typed = cfg.data.get("skeleton", "auto")
+    other = typed not in ("auto", "category") and skeleton_of(cfg) != skeleton
+    refuse_overwritten(cfg, {**own, **({"data.skeleton": skeleton.name} if other else {})})
 
 
 def settle_skeleton(cfg: DictConfig) -> Skeleton:

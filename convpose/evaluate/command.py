@@ -9,9 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import MAX_BYTES, load_json
-from convpose.config.arguments import refuse_overwritten
 from convpose.config.instantiate import skeleton_of
-from convpose.data.build import build_datamodule
+from convpose.data.build import build_datamodule, refuse_other_crops
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.oks import score_coco
 from convpose.evaluate.predictions import Predictions, match
@@ -134,9 +133,7 @@ def evaluated_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
     other = cfg.get("data")
     if other is not None:
         own = {"data.input_size_px": trained.data.input_size_px}
-        if other.skeleton not in ("auto", "category") and skeleton_of(cfg) != skeleton_of(trained):
-            own["data.skeleton"] = skeleton_of(trained).name
-        refuse_overwritten(cfg, own)
+        refuse_other_crops(cfg, own, skeleton_of(trained))
         other.input_size_px = trained.data.input_size_px
         other.batch_size = trained.data.get("batch_size", other.batch_size)
         other.skeleton = trained.data.get("skeleton", LSP14.name)

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from convpose import files
-from convpose.config.arguments import refuse_overwritten, typed
-from convpose.data.build import build_datamodule
+from convpose.config.arguments import typed
+from convpose.data.build import build_datamodule, refuse_other_crops
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.dataset import PoseLandmarksDataset
@@ -233,7 +233,7 @@ def open_data(cfg: DictConfig, network: Network, spec: CropSpec) -> PoseDataModu
     other = cfg.get("data")
     if other is not None:
         sizes = {"data.input_size_px": spec.input_size_px, "data.box_scale": spec.box_scale}
-        refuse_overwritten(cfg, sizes)
+        refuse_other_crops(cfg, sizes, spec.skeleton)
         own = OmegaConf.create({"data": OmegaConf.to_container(other, resolve=True)})
         own.data.input_size_px, own.data.box_scale = spec.input_size_px, spec.box_scale
         own.data.skeleton = spec.skeleton.to_dict()

@@ -113,6 +113,8 @@ def run_of(checkpoint: Path) -> Run:
 def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
     """Check that a run is continued with its own data, split and monitor; log other changes.
 
+    Keys that only begin a run become again what they were.
+
     Raises:
         ConfigError: another split, whose held-out images the network may know, other data, by which
             no epoch has been measured, or another monitor, by which nobody has kept the best epoch.
@@ -140,11 +142,10 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
             f"kept by {before.monitor}; type monitor={before.monitor}"
         )
     changes = _changed(REPORTED, new, old)
-    changes += [
-        f"{own}, not {key}={cfg[key]}"
-        for key, own in UNREAD.items()
-        if cfg[key] and cfg[key] != before.get(key)
-    ]
+    for key, own in UNREAD.items():
+        if cfg[key] and cfg[key] != before.get(key):
+            changes.append(f"{own}, not {key}={cfg[key]}")
+            cfg[key] = before.get(key)  # the run's folder says what it began with
     if changes:
         log.warning("ckpt_path=%s: goes on with %s", cfg.ckpt_path, "; ".join(changes))
 

@@ -343,6 +343,7 @@ def test_changed_keys_of_a_continued_run_are_told(overrides, told, unbroken, cap
     message = caplog.records[0].getMessage() if caplog.records else ""
     assert message.startswith(f"ckpt_path=last: goes on with {told}" if told else "")
     assert bool(message) == bool(told)
+    assert (cfg.weights, cfg.lr_find) == (None, False), "what the run began with is not rewritten"
 
 
 def test_a_checkpoint_of_another_folder_is_held_against_its_run(unbroken, tmp_path, monkeypatch):
