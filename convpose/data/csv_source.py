@@ -5,9 +5,9 @@ The first row names the columns, separated by commas:
 - ``image``: path of the photograph, from the CSV's folder or from `images`;
 - ``NAME_x``, ``NAME_y`` and perhaps ``NAME_v`` for each joint, ``left_wrist_x`` say: pixels of the
   upright photograph (turned as EXIF says, as viewers show it), pixel centres at integers, the first
-  pixel is 0; visibility 0 unlabelled, 1 occluded, 2 visible. Without ``NAME_v`` a joint with
-  coordinates is visible, and empty cells are an unlabelled joint in any case. Left is the person's
-  own left. Any joint of any skeleton may be there, and none has to;
+  pixel is 0; visibility 0 unlabelled, 1 occluded, 2 visible. Without ``NAME_v``, or where it is
+  empty, a joint with coordinates is visible; without x or y it is unlabelled in any case. Left is
+  the person's own left. Any joint of any skeleton may be there, and none has to;
 - ``x0``, ``y0``, ``x1``, ``y1``, all or none: edges of the person's box; without it a crop is drawn
   around the joints;
 - ``part``: ``train``, ``val`` or ``test``, for ``data.split=official``;
@@ -105,10 +105,10 @@ def _people(
             raise DataError(f"{file}: row {line} has {wrong}; {_REMEDY}")
         try:
             points_px = np.array([[_number(row[f"{n}_{c}"]) for c in "xy"] for n in joints])
-            flags = np.array([_number(row.get(f"{n}_v") or "2") for n in joints])
+            flags = np.nan_to_num([_number(row.get(f"{n}_v") or "") for n in joints], nan=2.0)
             box = np.array([_number(row[column]) for column in BOX]) if BOX[0] in row else None
-            if not np.isin(flags, (0, 1, 2)).all():
-                raise ValueError(f"visibility {flags.max():g}, expected 0, 1 or 2")
+            if len(odd := flags[~np.isin(flags, (0, 1, 2))]):
+                raise ValueError(f"visibility {odd[0]:g}, expected 0, 1 or 2")
         except ValueError as error:
             raise DataError(f"{file}: row {line}: {error}; {_REMEDY}") from error
         numbers[image] += 1

@@ -81,6 +81,24 @@ def test_words_for_nothing_are_unlabelled(read, cell):
     assert "right_wrist" not in found(source.annotations[0])
 
 
+@pytest.mark.parametrize("cell", ["NA", "n/a", "", " "])
+def test_an_empty_visibility_of_a_joint_with_coordinates_is_visible(read, cell):
+    (a,) = read(header(*NAMES), f"a.jpg,1,2,{cell},3,4,1,5,6,0,7,8,2", min_joints=3).annotations
+    assert found(a) == {"left_wrist": (1, 2, 2), "right_wrist": (3, 4, 1), "right_hip": (7, 8, 2)}
+
+
+def test_joints_with_one_coordinate_are_counted(read):
+    rows = ("a.jpg,1,NA,2,3,4,2,5,6,2,7,8,2", "a.jpg,1,2,2,3,4,,,6,,7,,0")
+    source = read(header(*NAMES), *rows, min_joints=2)
+    assert [list(found(a)) for a in source.annotations] == [
+        ["right_hip", "left_hip", "right_wrist"],
+        ["right_wrist", "left_wrist"],
+    ]
+    said = "joints that have x without y, or y without x, and so are unlabelled: 2"
+    assert source.doubts[-1] == f"csv: {said} (left_wrist of a_1, left_hip of a_2)"
+    assert not read(header(*NAMES), "a.jpg,1,2,2,,,,5,6,2,7,8,2", min_joints=2).doubts
+
+
 def test_ids_count_the_rows_of_a_photograph(read):
     rows = [f"{image},1,2,2,3,4,2,5,6,2,7,8,2" for image in ("a.jpg", "b/a.jpg", "a.jpg")]
     assert [a.image_id for a in read(header(*NAMES), *rows).annotations] == ["a_1", "b-a_1", "a_2"]
@@ -146,6 +164,7 @@ def test_the_table_of_a_prediction_is_read(read):
         (["image,nose_x,nose_y", "a.jpg,1,2,3"], "row 2 has not as many cells as the first"),
         (["image,nose_x,nose_y", "a.jpg,1,2", "a.jpg,1,y"], "row 3: could not convert string to "),
         (["image,nose_x,nose_y,nose_v", "a.jpg,1,2,3"], "row 2: visibility 3, expected 0, 1 or 2"),
+        (["image,nose_x,nose_y,nose_v", "a.jpg,1,2,-1"], "row 2: visibility -1, expected 0, 1 or"),
         (["image,nose_x,nose_y", ",1,2"], "row 2 has no image"),
         (["image,nose_x,nose_y,part", "a.jpg,1,2,dev"], "row 2 has part 'dev', expected train, va"),
     ],

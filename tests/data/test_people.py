@@ -171,7 +171,11 @@ def test_a_box_that_is_given_stays(photos):
 def test_what_is_no_number_is_unlabelled(photos):
     given = person()
     given.points_px[[1, 2, 3]] = (np.nan, 1), (2, np.nan), (np.nan, np.nan)
-    (annotation,) = source(photos("a.jpg"), given).annotations
+    some = source(photos("a.jpg"), given)
+    (annotation,) = some.annotations
+    assert some.doubts[-1].endswith(
+        f"unlabelled: 2 ({JOINTS[1]} of a.jpg_1, {JOINTS[2]} of a.jpg_1)"
+    )
     assert annotation.visibility.tolist() == [0, 0, 0] + [2] * 11
     assert np.isnan(annotation.keypoints_px[:3]).all()
     assert annotation.keypoints_px.dtype == np.float32

@@ -107,6 +107,7 @@ class PeopleSource:
         self.categories: Counter[str] = Counter()
         joints: Sequence[str] = ()
         people: list[AnnotatedPerson] = []
+        halves: list[str] = []
         for file, content in files.items():
             try:
                 own, found = self.read_people(file, content, left_out)
@@ -120,7 +121,7 @@ class PeopleSource:
                     f"({', '.join(joints)}); type data.source= with the path of one file"
                 )
             joints = own
-            _check_reach(file, joints, found)
+            halves += _check_points(file, joints, found)
             people += found
         index = np.array(counterparts(renamed(joints, self.other_names, target), target))
         kept = mapped(people, index, max(1, min_joints))
@@ -169,6 +170,9 @@ class PeopleSource:
         if turned := [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]:
             kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
             self.doubts.append(f"{name}: {listed(kind, turned)}")
+        if halves:
+            kind = "joints that have x without y, or y without x, and so are unlabelled"
+            self.doubts.append(f"{name}: {listed(kind, halves)}")
         self.notes = joint_notes(name, joints, target, index, left_out)
         if len(self.categories) > 1:
             several = ", ".join(f"{category} ({n:,})" for category, n in self.categories.items())
@@ -256,13 +260,16 @@ class PeopleSource:
         return image, identity()
 
 
-def _check_reach(file: str, joints: Sequence[str], people: Sequence[AnnotatedPerson]) -> None:
-    """Refuse points and boxes that lie where no photograph is."""
+def _check_points(file: str, joints: Sequence[str], people: Sequence[AnnotatedPerson]) -> list[str]:
+    """Refuse points and boxes that lie where no photograph is; list points with one coordinate."""
     if not people:
-        return
+        return []
     ids = [person.image_id for person in people]
     boxes = np.stack([np.full(4, np.nan) if p.box_px is None else p.box_px for p in people])
     points_px = np.stack([person.points_px for person in people])
-    check_reach(file, ids, joints, points_px, np.stack([p.visibility for p in people]))
+    visibility = np.stack([p.visibility for p in people])
+    check_reach(file, ids, joints, points_px, visibility)
     corners_px = boxes.reshape(-1, 2, 2)
     check_reach(file, ids, ("the box", "the box"), corners_px, np.ones((len(boxes), 2), np.uint8))
+    half = np.argwhere((np.isfinite(points_px).sum(axis=2) == 1) & (visibility > 0))
+    return [f"{joints[k]} of {ids[i]}" for i, k in half]
