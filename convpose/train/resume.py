@@ -12,6 +12,7 @@ from torch import nn
 from convpose import files
 from convpose.bounded import MAX_BYTES, load_json
 from convpose.config.arguments import typed
+from convpose.config.instantiate import skeleton_of
 from convpose.data.splits import Split
 from convpose.errors import ConfigError, DataError, ModelError
 from convpose.models.weights import read_weights
@@ -128,7 +129,11 @@ def check_run(run: Run, cfg: DictConfig, split: Split) -> None:
     old = {"data.skeleton": LSP14.name, **flat(before, {})}
     new = {k: v for k, v in new.items() if k in old or not k.startswith(NEWER)}
     wrong = "on another split" if split_before != split else ""
-    if changes := _changed(MEASURED, new, old):
+    changes = _changed(MEASURED, new, old)
+    one, other = skeleton_of(cfg), skeleton_of(before)
+    if (one.keypoints, one.normaliser) != (other.keypoints, other.normaliser) and not changes:
+        changes = [f"data.skeleton={one.name}, of other keypoints or another normaliser"]
+    if changes:
         wrong = f"with other data ({'; '.join(changes)})"
     if wrong:
         raise ConfigError(

@@ -16,6 +16,7 @@ from convpose.errors import ConfigError, ModelError
 from convpose.history import read_history
 from convpose.models.build import build_model
 from convpose.run import Run
+from convpose.skeleton import LSP14
 from convpose.train.build import build_module
 from convpose.train.callbacks import EarlyStopping, NanGuard
 from convpose.train.checkpoints import BestAndLast
@@ -307,11 +308,16 @@ def test_a_run_goes_on_with_its_own_split_and_monitor(unbroken, tmp_path):
             "data.crop=None, not box; data.crop.synthetic=box, not None",
         ),
         (["data.skeleton=coco17"], "data.skeleton=coco17, not lsp14"),
+        (
+            [f"data.skeleton={{name:lsp14,keypoints:[{','.join(LSP14.keypoints)}],normaliser:90}}"],
+            "data.skeleton=lsp14, of other keypoints or another normaliser",
+        ),
         (["data.names={head_top:crown}"], "data.names.head_top=crown, not None"),
         (["data.sources.synthetic.seed=7"], "data.sources.synthetic.seed=7, not 0"),
     ],
 )
 def test_a_run_goes_on_with_its_own_data(overrides, change, unbroken):
+    """The skeleton's file may have changed, and not its name."""
     cfg = tiny_config(*RANDOM, *overrides, "ckpt_path=last")
     told = f"was trained with other data ({change}); type the data keys of its run, or weights="
     with pytest.raises(ConfigError, match=re.escape(told)):
