@@ -73,6 +73,8 @@ class CocoSource(PeopleSource):
         """Read a JSON file."""
         tables, category = read_tables(file, content, self.category)
         joints = tuple(map(str, category["keypoints"]))
+        names = [i.get("file_name") for i in tables["images"] if isinstance(i, dict)]
+        self.named += [(name, subset_of(file)) for name in names if isinstance(name, str)]
         return joints, _people(file, tables, category, len(joints), left_out)
 
 

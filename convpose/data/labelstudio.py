@@ -71,6 +71,7 @@ class LabelStudioSource(PeopleSource):
         for number, (task, (path, photo)) in enumerate(zip(tasks, photos, strict=True)):
             if called[photo] > 1:
                 photo = path  # several uploads of that name: the base class says so
+            self.named.append((photo, None))
             with _named(file, number):
                 for region in _regions(task):
                     if not (region.get("original_width") and region.get("original_height")):

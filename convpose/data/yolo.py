@@ -92,6 +92,7 @@ class YoloSource(PeopleSource):
             size = framed_size(self.photos, photo, self.upright) if found else (1, 1)
             subset = listed.get(found or stem) or _subset(facts, photo)
             told.add(subset)
+            self.named.append((called, subset))
             lines = self.photos.read(label).decode("utf-8-sig", "replace").splitlines()
             rows = [(i, line.split()) for i, line in enumerate(lines, start=1) if line.strip()]
             for number, (line, cells) in enumerate(rows, start=1):

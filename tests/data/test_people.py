@@ -1,6 +1,7 @@
 """The base of the readers finds photographs, boxes, files and names."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -106,6 +107,19 @@ def test_two_names_are_not_one_photograph(photos, caplog, files, kept):
     few.visibility[:] = 0
     few = [few, person("cam2/1.jpg"), person("b.jpg")]
     assert [a.file for a in source(archive, *few).annotations] == ["b.jpg"]
+
+
+def test_a_photograph_without_people_has_a_name_too(tmp_path):
+    images = [{"id": i, "file_name": f"cam{i}/1.jpg"} for i in range(2)]
+    joints = [v for i in range(14) for v in (i + 5, i + 9, 2)]
+    table = {"images": images, "annotations": [{"id": 1, "image_id": 1, "keypoints": joints}]}
+    table["categories"] = [{"id": 1, "keypoints": LSP14.keypoints}]
+    write_folder(tmp_path / "a", {"1.jpg": PHOTO, "a.json": json.dumps(table).encode()})
+    with pytest.raises(DataError, match=r"1 of 1 people of coco .* the first is cam1/1\.jpg \(the"):
+        CocoSource(str(tmp_path / "a" / "a.json"))
+    images.pop(0)
+    (tmp_path / "a" / "a.json").write_text(json.dumps(table))
+    assert CocoSource(str(tmp_path / "a" / "a.json")).annotations[0].file == "1.jpg"
 
 
 def test_of_two_that_are_written_another_way_none_is_taken(photos):

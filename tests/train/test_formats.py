@@ -364,6 +364,9 @@ def test_two_names_in_the_labels_are_not_one_photograph(kind, tmp_path, caplog):
     found = source(kind, folder)
     assert sorted(int(Path(a.file).stem) for a in found.annotations) == list(range(2, COUNT))
     assert f"of 2 of {COUNT} people of {kind} are missing or not unique" in caplog.text
+    if kind == "yolo":
+        (folder / "labels/cam0/a.txt").write_text("")  # nobody is in it, yet it is a photograph
+        assert len(source(kind, folder).annotations) == COUNT - 2
 
 
 def test_yolo_names_the_keypoints_of_each_class(tmp_path):

@@ -65,6 +65,7 @@ class PeopleSource:
         doubts: labels that are hardly meant, a sentence a kind.
         numbers: people by photograph, of a reader that counts them through all files.
         categories: people by category, of a reader that reads several as one.
+        named: files and subsets of photographs, of a reader whose labels name some without people.
 
     Raises:
         ConfigError: unknown skeleton.
@@ -105,6 +106,7 @@ class PeopleSource:
         left_out: Counter[str] = Counter()
         self.numbers: Counter[str] = Counter()
         self.categories: Counter[str] = Counter()
+        self.named: list[tuple[str, str | None]] = []
         joints: Sequence[str] = ()
         people: list[AnnotatedPerson] = []
         halves: list[str] = []
@@ -128,7 +130,7 @@ class PeopleSource:
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
         by_name = PhotoNames(photos.names())
-        there = by_name.find_all((person.file, person.subset) for person in people)
+        there = by_name.find_all([*((p.file, p.subset) for p in people), *self.named])
         pairs = [(person, there[person.file, person.subset]) for person in kept]
         lost = [(person.file, person.subset) for person, file in pairs if file is None]
         kept = [replace(person, file=file) for person, file in pairs if file is not None]
