@@ -68,6 +68,7 @@ def evaluate_network(cfg: DictConfig) -> float:
         folder = Path(cfg.paths.runs) / "evaluate"
     else:
         trained, folder = run.config_to_score(cfg.paths.data), run.folder
+        checkpoint = run.checkpoint(cfg.checkpoint)
     box_scale = trained.data.box_scale
     trained = evaluated_config(trained, cfg)
     other = cfg.get("data")
@@ -79,7 +80,6 @@ def evaluate_network(cfg: DictConfig) -> float:
         name = f"{Path(cfg.weights).stem}_{name}"
         split_name += f" (network of {trained.trained_on})"
     else:
-        checkpoint = run.checkpoint(cfg.checkpoint)
         subset = datamodule.split[cfg.split]
         if other is not None and (seen := seen_in_training(run, other, subset)):
             split_name += f" ({seen:,} of these images were trained on)"
