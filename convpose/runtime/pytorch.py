@@ -213,7 +213,7 @@ class TestTimeAugmentation(nn.Module):
                 "data.skeleton=FILE.yaml that has pairs: [[LEFT, RIGHT], …]"
             )
         self.model = model
-        self.swap, self.one_sided = list(skeleton.mirror), list(skeleton.one_sided)
+        self.swap, self.one_sided = list(skeleton.mirror), skeleton.one_sided
         self.mirror = mirror
         self.turns = 4 if quarter_turns else 1
 
@@ -263,7 +263,8 @@ class TestTimeAugmentation(nn.Module):
     def _exchanged(self, mirrored: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """Exchange left and right; a keypoint that has no other side keeps its own answer."""
         back = mirrored[:, self.swap]
-        back[:, self.one_sided] = own[:, self.one_sided]
+        for k in self.one_sided:  # a list of them would be copied to the GPU
+            back[:, k] = own[:, k]
         return back
 
 

@@ -107,7 +107,7 @@ def test_images_step_through_the_epochs(view, board, sweep):
     heading, picture = card.locator("tf-card-heading"), card.locator("img")
     seen = {}
     for epoch in (2, 1, 0):
-        eventually(lambda: heading.inner_text().split()[1], str(epoch).__eq__)
+        eventually(lambda: heading.inner_text().split()[1:2], [str(epoch)].__eq__)
         eventually(lambda: picture.evaluate("image => image.naturalWidth"), bool)
         seen[epoch] = picture.get_attribute("src")
         card.locator("#steps").focus()
