@@ -131,7 +131,7 @@ def test_a_prediction_on_a_cluster_is_killed_and_then_one_of_its_workers(
     monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would starve them
     monkeypatch.setenv("HOME", str(forker.folder))  # for the token of the cluster
     (forker.folder / "p").mkdir()
-    names = [f"p/{i:03d}.png" for i in range(120)]
+    names = [f"p/{i:03d}.png" for i in range(48)]
     for i, name in enumerate(names):
         Image.new("RGB", (400, 300), (i, 50, 90)).save(forker.folder / name)
     (forker.folder / "p" / "no.png").write_bytes(b"no picture")
@@ -145,7 +145,7 @@ def test_a_prediction_on_a_cluster_is_killed_and_then_one_of_its_workers(
         assert [row["image"] for row in found] == names, "none is lost, none is there twice"
         return {row["image"]: row for row in found}
 
-    shards = ("engine=ray", "output=out", "cluster.shard=2")
+    shards = ("engine=ray", "output=out", "cluster.shard=4")
     done, dice, hits = forker.folder / "out" / "done", random.Random(0), 0
     for _ in range(tries(1, 3)):  # a cluster takes long to start, and each worker imports all
         before = len([*done.glob("*.json")])
@@ -158,7 +158,7 @@ def test_a_prediction_on_a_cluster_is_killed_and_then_one_of_its_workers(
             hits += 1
         life.ended()
         for path in done.glob("*.json"):
-            assert json.loads(path.read_text())["frames"] == 2
+            assert json.loads(path.read_text())["frames"] == 4
             assert len(pyarrow.read_table(done.parent / "keypoints" / f"{path.stem}.parquet"))
     assert hits
     written = {path: path.stat().st_mtime_ns for path in done.glob("*.json")}
