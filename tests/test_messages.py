@@ -346,6 +346,8 @@ SAID = {
             "model.drop_path=0.2": "no model.drop_path; leave model.drop_path= out",
         }.items()
     },
+    "evaluate data=synthetic batch_size=8 data.batch_size=4": "batch_size=8 data.batch_size=4: …",
+    "evaluate data=synthetic data.repeat={synthetic:2}": "data.repeat: each person is…",
     "evaluate run=null network=medium": "network=medium: expected small or large…",
     "evaluate run=null network=small checkpoint=last": "checkpoint=last: of which run?…",
     "evaluate predictions=b": "name what to evaluate…",

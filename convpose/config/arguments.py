@@ -132,6 +132,16 @@ def overrides() -> list[str]:
     return list(task)
 
 
+def was_typed(key: str) -> bool:
+    """Tell if a key is among the overrides of the command line."""
+    return any(key_of(word) == key for word in overrides())
+
+
+def key_of(word: str) -> str:
+    """Return the key of an override, ``optimizer.lr`` of ``+optimizer.lr=0.1``."""
+    return re.split("[@=]", word.lstrip("+~"))[0]
+
+
 def refuse_overwritten(cfg: DictConfig, own: Mapping[str, Any], remedy: str = "") -> None:
     """Refuse what was typed where a trained network brings a value of its own.
 
@@ -144,7 +154,7 @@ def refuse_overwritten(cfg: DictConfig, own: Mapping[str, Any], remedy: str = ""
         ConfigError: a key that was typed and differs.
     """
     for word in overrides():
-        key = re.split("[@=]", word.lstrip("+~"))[0]
+        key = key_of(word)
         group, _, rest = key.partition(".")
         if key not in own and group not in own:
             continue

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import MAX_BYTES, load_json
+from convpose.config.arguments import was_typed
 from convpose.config.instantiate import skeleton_of
 from convpose.data.build import build_datamodule, refuse_other_crops
 from convpose.errors import ConfigError, DataError
@@ -71,6 +72,8 @@ def evaluate_network(cfg: DictConfig) -> float:
         checkpoint = run.checkpoint(cfg.checkpoint)
     box_scale = trained.data.box_scale
     trained = evaluated_config(trained, cfg)
+    if was_typed("data.box_scale"):
+        box_scale = trained.data.box_scale
     other = cfg.get("data")
     split_name = (run.config if run is not None and other is None else trained).data.split
     datamodule = build_datamodule(trained)
@@ -135,7 +138,8 @@ def evaluated_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
         own = {"data.input_size_px": trained.data.input_size_px}
         refuse_other_crops(cfg, own, skeleton_of(trained))
         other.input_size_px = trained.data.input_size_px
-        other.batch_size = trained.data.get("batch_size", other.batch_size)
+        if not was_typed("data.batch_size"):
+            other.batch_size = trained.data.get("batch_size", other.batch_size)
         other.skeleton = trained.data.get("skeleton", LSP14.name)
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:

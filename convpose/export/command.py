@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from convpose import files
-from convpose.config.arguments import typed
+from convpose.config.arguments import typed, was_typed
 from convpose.data.build import build_datamodule, refuse_other_crops
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
@@ -244,7 +244,8 @@ def open_data(cfg: DictConfig, network: Network, spec: CropSpec) -> PoseDataModu
             "precision=int8 of packaged weights needs pictures to calibrate with; type data=lspet, "
             "data=lsp, …"
         )
-    own.data.batch_size = cfg.batch_size
+    if not was_typed("data.batch_size"):
+        own.data.batch_size = cfg.batch_size
     datamodule = build_datamodule(own)
     datamodule.setup()
     return datamodule

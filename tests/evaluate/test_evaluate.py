@@ -160,6 +160,16 @@ def test_the_training_part_of_a_run_is_not_reduced_twice(run: Path, tmp_path: Pa
     assert datamodule.split == json.loads((half / "splits.json").read_text())
 
 
+@pytest.mark.parametrize(("word", "expected"), [("data.batch_size=3", 3), ("batch_size=2", 2)])
+def test_a_typed_batch_counts_and_else_that_of_the_run(
+    word: str, expected: int, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for typed, size in (([word], expected), ([], 8)):
+        monkeypatch.setattr("convpose.config.arguments.overrides", lambda words=typed: words)
+        cfg = composed("evaluate", "data=synthetic", *typed)
+        assert evaluated_config(Run(run).config_to_score(""), cfg).data.batch_size == size
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_images_that_were_trained_on_are_counted(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
