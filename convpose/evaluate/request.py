@@ -10,7 +10,7 @@ from convpose.data import check_sources
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.run import Run
-from convpose.runtime.engines import weights_file
+from convpose.runtime.engines import packed_file
 
 EXPECTED = (
     'expected a JSON list of {"image_id": …, "bbox": [x, y, width, height], "score": …}, as a '
@@ -74,6 +74,6 @@ def find_named(cfg: DictConfig) -> None:
     if cfg.run is not None:
         Run.find(Path(cfg.run))
     elif cfg.weights is not None:
-        weights_file(cfg.weights)
+        packed_file(cfg.weights)
     if cfg.get("data") is not None:
         check_sources(cfg)

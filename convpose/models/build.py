@@ -155,7 +155,9 @@ def self_contained(cfg: DictConfig) -> DictConfig:
 
 def stage_of(model: DictConfig) -> DictConfig:
     """Take of a cascade's ``model`` the keys that its constructor has."""
-    return OmegaConf.masked_copy(model, [k for k in model if k not in ("run", "start", "backbone")])
+    return OmegaConf.masked_copy(
+        model, [str(k) for k in model if k not in ("run", "start", "backbone")]
+    )
 
 
 @contextlib.contextmanager

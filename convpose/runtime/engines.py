@@ -285,6 +285,23 @@ def weights_file(weights: str | Path | None = None) -> Path:
     return path
 
 
+def packed_file(weights: str | Path | None = None) -> Path:
+    """Find the file of a network that is rebuilt in PyTorch; see `weights_file`.
+
+    Raises:
+        ModelError: an export, or the checkpoint of a run.
+    """
+    path = weights_file(weights)
+    if path.suffix in ENGINE_OF:
+        raise ModelError(
+            f"weights={path}: an export, which predict, app and benchmark read; type run=FOLDER or "
+            "weights=FILE.safetensors, what it was written from"
+        )
+    if path.suffix in (".ckpt", ".pt", ".pth"):
+        raise ModelError(f"weights={path}: a checkpoint; type run=FOLDER checkpoint={path}")
+    return path
+
+
 def onnx_file(weights: str | Path | None) -> Path | None:
     """Find the ONNX file of the same network that lies beside its weights; None without one."""
     file = weights_file(weights)
