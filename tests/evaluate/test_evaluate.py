@@ -206,6 +206,19 @@ def test_two_looks_have_their_own_report(run: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_other_crops_do_not_overwrite_a_result(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    for words in ([], ["data.crop=image", "data.split=whole", "data.batch_size=9"]):
+        monkeypatch.setattr(module, "overrides", lambda words=words: words)
+        evaluate(configure("evaluate", f"run={own}", "accelerator=cpu", "gallery=0", *words))
+
+    found = {path.parent.name for path in own.glob("evaluate_*/metrics.json")}
+    assert {"evaluate_synthetic_test", "evaluate_synthetic_test_crop-image+split-whole"} <= found
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_another_checkpoint_has_its_own_folder(run: Path) -> None:
     evaluate(evaluation(f"run={run}", "accelerator=cpu", "gallery=0", "checkpoint=last"))
 
