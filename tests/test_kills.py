@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from tiny import QUIET, tiny_run
 
 from convpose.export.request import SUFFIXES
-from convpose.runtime.engines import ENGINE_OF, OPENERS
+from convpose.runtime import ENGINE_OF
+from convpose.runtime.engines import OPENERS
 
 pytestmark = pytest.mark.slow
 KILLS = tries(1, 6)  # of each command

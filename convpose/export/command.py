@@ -24,8 +24,8 @@ from convpose.evaluate.scoring import GroundTruth, predict
 from convpose.export.network import Network, staged, write
 from convpose.export.request import SUFFIXES, check_keys
 from convpose.plot.tables import Measures, Table, percent, pixels
-from convpose.runtime import CropSpec, Runtime
-from convpose.runtime.engines import ENGINE_OF, MAC_ONLY, OPENERS
+from convpose.runtime import ENGINE_OF, CropSpec, Runtime
+from convpose.runtime.engines import MAC_ONLY, OPENERS
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 CROPS = 48

@@ -21,6 +21,7 @@ from convpose.config.schema import Packaged
 from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.hardware import want_gpu
 from convpose.runtime import (
+    ENGINE_OF,
     INPUT,
     KEY,
     OUTPUTS,
@@ -257,13 +258,6 @@ OPENERS: dict[str, Callable[[str | Path, str, int | None], Runtime]] = {
     "litert": LiteRtRuntime,
     "coreml": CoreMlRuntime,
 }
-ENGINE_OF = {
-    ".onnx": "onnx",
-    ".xml": "openvino",
-    ".torchscript": "torch",
-    ".tflite": "litert",
-    ".mlpackage": "coreml",
-}
 FOLDER = Path(__file__).parents[1] / "weights"
 NAMES: tuple[str, ...] = get_args(Packaged)  # the first is the default
 
@@ -286,11 +280,7 @@ def weights_file(weights: str | Path | None = None) -> Path:
 
 
 def packed_file(weights: str | Path | None = None) -> Path:
-    """Find the file of a network that is rebuilt in PyTorch; see `weights_file`.
-
-    Raises:
-        ModelError: an export, or the checkpoint of a run.
-    """
+    """Find the file of a network to rebuild; raise ModelError for an export or a checkpoint."""
     path = weights_file(weights)
     if path.suffix in ENGINE_OF:
         raise ModelError(
