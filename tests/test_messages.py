@@ -290,7 +290,10 @@ SAID = {
     "train head=integral loss=rle data.input_size_px=64": "loss: ResidualLogLikelihood trains sigm…"
     " has only keypoints and heatmap_logits to train; type loss=integral",
     "predict source=null": "what to look at? type source=FILE…",
-    "predict source=": "what to look at? type source=FILE…",
+    **{
+        f"{line}=": f"{line.split()[-1]}=: no value, as from an empty variable; type a value, or …"
+        for line in ("predict source", "predict weights", "evaluate run", "train data.source")
+    },
     "predict source=none.jpg": "source=none.jpg: no such file; type a file, a folder…",
     **{
         f"{command} network=large weights=a.onnx": "network=large weights=a.onnx: two networks; …"

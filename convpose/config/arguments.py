@@ -80,8 +80,8 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
 
     Raises:
         ConfigError: a space beside ``=`` or ``,``, an option that Hydra does not have, loggers
-            without brackets, or a word that is the option of a group or a path; the message has
-            what to type.
+            without brackets, a key without a value, or a word that is the option of a group or a
+            path; the message has what to type.
     """
     overrides: list[str] = []
     options: list[str] = []
@@ -104,6 +104,10 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
     for word in overrides:
         if several := re.fullmatch(r"\+?logger=(\w+(?:,\w+)+)", word):  # -m would train for each
             raise ConfigError(f"{word}: several at once are a list; type logger=[{several[1]}]")
+        if empty := re.fullmatch(r"\+*([^~=][^=]*)=", word):  # paths would be the working folder
+            raise ConfigError(
+                f"{word}: no value, as from an empty variable; type a value, or {empty[1]}=null"
+            )
         if BARE.fullmatch(word) and (better := _with_key(word, config_name)):
             raise ConfigError(f"{word}: not KEY=VALUE; did you mean {better}?")
     return [*overrides, *options]

@@ -295,5 +295,5 @@ def packed_file(weights: str | Path | None = None) -> Path:
 def onnx_file(weights: str | Path | None) -> Path | None:
     """Find the ONNX file of the same network that lies beside its weights; None without one."""
     file = weights_file(weights)
-    beside = file.with_suffix(".onnx")
+    beside = FOLDER / f"{file.stem}.onnx"
     return beside if file.parent == FOLDER and beside.is_file() else None
