@@ -8,7 +8,6 @@ if not __package__:  # started as a file: modules of its folder would hide other
 
 import difflib
 import os
-import re
 import runpy
 import shlex
 import sys
@@ -66,8 +65,8 @@ def main() -> None:
         complete(os.environ.get("COMP_LINE", ""))
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        if Path(name).exists() or ("=" not in name and re.search("[./*]", name)):  # a picture
-            near = [f"predict {shlex.join(sys.argv[1:])}"]
+        if Path(name).exists():
+            near = [f"predict {shlex.quote(name)}"]
         hint = f"; did you mean convpose {near[0]}?" if near else ""
         print(f"error: {name}: no such command{hint}", file=sys.stderr)
         print(f"commands there: {', '.join(COMMANDS)}", file=sys.stderr)

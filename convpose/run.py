@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from convpose import files
 from convpose.bounded import load_json
 from convpose.config.allowlist import read_config
-from convpose.config.arguments import key_of, overrides
+from convpose.config.arguments import overrides
 from convpose.config.run_dirs import NON_RESULT_KEYS, begun, named_like, varied_keys
 from convpose.config.schema import check_table
 from convpose.errors import ConfigError, ModelError
@@ -239,7 +240,7 @@ def compared(cfg: DictConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not (chosen := choices()):
         return dict(values)
-    typed = [key_of(word) for word in overrides()]
+    typed = [re.split("[@=]", text.lstrip("+~"))[0] for text in overrides()]
     varied = varied_keys(cfg)
     typed = [k for k in typed if k not in ("data", "trainer") and (k in chosen or not varied)]
     named = [key for key in dict.fromkeys([*varied, *typed]) if key in values]

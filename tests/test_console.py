@@ -69,10 +69,7 @@ def test_version(flag, console):
     [
         ("trian", "; did you mean convpose train?"),
         ("xyz", ""),
-        (__file__, f"; did you mean convpose predict {__file__} model=vgg_bn?"),
-        ("trian.jpg", "; did you mean convpose predict trian.jpg model=vgg_bn?"),
-        ("*.jpg", "; did you mean convpose predict '*.jpg' model=vgg_bn?"),
-        ("model.width=1", ""),
+        (__file__, f"; did you mean convpose predict {__file__}?"),
     ],
 )
 def test_an_unknown_command_names_the_nearest(typed, nearest, console):

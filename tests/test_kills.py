@@ -16,8 +16,7 @@ from safetensors.numpy import load_file
 from tiny import QUIET, tiny_run
 
 from convpose.export.request import SUFFIXES
-from convpose.runtime import ENGINE_OF
-from convpose.runtime.engines import OPENERS
+from convpose.runtime.engines import ENGINE_OF, OPENERS
 
 pytestmark = pytest.mark.slow
 KILLS = tries(1, 6)  # of each command

@@ -290,10 +290,7 @@ SAID = {
     "train head=integral loss=rle data.input_size_px=64": "loss: ResidualLogLikelihood trains sigm…"
     " has only keypoints and heatmap_logits to train; type loss=integral",
     "predict source=null": "what to look at? type source=FILE…",
-    **{
-        f"{line}=": f"{line.split()[-1]}=: no value, as from an empty variable; type a value, or …"
-        for line in ("predict source", "predict weights", "evaluate run", "train data.source")
-    },
+    "predict source=": "what to look at? type source=FILE…",
     "predict source=none.jpg": "source=none.jpg: no such file; type a file, a folder…",
     **{
         f"{command} network=large weights=a.onnx": "network=large weights=a.onnx: two networks; …"
@@ -324,11 +321,6 @@ SAID = {
     "predict weights=pose.mlpackage": "…Core ML computes on macOS alone; here, use …",
     "export precision=int4": "precision=int4: type fp32, fp16, int8",
     "export format=torchscript precision=int8": "…there is no engine for it; type format=onnx or …",
-    "export weights=pose.onnx": "weights=pose.onnx: an export, which predict, app…",
-    "evaluate run=null weights=pose.tflite data=synthetic": "weights=pose.tflite: an export, …",
-    "evaluate run=null weights=a.ckpt data=synthetic": "…: a checkpoint; type run=FOLDER check…",
-    "export weights=a.ckpt": "weights=a.ckpt: a checkpoint; type run=FOLDER checkpoint=a.ckpt",
-    "train weights=photo.jpg": "photo.jpg: not a file of tensors (…); expected a state dict or…",
     "export output=pose.pt": "output=pose.pt: a file of format=onnx ends in .onnx",
     "export output=photo.jpg/pose.onnx": "…cannot be written (Not a directory); type output=FILE",
     "export report=here": "report=here: cannot be written (Is a directory); type report=FILE",
@@ -354,8 +346,6 @@ SAID = {
             "model.drop_path=0.2": "no model.drop_path; leave model.drop_path= out",
         }.items()
     },
-    "evaluate data=synthetic batch_size=8 data.batch_size=4": "batch_size=8 data.batch_size=4: …",
-    "evaluate data=synthetic data.repeat={synthetic:2}": "data.repeat: each person is…",
     "evaluate run=null network=medium": "network=medium: expected small or large…",
     "evaluate run=null network=small checkpoint=last": "checkpoint=last: of which run?…",
     "evaluate predictions=b": "name what to evaluate…",

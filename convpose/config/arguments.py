@@ -80,8 +80,8 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
 
     Raises:
         ConfigError: a space beside ``=`` or ``,``, an option that Hydra does not have, loggers
-            without brackets, a key without a value, or a word that is the option of a group or a
-            path; the message has what to type.
+            without brackets, or a word that is the option of a group or a path; the message has
+            what to type.
     """
     overrides: list[str] = []
     options: list[str] = []
@@ -104,10 +104,6 @@ def arranged(words: Sequence[str], config_name: str) -> list[str]:
     for word in overrides:
         if several := re.fullmatch(r"\+?logger=(\w+(?:,\w+)+)", word):  # -m would train for each
             raise ConfigError(f"{word}: several at once are a list; type logger=[{several[1]}]")
-        if empty := re.fullmatch(r"\+*([^~=][^=]*)=", word):  # paths would be the working folder
-            raise ConfigError(
-                f"{word}: no value, as from an empty variable; type a value, or {empty[1]}=null"
-            )
         if BARE.fullmatch(word) and (better := _with_key(word, config_name)):
             raise ConfigError(f"{word}: not KEY=VALUE; did you mean {better}?")
     return [*overrides, *options]
@@ -136,16 +132,6 @@ def overrides() -> list[str]:
     return list(task)
 
 
-def was_typed(key: str) -> bool:
-    """Tell if a key is among the overrides of the command line."""
-    return any(key_of(word) == key for word in overrides())
-
-
-def key_of(word: str) -> str:
-    """Return the key of an override, ``optimizer.lr`` of ``+optimizer.lr=0.1``."""
-    return re.split("[@=]", word.lstrip("+~"))[0]
-
-
 def refuse_overwritten(cfg: DictConfig, own: Mapping[str, Any], remedy: str = "") -> None:
     """Refuse what was typed where a trained network brings a value of its own.
 
@@ -158,7 +144,7 @@ def refuse_overwritten(cfg: DictConfig, own: Mapping[str, Any], remedy: str = ""
         ConfigError: a key that was typed and differs.
     """
     for word in overrides():
-        key = key_of(word)
+        key = re.split("[@=]", word.lstrip("+~"))[0]
         group, _, rest = key.partition(".")
         if key not in own and group not in own:
             continue

@@ -206,11 +206,10 @@ def begun(folder: Path) -> tuple[str, int, str]:
 def remove_if_empty(folder: Path) -> None:
     """Remove a run folder that nothing was written to, so that a refused run leaves no trace.
 
-    So do the empty folders around it, in the working folder all, elsewhere two.
+    Its study and the folder of all runs go with it where they are empty.
     """
-    folder, here = folder.resolve(), Path.cwd()
-    for empty in (folder, *folder.parents[: None if here in folder.parents else 2]):
-        if empty == here:
+    for empty in (folder, *folder.parents[:2]):
+        if empty.resolve() == Path.cwd():
             return  # also that of an application that makes no run folder
         try:
             empty.rmdir()

@@ -25,9 +25,9 @@ def readers_of(cfg: DictConfig) -> Iterator[tuple[str, Any, dict[str, Any]]]:
 
 
 def check_sources(cfg: DictConfig) -> None:
-    """Find the files of each source of ``cfg.data``, but those that can be downloaded.
+    """Find the files of each source of ``cfg.data``, and download those that can be.
 
-    They wait until all other keys are known to be right. Where a crop cache lies, nobody needs any.
+    Where a crop cache lies, nobody needs them.
 
     Raises:
         ConfigError: a class that may not be named.
@@ -35,6 +35,5 @@ def check_sources(cfg: DictConfig) -> None:
     """
     if not Path(str(cfg.data.get("cache"))).is_file():
         for _, reader, keys in readers_of(cfg):
-            locate = getattr(reader, "locate", None)
-            if locate and (keys.get("source") is not None or not keys.get("mirrors")):
+            if locate := getattr(reader, "locate", None):
                 locate(keys)

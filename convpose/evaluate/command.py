@@ -1,7 +1,6 @@
 """Score what a user names: a run, packaged weights or a file of predictions."""
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from convpose.bounded import MAX_BYTES, load_json
-from convpose.config.arguments import key_of, overrides, was_typed
 from convpose.config.instantiate import skeleton_of
-from convpose.config.run_dirs import short_name
 from convpose.data.build import build_datamodule, refuse_other_crops
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.oks import score_coco
@@ -30,7 +27,6 @@ from convpose.runtime.pytorch import TestTimeAugmentation
 from convpose.skeleton import LSP14
 
 log = logging.getLogger(__name__)
-SAME = re.compile(r"data\.(batch_size|num_workers|cache)")  # how the same result is computed
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -55,7 +51,7 @@ def evaluate(cfg: DictConfig) -> float:
     datamodule.setup()
     truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions = match(Predictions.load(path), truth.image_ids, datamodule.skeleton, path)
-    folder = Path(cfg.output or path.parent / f"{path.stem}_{cfg.split}{other_data()}")
+    folder = Path(cfg.output or path.parent / f"{path.stem}_{cfg.split}")
     oks = score_coco(datamodule, cfg.split, predictions, folder, cfg.boxes)
     return write_report(predictions, truth, datamodule, cfg.data.split, cfg, folder, oks=oks)
 
@@ -75,15 +71,11 @@ def evaluate_network(cfg: DictConfig) -> float:
         checkpoint = run.checkpoint(cfg.checkpoint)
     box_scale = trained.data.box_scale
     trained = evaluated_config(trained, cfg)
-    if was_typed("data.box_scale"):
-        box_scale = trained.data.box_scale
     other = cfg.get("data")
     split_name = (run.config if run is not None and other is None else trained).data.split
     datamodule = build_datamodule(trained)
     datamodule.setup()
-    name = cfg.split
-    if other is not None:
-        name = f"{'_'.join(datamodule.sources)}_{cfg.split}{other_data()}"
+    name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
     if run is None:
         name = f"{Path(cfg.weights).stem}_{name}"
         split_name += f" (network of {trained.trained_on})"
@@ -132,12 +124,6 @@ def evaluate_network(cfg: DictConfig) -> float:
     return pck
 
 
-def other_data() -> str:
-    """Name the typed keys of ``data``: other crops or another split give other results."""
-    words = [w for w in overrides() if key_of(w).startswith("data.") and not SAME.match(key_of(w))]
-    return f"_{short_name(words)}" if words else ""
-
-
 def evaluated_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
     """Give a network's configuration the data and the accelerator of an evaluation.
 
@@ -149,8 +135,7 @@ def evaluated_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:
         own = {"data.input_size_px": trained.data.input_size_px}
         refuse_other_crops(cfg, own, skeleton_of(trained))
         other.input_size_px = trained.data.input_size_px
-        if not was_typed("data.batch_size"):
-            other.batch_size = trained.data.get("batch_size", other.batch_size)
+        other.batch_size = trained.data.get("batch_size", other.batch_size)
         other.skeleton = trained.data.get("skeleton", LSP14.name)
         trained.data = OmegaConf.create(OmegaConf.to_container(other, resolve=True))
     if cfg.batch_size is not None:

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from convpose.config.arguments import was_typed
 from convpose.config.schema import Count, Looks, Natural, Packaged, Subset, check_table
 from convpose.data import check_sources
 from convpose.errors import ConfigError
 from convpose.files import check_output
 from convpose.run import Run
-from convpose.runtime.engines import packed_file
+from convpose.runtime.engines import weights_file
 
 EXPECTED = (
     'expected a JSON list of {"image_id": …, "bbox": [x, y, width, height], "score": …}, as a '
@@ -52,11 +51,6 @@ def check_keys(cfg: DictConfig) -> None:
             f"predictions={cfg.predictions} {key}={cfg[key]}: a file has no network to ask again; "
             f"leave {key}= out, or type run=RUN_FOLDER"
         )
-    for key in ("batch_size", "num_workers"):
-        if cfg[key] is not None and was_typed(f"data.{key}"):
-            raise ConfigError(f"{key}={cfg[key]} data.{key}={cfg.data[key]}: type one of them")
-    if was_typed("data.repeat"):
-        raise ConfigError("data.repeat: each person is scored once; leave data.repeat= out")
     if cfg.boxes is not None and not Path(cfg.boxes).is_file():
         raise ConfigError(f"boxes={cfg.boxes}: no such file; {EXPECTED}")
     if cfg.run is None and cfg.get("data") is None:
@@ -74,6 +68,6 @@ def find_named(cfg: DictConfig) -> None:
     if cfg.run is not None:
         Run.find(Path(cfg.run))
     elif cfg.weights is not None:
-        packed_file(cfg.weights)
+        weights_file(cfg.weights)
     if cfg.get("data") is not None:
         check_sources(cfg)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from convpose import files
-from convpose.config.arguments import typed, was_typed
+from convpose.config.arguments import typed
 from convpose.data.build import build_datamodule, refuse_other_crops
 from convpose.data.crop import Crop
 from convpose.data.datamodule import PoseDataModule
@@ -24,8 +24,8 @@ from convpose.evaluate.scoring import GroundTruth, predict
 from convpose.export.network import Network, staged, write
 from convpose.export.request import SUFFIXES, check_keys
 from convpose.plot.tables import Measures, Table, percent, pixels
-from convpose.runtime import ENGINE_OF, CropSpec, Runtime
-from convpose.runtime.engines import MAC_ONLY, OPENERS
+from convpose.runtime import CropSpec, Runtime
+from convpose.runtime.engines import ENGINE_OF, MAC_ONLY, OPENERS
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 CROPS = 48
@@ -244,8 +244,7 @@ def open_data(cfg: DictConfig, network: Network, spec: CropSpec) -> PoseDataModu
             "precision=int8 of packaged weights needs pictures to calibrate with; type data=lspet, "
             "data=lsp, …"
         )
-    if not was_typed("data.batch_size"):
-        own.data.batch_size = cfg.batch_size
+    own.data.batch_size = cfg.batch_size
     datamodule = build_datamodule(own)
     datamodule.setup()
     return datamodule

@@ -8,7 +8,7 @@ from convpose.config.schema import Count, NotNegative, Packaged, check_table
 from convpose.errors import ConfigError, require_extra
 from convpose.files import check_output
 from convpose.run import Run
-from convpose.runtime.engines import packed_file
+from convpose.runtime.engines import weights_file
 
 SUFFIXES = {
     "onnx": ".onnx",
@@ -56,7 +56,7 @@ def check_keys(cfg: DictConfig) -> Path | None:
     if cfg.run is not None:
         Run.find(Path(cfg.run))
     else:
-        packed_file(cfg.weights)
+        weights_file(cfg.weights)
     return target
 
 

@@ -28,8 +28,6 @@ NETWORK = {
     "channels_last": bool,
 }
 
-STAGE = ("start", "backbone", "head", "skeleton", "channels_last")  # a cascade is given in Python
-
 
 def build_model(cfg: DictConfig) -> PoseModel:
     """Build backbone and head; with ``model.start`` they are a stage over another network.
@@ -108,8 +106,8 @@ def build_cascade(cfg: DictConfig) -> Cascade:
         ModelError: the run has no checkpoint, or one of another network.
     """
     own = cfg.model.copy()
-    stage = stage_of(own)
-    check(stage, "model", dict.fromkeys(STAGE))
+    stage = OmegaConf.masked_copy(own, [k for k in own if k not in ("run", "start", "backbone")])
+    check(stage, "model", dict.fromkeys(("start", "backbone", "head", "skeleton", "channels_last")))
     run = _find(own.run) if own.start is None else None
     if run is not None:
         own.start = _settings(run.config)
@@ -151,13 +149,6 @@ def self_contained(cfg: DictConfig) -> DictConfig:
     cfg = cfg.copy()
     cfg.model.start = _settings(_find(cfg.model.run).config)
     return cfg
-
-
-def stage_of(model: DictConfig) -> DictConfig:
-    """Take of a cascade's ``model`` the keys that its constructor has."""
-    return OmegaConf.masked_copy(
-        model, [str(k) for k in model if k not in ("run", "start", "backbone")]
-    )
 
 
 @contextlib.contextmanager

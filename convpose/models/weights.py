@@ -1,7 +1,6 @@
 """Weights of networks: read from files, loaded, and taken over from another network."""
 
 import contextlib
-import re
 import threading
 import types
 from collections import Counter
@@ -34,8 +33,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types on a file that is none of its own
-        # what follows the first sentence advises to load it unsafely
-        reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{path}: not a file of tensors ({reason}); expected a state dict or a checkpoint "
             "that torch.load(weights_only=True) reads"

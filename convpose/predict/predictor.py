@@ -23,8 +23,8 @@ from convpose.geometry import Affine, Image, compose, invert, transform, warp
 from convpose.hardware import nvidia_driver
 from convpose.predict.images import Picture
 from convpose.predict.people import Person, as_boxes
-from convpose.runtime import ENGINE_OF, Runtime, check_answer
-from convpose.runtime.engines import NAMES, OPENERS, onnx_file
+from convpose.runtime import Runtime, check_answer
+from convpose.runtime.engines import ENGINE_OF, NAMES, OPENERS, onnx_file
 from convpose.skeleton import Skeleton
 
 if TYPE_CHECKING:  # the module imports torch

@@ -26,13 +26,6 @@ from convpose.skeleton import LSP14, Skeleton, bundled
 
 VERSION = 1  # of the facts
 KEY = "convpose"  # under which a file's metadata holds the facts about it
-ENGINE_OF = {  # of a file's suffix
-    ".onnx": "onnx",
-    ".xml": "openvino",
-    ".torchscript": "torch",
-    ".tflite": "litert",
-    ".mlpackage": "coreml",
-}
 INPUT, OUTPUTS = "crops", ("keypoints", "scores")
 CROP_FACTS = {"input_size_px": Side, "box_scale": Scale, "frame": Literal["image", "letterbox"]}
 

@@ -21,7 +21,6 @@ from convpose.config.schema import Packaged
 from convpose.errors import ConfigError, ModelError, require_extra
 from convpose.hardware import want_gpu
 from convpose.runtime import (
-    ENGINE_OF,
     INPUT,
     KEY,
     OUTPUTS,
@@ -258,6 +257,13 @@ OPENERS: dict[str, Callable[[str | Path, str, int | None], Runtime]] = {
     "litert": LiteRtRuntime,
     "coreml": CoreMlRuntime,
 }
+ENGINE_OF = {
+    ".onnx": "onnx",
+    ".xml": "openvino",
+    ".torchscript": "torch",
+    ".tflite": "litert",
+    ".mlpackage": "coreml",
+}
 FOLDER = Path(__file__).parents[1] / "weights"
 NAMES: tuple[str, ...] = get_args(Packaged)  # the first is the default
 
@@ -279,21 +285,8 @@ def weights_file(weights: str | Path | None = None) -> Path:
     return path
 
 
-def packed_file(weights: str | Path | None = None) -> Path:
-    """Find the file of a network to rebuild; raise ModelError for an export or a checkpoint."""
-    path = weights_file(weights)
-    if path.suffix in ENGINE_OF:
-        raise ModelError(
-            f"weights={path}: an export, which predict, app and benchmark read; type run=FOLDER or "
-            "weights=FILE.safetensors, what it was written from"
-        )
-    if path.suffix in (".ckpt", ".pt", ".pth"):
-        raise ModelError(f"weights={path}: a checkpoint; type run=FOLDER checkpoint={path}")
-    return path
-
-
 def onnx_file(weights: str | Path | None) -> Path | None:
     """Find the ONNX file of the same network that lies beside its weights; None without one."""
     file = weights_file(weights)
-    beside = FOLDER / f"{file.stem}.onnx"
+    beside = file.with_suffix(".onnx")
     return beside if file.parent == FOLDER and beside.is_file() else None

@@ -24,7 +24,7 @@ from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import CropSpec
-from convpose.runtime.engines import packed_file
+from convpose.runtime.engines import weights_file
 from convpose.runtime.pytorch import TorchRuntime, network_config, to_runtime
 
 VERSION = 1
@@ -89,7 +89,7 @@ def load_packaged(
     """Load the network of packaged weights.
 
     Args:
-        weights: name or ``.safetensors`` file, see `packed_file`.
+        weights: name or ``.safetensors`` file, see `weights_file`.
         accelerator: see `convpose.runtime.pytorch.to_runtime`.
         precision: see there.
 
@@ -106,7 +106,7 @@ def rebuild(weights: str | Path | None = None) -> tuple[PoseModel, DictConfig]:
 
     Its key ``trained_on`` names data and split.
     """
-    path = packed_file(weights)
+    path = weights_file(weights)
     state, facts = read_packaged(path)
     CropSpec.from_dict(facts["spec"])  # a skeleton that this version does not know is refused
     cfg = network_config(as_data(facts["config"], str(path)))

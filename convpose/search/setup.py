@@ -19,12 +19,13 @@ from rich.console import Console
 from convpose import run
 from convpose.config.application import USER_ERRORS, explain
 from convpose.config.arguments import overrides as all_overrides
-from convpose.config.instantiate import build
+from convpose.config.instantiate import build, check
 from convpose.config.schema import Count, Natural, NotNegative, check_table
 from convpose.data.build import build_datamodule
 from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
 from convpose.files import shown
+from convpose.hardware import resolve_precision
 from convpose.models.build import build_model
 from convpose.plot.tables import Table
 from convpose.search.space import (
@@ -42,7 +43,7 @@ from convpose.search.space import (
 from convpose.search.storage import Heartbeats, open_storage
 from convpose.search.trial_queue import TrialQueue, open_study, repeats
 from convpose.train import request
-from convpose.train.build import build_module, check_monitor, check_parts
+from convpose.train.build import build_module, check_monitor
 
 KEYS = {
     "trials": Count | None,
@@ -165,7 +166,10 @@ def check_keys(cfg: DictConfig) -> None:
     request.check_keys(cfg)
     check_monitor(cfg)
     build_datamodule(cfg)
-    check_parts(cfg)
+    cfg.trainer.precision = resolve_precision(cfg)
+    computed = ("out_channels", "strides", "input_size_px", "num_keypoints")  # of the head
+    for group in ("model", "head", "loss", "optimizer", "scheduler", "trainer"):
+        check(cfg[group], group, dict.fromkeys(computed) if group == "head" else {})
 
 
 def check_training(cfg: DictConfig) -> None:

@@ -17,7 +17,7 @@ from convpose.config.allowlist import find_target
 from convpose.config.instantiate import build, check, describe, skeleton_of
 from convpose.errors import ConfigError
 from convpose.hardware import resolve_precision
-from convpose.models.build import STAGE, check_skeleton, stage_of
+from convpose.models.build import check_skeleton
 from convpose.models.cascade import Resized
 from convpose.models.pose_model import PoseModel
 from convpose.runtime.engines import NAMES
@@ -28,26 +28,9 @@ from convpose.train.loggers import OURS
 from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
 
 
-def check_parts(cfg: DictConfig) -> None:
-    """Hold the keys of all parts against their constructors: what follows may download files.
-
-    Raises:
-        ConfigError: an unknown key, or a value of another type or out of its range.
-    """
-    computed = ("out_channels", "strides", "input_size_px", "num_keypoints")
-    given = {"head": computed, "loss": ("network",), "model": STAGE}
-    cfg = cfg.copy()
-    cfg.trainer.precision = resolve_precision(cfg)
-    if "start" in cfg.model:
-        cfg.model = stage_of(cfg.model)
-    for group in ("model", "head", "loss", "optimizer", "scheduler", "parameters", "trainer"):
-        check(cfg[group], group, dict.fromkeys(given.get(group, ())))
-    for name, node in (cfg.get("callbacks") or {}).items():
-        check(node, f"callbacks.{name}")
-
-
 def build_module(cfg: DictConfig, model: PoseModel) -> PoseModule:
     """Build loss, optimizer and schedule; refuse a rate that no optimizer takes."""
+    check(cfg.loss, "loss", {"network": None})
     teacher = {"network": build_teacher(cfg)} if "teacher" in cfg.loss else {}
     loss = build(cfg.loss, "loss", **teacher)
     try:

@@ -31,7 +31,6 @@ from convpose.train.build import (
     build_module,
     build_trainer,
     check_monitor,
-    check_parts,
 )
 from convpose.train.calibration import calibrate, measure_start_errors, settle_norms
 from convpose.train.checkpoints import BEST, DirectFiles
@@ -132,7 +131,6 @@ def build(
     cfg: DictConfig, folder: Path, checkpoint: Path | None, callbacks: Sequence[Callback]
 ) -> Training:
     """Build data, module and trainer, hold the checkpoint against the module, read the data."""
-    check_parts(cfg)
     datamodule = build_datamodule(cfg)
     module = build_module(cfg, build_model(cfg))
     if checkpoint:

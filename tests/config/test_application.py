@@ -86,21 +86,6 @@ def test_an_archive_that_is_not_there(command):
     assert not list(Path.cwd().glob("runs/*"))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *("optimizer.lr=abc", "scheduler.warmup=5", "model.width=wide", "trainer.precision=99"),
-        *("callbacks.preview.images=few", "parameters.decay_norms=3", "data.crop=round"),
-        *("head.hidden=0", "optimizer.lr=-1", "trainer.devices=0"),
-    ],
-)
-def test_a_wrong_value_is_told_before_an_archive_is_downloaded(wrong, command, monkeypatch):
-    monkeypatch.setattr("convpose.data.lsp.download", lambda *given: pytest.fail("was asked for"))
-    ended = command("data=lsp", "paths.data=nowhere", "model.depth=11", "trainer=cpu", wrong)
-    assert ended.code == 2
-    assert wrong.rpartition("=")[0].rpartition(".")[2] in ended.err
-
-
 def test_the_spread_can_be_monitored_only_if_it_is_measured(command):
     known = command(*TINY, "monitor=val/pkc").err
     assert "val/spread" in known

@@ -10,7 +10,6 @@ import pytest
 from fake_coco import CATEGORY, coco_part, content, fake_coco, image_entry, person_entry
 from fake_lsp import write_folder, write_zip
 from fake_people import HEIGHT_PX, WIDTH_PX, photo, turned
-from own_keypoints import own_folder
 
 from convpose.data.coco import CocoSource
 from convpose.errors import DataError
@@ -344,10 +343,3 @@ def test_nobody_left_is_said_with_the_reasons(one):
 def test_the_same_id_twice_is_refused(one):
     with pytest.raises(DataError, match=r"coco: 1 ids occur more than once, the first is 0.*7_1; "):
         one([everybody()[0], everybody(1)[0]])
-
-
-def test_a_skeleton_of_few_keypoints_asks_for_no_more(tmp_path):
-    names = {"neck": "throat", "head_top": "crown", "left_hip": "L-Hip"}
-    file = str(own_folder(tmp_path / "own", 3, names))
-    own = CocoSource.own_skeleton({"source": file})
-    assert len(CocoSource(file, skeleton=own).annotations) == 3, "min_joints is 4"

@@ -160,16 +160,6 @@ def test_the_training_part_of_a_run_is_not_reduced_twice(run: Path, tmp_path: Pa
     assert datamodule.split == json.loads((half / "splits.json").read_text())
 
 
-@pytest.mark.parametrize(("word", "expected"), [("data.batch_size=3", 3), ("batch_size=2", 2)])
-def test_a_typed_batch_counts_and_else_that_of_the_run(
-    word: str, expected: int, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for typed, size in (([word], expected), ([], 8)):
-        monkeypatch.setattr("convpose.config.arguments.overrides", lambda words=typed: words)
-        cfg = composed("evaluate", "data=synthetic", *typed)
-        assert evaluated_config(Run(run).config_to_score(""), cfg).data.batch_size == size
-
-
 @pytest.mark.usefixtures("without_pictures")
 def test_images_that_were_trained_on_are_counted(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -203,19 +193,6 @@ def test_two_looks_have_their_own_report(run: Path) -> None:
 
     measures = json.loads((run / "evaluate_synthetic_test_two_looks/metrics.json").read_text())
     assert measures["protocol"].endswith("two looks, test, crop letterbox")
-
-
-@pytest.mark.usefixtures("without_pictures")
-def test_other_crops_do_not_overwrite_a_result(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = Path(shutil.copytree(run, tmp_path / "run"))
-    for words in ([], ["data.crop=image", "data.split=whole", "data.batch_size=9"]):
-        monkeypatch.setattr(module, "overrides", lambda words=words: words)
-        evaluate(configure("evaluate", f"run={own}", "accelerator=cpu", "gallery=0", *words))
-
-    found = {path.parent.name for path in own.glob("evaluate_*/metrics.json")}
-    assert {"evaluate_synthetic_test", "evaluate_synthetic_test_crop-image+split-whole"} <= found
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -290,16 +290,6 @@ def test_a_file_that_answers_otherwise_is_not_kept(one_graph, trained, tmp_path,
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
-def test_a_typed_batch_of_the_data_counts(trained, monkeypatch):
-    network = SimpleNamespace(run=Run(trained))
-    typed = ["data=synthetic", "data.sources.synthetic.num_images=40", "data.batch_size=3"]
-    spec = open_network(run=trained).spec
-    for words, size in ((typed, 3), (typed[:2], 32)):
-        monkeypatch.setattr("convpose.config.arguments.overrides", lambda words=words: words)
-        data = open_data(composed("export", *words), network, spec)
-        assert data.batch_size == size
-
-
 def test_int8_of_packaged_weights_asks_for_pictures(trained, tmp_path):
     weights = pack(trained, tmp_path / "tiny.safetensors")
     with pytest.raises(ConfigError, match="needs pictures to calibrate with; type data=lspet"):

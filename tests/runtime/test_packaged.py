@@ -212,6 +212,6 @@ def test_the_name_of_the_target(trained, tmp_path):
 def test_a_network_is_loaded_by_its_name(weights, monkeypatch):
     for name in NAMES:
         assert weights_file(name).is_file()
-    monkeypatch.setattr(packaged, "packed_file", lambda name: weights)
+    monkeypatch.setattr(packaged, "weights_file", lambda name: weights)
     (person,) = PosePredictor("large")(dot(48, 48, (20, 25)))
     assert np.array_equal(PosePredictor()(dot(48, 48, (20, 25)))[0].scores, person.scores)

@@ -49,8 +49,7 @@ class PeopleSource:
         annotations: patterns of the annotation files in a folder or zip; None: `PATTERNS`.
         images: folder or zip of the photographs; None: where the annotation files are.
         skeleton: that the joints are mapped to; or its name, file or mapping.
-        min_joints: people with fewer labelled joints of that skeleton are left out; at most all
-            are asked for.
+        min_joints: people with fewer labelled joints of that skeleton are left out.
         name: of the data set; None: `NAME`.
         upright: ``exif`` turns photographs as EXIF says, ``stored`` does not, ``auto`` decides by
             the sizes in the file, else turns them; None: `UPRIGHT`.
@@ -127,8 +126,7 @@ class PeopleSource:
             halves += _check_points(file, joints, found)
             people += found
         index = np.array(counterparts(renamed(joints, self.other_names, target), target))
-        min_joints = max(1, min(min_joints, target.num_keypoints))
-        kept = mapped(people, index, min_joints)
+        kept = mapped(people, index, max(1, min_joints))
         few = f"with fewer than {min_joints} labelled joints of {target.name}"
         left_out = left_out + Counter({few: len(people) - len(kept)})
         by_name = PhotoNames(photos.names())
