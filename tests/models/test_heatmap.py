@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import avg_pool2d
 
 from convpose.models.keypoints.heatmap import (
     HeatmapCrossEntropy,
@@ -16,7 +15,6 @@ from convpose.models.keypoints.heatmap import (
     decode,
     gaussian,
     jensen_shannon,
-    mean_3x3,
     summit,
 )
 
@@ -98,10 +96,6 @@ class TestPeak:
         assert (keypoints[0, 0] * SIDE).tolist() == pytest.approx([x * SIDE, y * SIDE], abs=0.1)
         edge = decode(bell((x, 0.0), sigma), 2, blur=3)[0][0, 0, 1] * SIDE
         assert 0 < edge < 2, "cells inward"
-
-    def test_the_blur_is_the_mean_of_nine_cells_with_zeros_around(self):
-        maps = torch.rand(2, 3, 9, 9)
-        torch.testing.assert_close(mean_3x3(maps), avg_pool2d(maps, 3, stride=1, padding=1))
 
     def test_a_blurred_peak_counts_its_surroundings(self):
         logits = cells({(3, 3): 0.3, (10, 10): 0.25, (11, 10): 0.2, (10, 11): 0.2, (9, 9): 0.05})
