@@ -65,13 +65,11 @@ def similarity(
     scale: float = 1.0,
     rotation_deg: float = 0.0,
     shift_px: tuple[float, float] = (0.0, 0.0),
-    mirror: bool = False,
 ) -> Affine:
-    """Return the similarity that mirrors x, scales, rotates (clockwise on screen) and shifts."""
+    """Return the similarity that scales, rotates (clockwise on screen) and shifts."""
     angle = math.radians(rotation_deg)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    flip = -1.0 if mirror else 1.0
-    linear = np.array([[cos * flip, -sin], [sin * flip, cos]])
+    linear = np.array([[cos, -sin], [sin, cos]])
     centre = np.asarray(centre_px, dtype=np.float64)
     offset = centre + np.asarray(shift_px) - linear @ centre
     return np.concatenate([linear, offset[:, None]], axis=1)

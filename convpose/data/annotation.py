@@ -89,7 +89,7 @@ class Annotation:
 
     @property
     def extent_px(self) -> NDArray[np.float64]:
-        """Edges (4,) of the person's box, else of the labelled keypoints; NaN without any."""
+        """Return the edges (4,) of the box, else of the labelled keypoints; NaN without any."""
         if self.box_px is not None:
             return self.box_px
         joints = self.keypoints_px[self.labelled].astype(np.float64)
@@ -98,7 +98,7 @@ class Annotation:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Mask (K,) of the labelled keypoints, visible or not."""
+        """Return the mask (K,) of the labelled keypoints, visible or not."""
         return self.visibility > 0
 
 
@@ -107,7 +107,7 @@ class PoseSource(Protocol):
 
     @property
     def annotations(self) -> Sequence[Annotation]:
-        """All annotations in a fixed order."""
+        """List all annotations in a fixed order."""
         ...
 
     def read_image(self, index: int) -> tuple[Image, Affine]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from convpose.data.annotation import Annotation, PoseSample, PoseSource, listed
@@ -19,6 +17,7 @@ from convpose.geometry import Image
 from convpose.metrics.functional import Reference, reference_size
 from convpose.metrics.pose_metrics import DEGENERATE_TORSO_PX
 from convpose.plot.skeletons import draw_pose, draw_truth_and_prediction, enlarge, grid
+from convpose.plot.tables import Table
 from convpose.skeleton import Skeleton
 
 
@@ -152,35 +151,31 @@ def render(inspection: Inspection) -> RenderableType:
     """Make tables for a terminal: the data set as a whole, each keypoint, and the problems."""
     i = inspection
     total = sum(i.people.values())
-    whole = Table("", "value", title="data set", title_justify="left", box=SIMPLE_HEAD)
-    for name, count in i.people.items():
-        whole.add_row(f"images of {name}", f"{i.images[name]:,}")
-        if count > i.images[name]:
-            whole.add_row(f"people of {name}", f"{count:,}")
-    whole.add_row("complete annotations", f"{i.complete:,} ({i.complete / total:.1%})")
-    whole.add_row("fewest labelled keypoints", str(i.fewest))
-    whole.add_row("image width, px (min / median / max)", str(i.width_px))
-    whole.add_row("image height, px", str(i.height_px))
-    whole.add_row("longest side of the box, px", str(i.box_px))
-    whole.add_row(f"{i.reference}, px", str(i.torso_px or "none labelled"))
-    whole.add_row(f"images without a {i.reference}", f"{i.without_torso:,}")
     decoded = (
         "not looked at" if i.undecodable is None else f"{total - len(i.undecodable):,} of {total:,}"
     )
-    whole.add_row("images decoded", "all" if i.undecodable == () else decoded)
-
-    joints = Table("keypoint", title="keypoints", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("labelled", "visible", "occluded", "missing"):
-        joints.add_column(column, justify="right")
-    rows = zip(i.keypoints, i.visible, i.occluded, i.missing, strict=True)
-    for name, visible, occluded, missing in rows:
-        joints.add_row(name, *_shares(int(visible), int(occluded), int(missing)))
-    joints.add_section()
-    sums = (int(i.visible.sum()), int(i.occluded.sum()), int(i.missing.sum()))
-    joints.add_row("all", *_shares(*sums))
-
+    rows: list[Sequence[str]] = []
+    for name, count in i.people.items():
+        rows.append((f"images of {name}", f"{i.images[name]:,}"))
+        rows += [(f"people of {name}", f"{count:,}")] * (count > i.images[name])
+    rows += [
+        ("complete annotations", f"{i.complete:,} ({i.complete / total:.1%})"),
+        ("fewest labelled keypoints", str(i.fewest)),
+        ("image width, px (min / median / max)", str(i.width_px)),
+        ("image height, px", str(i.height_px)),
+        ("longest side of the box, px", str(i.box_px)),
+        (f"{i.reference}, px", str(i.torso_px or "none labelled")),
+        (f"images without a {i.reference}", f"{i.without_torso:,}"),
+        ("images decoded", "all" if i.undecodable == () else decoded),
+    ]
+    whole = Table("data set", ("", "value"), rows)
+    counts = np.stack([i.visible, i.occluded, i.missing], axis=1)
+    names = (*i.keypoints, "all")
+    counted = np.concatenate([counts, counts.sum(axis=0, keepdims=True)]).tolist()
+    shares = [(name, *_shares(*row)) for name, row in zip(names, counted, strict=True)]
+    joints = Table("keypoints", ("keypoint", "labelled", "visible", "occluded", "missing"), shares)
     said = Text("\n".join([*i.notes, *(i.problems or ["no problems"])]))
-    return Group(whole, joints, said)
+    return Group(whole.to_rich(), joints.to_rich(), said)
 
 
 def gallery(

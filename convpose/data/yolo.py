@@ -30,11 +30,11 @@ from convpose.data.annotation import AnnotatedPerson
 from convpose.data.reading import PhotoNames, stem_of
 from convpose.data.reading.images import framed_size
 from convpose.data.reading.person_source import People, PeopleSource
+from convpose.data.splits import SUBSETS
 from convpose.errors import DataError
 from convpose.skeleton import COCO17, Skeleton, spelled
 
 log = logging.getLogger(__name__)
-SUBSETS = ("train", "val", "test")
 _REMEDY = "expected data.yaml of a pose data set, with kpt_shape: [K, 2 or 3], names, train and val"
 _ROW = "class x y width height, then x y, or x y visibility, of each keypoint"
 

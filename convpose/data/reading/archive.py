@@ -17,8 +17,8 @@ from convpose.errors import DataError
 log = logging.getLogger(__name__)
 MAX_FILE_BYTES = 64 * 2**20  # one photograph; the largest of LSPET has 2 MB
 MAX_ANNOTATION_BYTES = 2**30  # one file of annotations; COCO's largest has 240 MB
-MAX_RATIO = 200  # uncompressed to compressed: photographs have 1, text 10, a bomb 1000
-HARMLESS_BYTES = 2**20  # a file below this size may have any ratio
+MAX_RATIO = 200  # unpacked to packed: photographs have 1, text 10, MPII's .mat 20, a bomb 1000
+HARMLESS_BYTES = 2**20  # below this size any ratio is allowed
 
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what operating systems add to archives
 _SIGNATURES = (

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from convpose.bounded import MAX_BYTES
+from convpose.data.reading.archive import HARMLESS_BYTES, MAX_RATIO
+
 Order = Literal["<", ">"]  # of bytes, as `struct` has it
 HEADER_BYTES = 128
-MAX_BYTES = 2**30  # of a variable when it is unpacked
-MAX_RATIO = 200  # unpacked to packed; MPII's file has 20
-HARMLESS_BYTES = 2**20  # a variable below this size may have any ratio
 MAX_ELEMENTS = 10_000_000  # MPII's file has about three
 MAX_DEPTH = 32  # of structs in structs; MPII's file has 5
 MATRIX, COMPRESSED = 14, 15

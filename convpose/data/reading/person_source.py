@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convpose.bounded import UNEXPECTED
 from convpose.config.instantiate import build_skeleton
@@ -95,18 +96,46 @@ class PeopleSource:
         category: str | None = None,
         missing: Literal["skip", "refuse"] = "skip",
     ) -> None:
-        self.name = name = name or self.NAME
+        self.name = name or self.NAME
         self.category = category
         self.upright: Upright = upright or self.UPRIGHT
         where = {"source": source, "folder": folder, "annotations": annotations, "images": images}
-        files, photos = self.find_files(where, name)
-        self.photos = photos
+        files, self.photos = self.find_files(where, self.name)
         self.target, self.other_names = build_skeleton(skeleton), dict(names or {})
-        target = self.target
-        left_out: Counter[str] = Counter()
         self.numbers: Counter[str] = Counter()
         self.categories: Counter[str] = Counter()
         self.named: list[tuple[str, str | None]] = []
+        left_out: Counter[str] = Counter()
+        joints, people, halves = self._read(files, left_out)
+        called = renamed(joints, self.other_names, self.target)
+        index = np.array(counterparts(called, self.target))
+        kept = mapped(people, index, max(1, min_joints))
+        few = f"with fewer than {min_joints} labelled joints of {self.target.name}"
+        left_out = left_out + Counter({few: len(people) - len(kept)})
+        shown = self._with_photos(people, kept, missing)
+        left_out += Counter({"whose photograph is missing": len(kept) - len(shown)})
+        self._check_people(shown, people, joints, index, left_out)
+        shown, self.doubts = place_in_frames(self.name, self.photos, shown, self.upright)
+        self.annotations = [self.annotate(person) for person in shown]
+        keypoints = self.target.keypoints
+        self.doubts += find_doubts(self.annotations, keypoints, self.BOXES_REACH_OUT)
+        boxed = [(p.image_id, p.box_px) for p in people if p.box_px is not None]
+        turned = [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]
+        kinds = (
+            ("boxes that end before they begin (x, y, width, height in place of x0, …?)", turned),
+            ("joints that have x without y, or y without x, and so are unlabelled", halves),
+        )
+        self.doubts += [f"{self.name}: {listed(kind, found)}" for kind, found in kinds if found]
+        self.notes = joint_notes(self.name, joints, self.target, index, left_out)
+        if len(self.categories) > 1:
+            several = ", ".join(f"{category} ({n:,})" for category, n in self.categories.items())
+            one = "data.category=NAME reads one alone"
+            self.notes.append(f"{self.name}: read as one: {several}; {one}")
+
+    def _read(
+        self, files: Mapping[str, bytes], left_out: Counter[str]
+    ) -> tuple[Sequence[str], list[AnnotatedPerson], list[str]]:
+        """Read all files: their joints, which must agree, the people, and points without x or y."""
         joints: Sequence[str] = ()
         people: list[AnnotatedPerson] = []
         halves: list[str] = []
@@ -125,60 +154,62 @@ class PeopleSource:
             joints = own
             halves += _check_points(file, joints, found)
             people += found
-        index = np.array(counterparts(renamed(joints, self.other_names, target), target))
-        kept = mapped(people, index, max(1, min_joints))
-        few = f"with fewer than {min_joints} labelled joints of {target.name}"
-        left_out = left_out + Counter({few: len(people) - len(kept)})
-        by_name = PhotoNames(photos.names())
-        there = by_name.find_all([*((p.file, p.subset) for p in people), *self.named])
+        return joints, people, halves
+
+    def _with_photos(
+        self, people: Sequence[AnnotatedPerson], kept: Sequence[AnnotatedPerson], missing: str
+    ) -> list[AnnotatedPerson]:
+        """Give those who are kept their photograph's name in the archive; leave out the others.
+
+        All people count for whether a name is unique.
+        """
+        names = PhotoNames(self.photos.names())
+        there = names.find_all([*((p.file, p.subset) for p in people), *self.named])
         pairs = [(person, there[person.file, person.subset]) for person in kept]
         lost = [(person.file, person.subset) for person, file in pairs if file is None]
-        kept = [replace(person, file=file) for person, file in pairs if file is not None]
+        shown = [replace(person, file=file) for person, file in pairs if file is not None]
         if len(lost) > self.MISSING_SHARE * len(pairs):
             message = (
-                f"{photos.path}: the photographs of {len(lost)} of {len(pairs)} people of {name} "
-                f"are missing or not unique, the first is {lost[0][0]}{by_name.hint(*lost[0])}; "
-                "unpack or download them again, or name the folder or zip that holds them with "
-                f"data.sources.{name}.images="
+                f"{self.photos.path}: the photographs of {len(lost)} of {len(pairs)} people of "
+                f"{self.name} are missing or not unique, the first is {lost[0][0]}"
+                f"{names.hint(*lost[0])}; unpack or download them again, or name the folder or zip "
+                f"that holds them with data.sources.{self.name}.images="
             )
-            if missing == "refuse" or not kept:
+            if missing == "refuse" or not shown:
                 raise DataError(message)
             log.warning("%s; the others are read, data.missing=refuse stops instead", message)
-        left_out += Counter({"whose photograph is missing": len(lost)})
-        if not kept and people and (index < 0).all():
+        return shown
+
+    def _check_people(
+        self,
+        shown: Sequence[AnnotatedPerson],
+        people: Sequence[AnnotatedPerson],
+        joints: Sequence[str],
+        index: NDArray[np.int64],
+        left_out: Counter[str],
+    ) -> None:
+        """Refuse a data set of nobody, and ids that occur more than once."""
+        name, target, path = self.name, self.target, self.photos.path
+        if not shown and people and (index < 0).all():
             raise DataError(
-                f"{photos.path}: none of the joint names of {name} is one of {target.name}: "
+                f"{path}: none of the joint names of {name} is one of {target.name}: "
                 f"{', '.join(joints)}; {target.name} has {', '.join(target.keypoints)}; type "
                 "data.names={JOINT: KEYPOINT}, or data.skeleton=category for the file's own joints"
             )
-        if not kept:
+        if not shown:
             reasons = ", ".join(f"{n:,} {why}" for why, n in left_out.items()) or "there are none"
             raise DataError(
-                f"{photos.path}: no people left of {name} for {target.name} ({reasons}); its "
-                f"joints are {', '.join(joints)}; type data.skeleton=category for its own, "
+                f"{path}: no people left of {name} for {target.name} ({reasons}); its joints are "
+                f"{', '.join(joints)}; type data.skeleton=category for its own, "
                 "data.names={JOINT: KEYPOINT} for other names, or a lower "
                 f"data.sources.{name}.min_joints="
             )
-        twice = [image_id for image_id, n in Counter(p.image_id for p in kept).items() if n > 1]
+        twice = [image_id for image_id, n in Counter(p.image_id for p in shown).items() if n > 1]
         if twice:
             raise DataError(
                 f"{name}: {len(twice)} ids occur more than once, the first is {twice[0]}; give "
                 "each photograph a name of its own, or name one annotation file only"
             )
-        kept, self.doubts = place_in_frames(name, photos, kept, self.upright)
-        self.annotations = [self.annotate(person) for person in kept]
-        self.doubts += find_doubts(self.annotations, target.keypoints, self.BOXES_REACH_OUT)
-        boxed = [(p.image_id, p.box_px) for p in people if p.box_px is not None]
-        if turned := [image_id for image_id, box in boxed if (box[2:] < box[:2]).any()]:
-            kind = "boxes that end before they begin (x, y, width, height in place of x0, …?)"
-            self.doubts.append(f"{name}: {listed(kind, turned)}")
-        if halves:
-            kind = "joints that have x without y, or y without x, and so are unlabelled"
-            self.doubts.append(f"{name}: {listed(kind, halves)}")
-        self.notes = joint_notes(name, joints, target, index, left_out)
-        if len(self.categories) > 1:
-            several = ", ".join(f"{category} ({n:,})" for category, n in self.categories.items())
-            self.notes.append(f"{name}: read as one: {several}; data.category=NAME reads one alone")
 
     @classmethod
     def locate(cls, keys: Mapping[str, Any]) -> None:
@@ -226,20 +257,11 @@ class PeopleSource:
 
     def annotate(self, person: AnnotatedPerson) -> Annotation:
         """Make the annotation of a person whose photograph and frame are known."""
-        width, height = person.size_px or (0, 0)  # `place_in_frames` has found it
-        return Annotation(
-            person.image_id,
-            self.name,
-            width,
-            height,
-            person.points_px.astype(np.float32),
-            person.visibility.astype(np.uint8),
-            person.box_px,
-            person.file,
-            person.subset,
-            person.upright,
-            person.head_px,
-        )
+        size_px = person.size_px or (0, 0)  # `place_in_frames` has found it
+        labels = person.points_px.astype(np.float32), person.visibility.astype(np.uint8)
+        same = ("box_px", "file", "subset", "upright", "head_px")
+        others: dict[str, Any] = {name: getattr(person, name) for name in same}
+        return Annotation(person.image_id, self.name, *size_px, *labels, **others)
 
     def read_image(self, index: int) -> tuple[Image, Affine]:
         """Decode the photograph of ``annotations[index]``: (H, W, 3) uint8 RGB, and the identity.

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convpose.skeleton import LSP14
+from convpose.skeleton import LSP14, SIDES
 
 Array = NDArray[np.float64]
-SIDES = ("left", "right")
 MARGIN = 0.04  # no keypoint comes nearer to the image's edge than this share of its size
 
 # part: the points it spans, its radius at start, middle and end, and how much nearer than its
