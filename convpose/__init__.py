@@ -10,7 +10,7 @@ __all__ = ["PosePredictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`PosePredictor` on first use: the applications answer ``--help`` without torch."""
+    """Import `PosePredictor` on first use: the commands answer ``--help`` without torch."""
     if name == "PosePredictor":
         from convpose.predict.predictor import PosePredictor
 

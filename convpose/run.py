@@ -33,7 +33,7 @@ from convpose.hardware import available_cores, describe_hardware
 Value = bool | int | float | str | None
 PACKAGES = ("convpose", "torch", "torchvision", "lightning", "hydra-core", "albumentations")
 COMMON = ("optimizer.lr", "data.batch_size")  # what most sweeps vary
-SCORED = {  # what an evaluation reads before a part is built
+SCORED_KEYS = {  # what an evaluation reads before a part is built
     "data": dict[str, Any],
     "data.sources": dict[str, Any] | None,
     "data.box_scale": float,
@@ -95,7 +95,7 @@ class Run:
             data_folder: where the archives lie today.
         """
         config = self.config
-        check_table(config, SCORED)
+        check_table(config, SCORED_KEYS)
         config.pop("augment", None)
         config.data.split = str(self.folder / "splits.json")
         config.data.train_share = 1.0  # its training subset has been reduced
@@ -160,7 +160,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._write_json("splits.json", split)
-        self._write_json("run.json", describe())
+        self._write_json("run.json", describe_run())
 
     def write_end(self, best: dict[str, float], seconds: float) -> None:
         """Write the best epoch to ``metrics.json``, and what all epochs took to ``run.json``."""
@@ -176,12 +176,12 @@ class Run:
         files.write(self.folder / name, json.dumps(content, indent=1))
 
 
-def describe() -> dict[str, Any]:
+def describe_run() -> dict[str, Any]:
     """Collect what repeats a run: command, choices, revision, versions, hardware."""
     import torch
 
     return {
-        "command": " ".join([Path(sys.executable).name, "-m", application(), *sys.argv[1:]]),
+        "command": " ".join([Path(sys.executable).name, "-m", started_module(), *sys.argv[1:]]),
         "choices": choices(),
         "overrides": overrides() if choices() else [],
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -200,7 +200,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def application() -> str:
+def started_module() -> str:
     """Name the module that was started, as ``convpose.train``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name.removesuffix(".__main__") if spec else ""

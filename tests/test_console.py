@@ -118,7 +118,7 @@ def test_it_runs_the_module_with_its_name_and_so_do_other_processes(command, con
     told = {}
 
     def train(cfg, folder):
-        told["run.json"] = run.describe()["command"]
+        told["run.json"] = run.describe_run()["command"]
         told["spawned"] = get_preparation_data("child")["init_main_from_name"]
         told["ddp"] = _basic_subprocess_cmd()
         child = multiprocessing.get_context("spawn").Process(target=print, args=("from a child",))

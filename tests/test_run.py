@@ -19,13 +19,13 @@ from convpose.errors import ConfigError, ModelError
 from convpose.files import conf_folder
 from convpose.run import (
     Run,
-    application,
     choices,
     compared,
-    describe,
+    describe_run,
     flat,
     hyperparameters,
     revision,
+    started_module,
 )
 
 SPLIT = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
@@ -48,7 +48,7 @@ def test_write_and_read_back(tmp_path):
 
 def test_facts_of_a_run(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/x/convpose/train/__main__.py", "model=vgg_bn", "seed=1"])
-    facts = describe()
+    facts = describe_run()
     assert facts["command"].endswith("-m convpose.train model=vgg_bn seed=1")
     assert set(facts["versions"]) >= {"torch", "lightning", "hydra-core"}
     assert facts["hardware"]
@@ -217,9 +217,9 @@ def test_the_started_module(monkeypatch):
         ("pytest.__main__", "convpose.train"),
     ):
         monkeypatch.setattr("__main__.__spec__", SimpleNamespace(name=name))
-        assert application() == expected
+        assert started_module() == expected
     monkeypatch.setattr("__main__.__spec__", None)
-    assert application() == "convpose.train"
+    assert started_module() == "convpose.train"
 
 
 def test_reading_runs_needs_no_torch():

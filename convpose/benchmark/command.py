@@ -18,7 +18,7 @@ from convpose import files
 from convpose.benchmark import prediction, training
 from convpose.benchmark.measure import Speed, check_keys
 from convpose.errors import ConvposeError
-from convpose.hardware import describe_hardware as hardware
+from convpose.hardware import describe_hardware
 from convpose.plot.tables import Table
 
 SHORTEST_TRAINING = (
@@ -86,14 +86,15 @@ def benchmark(cfg: DictConfig) -> list[Speed]:
         torch.set_num_threads(cfg.threads)
     threads = torch.get_num_threads()  # the engines of latency and clip may set others
     speeds = [speed for name in parts for speed in MEASURED[name](cfg)] + memory()
-    caption = f"{hardware()}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
+    hardware = describe_hardware()
+    caption = f"{hardware}, {threads} threads, median of {cfg.rounds} rounds of {cfg.seconds} s"
     if any(speed.single for speed in speeds):
         caption += f"; ms: lowest to 95th percentile of {cfg.latency.repetitions} repetitions"
     console = Console(width=max(LEAST_WIDTH, Console().width))  # figures are not cut off
     console.print(table(speeds, caption).to_rich())
     if cfg.output is not None:
         content = {
-            "hardware": hardware(),
+            "hardware": hardware,
             "threads": threads,
             "speeds": [asdict(s) | {"median": s.median, "range": s.range} for s in speeds],
         }

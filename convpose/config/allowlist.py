@@ -70,6 +70,7 @@ OLDER_NAMES = {
     "train.checkpoints": "training.checkpoints",
     "train.epoch_report": "train.callbacks.preview training.preview",
     "train.loggers": "train.callbacks.epoch_report training.board",
+    "train.loggers.CsvTable": "train.loggers.Table",
     "train.module": "train.optim training.parameters training.schedules",
 }
 MOVED = {

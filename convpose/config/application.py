@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -33,8 +34,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from convpose import __version__
-from convpose.config.arguments import all_keys, arranged, defaults_of, meant, suggest, unknown_key
-from convpose.config.help_text import help_text
+from convpose.config.arguments import (
+    all_keys,
+    arranged,
+    defaults_of,
+    meant,
+    overrides,
+    suggest,
+    unknown_key,
+)
+from convpose.config.help_text import groups_of, help_text
 from convpose.config.run_dirs import remove_if_empty
 from convpose.errors import ConfigError, ConvposeError, reader_may_leave
 from convpose.files import conf_folder, disk_trouble, shown
@@ -234,28 +243,17 @@ def check_added(cfg: DictConfig, config_name: str) -> None:
     Raises:
         ConfigError: no such key; the message lists the keys.
     """
-    typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    typed = overrides()
     parsed = OverridesParser.create().parse_overrides(typed)
     added = [o.key_or_group.split(".")[0] for o in parsed if o.is_add() or o.is_force_add()]
     if not added:
         return
-    known, values = known_keys(config_name), " ".join([*typed, OmegaConf.to_yaml(cfg)])
+    known = {*compose(config_name), *groups_of(conf_folder() / f"{config_name}.yaml")}
+    values = " ".join([*typed, OmegaConf.to_yaml(cfg)])
     for key in added:
         read = f"${{{key}}}" in values or f"${{{key}." in values  # by an interpolation
         if key in cfg and key not in known and not read:
             raise ConfigError(unknown_key(key, cfg))
-
-
-def known_keys(config_name: str) -> set[str]:
-    """List the top-level keys and groups of an application's yaml and of its defaults."""
-    own: Any = OmegaConf.load(conf_folder() / f"{config_name}.yaml")
-    known = {str(key) for key in own} - {"defaults", "hydra"}
-    for entry in own.get("defaults", ()):
-        if isinstance(entry, str):
-            known |= set() if entry == "_self_" else known_keys(entry)
-        else:
-            known |= {str(group) for group in entry}
-    return known
 
 
 class FailedJobs(Callback):

@@ -94,7 +94,7 @@ def settle_skeleton(cfg: DictConfig) -> Skeleton:
             )
         skeleton = own if own and wanted == "category" else _chosen(own)
         if skeleton is own:
-            log.info("%s", describe(own, cfg.data.get("source")))
+            log.info("%s", describe_skeleton(own, cfg.data.get("source")))
     OmegaConf.update(cfg, "data.skeleton", skeleton.to_dict(), merge=False, force_add=True)
     return skeleton
 
@@ -109,7 +109,7 @@ def _chosen(own: Skeleton | None) -> Skeleton:
     return own or LSP14
 
 
-def describe(skeleton: Skeleton, source: str | None) -> str:
+def describe_skeleton(skeleton: Skeleton, source: str | None) -> str:
     """Say which skeleton was taken from a data set, what was guessed, and how to say otherwise."""
     pairs = ", ".join(f"{a}–{b}" for a, b in skeleton.pairs or ())
     mirror = f"mirror pairs, guessed from the names: {pairs}"

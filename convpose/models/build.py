@@ -19,7 +19,7 @@ from convpose.models.weights import load_checkpoint
 from convpose.run import Run
 from convpose.skeleton import bundled
 
-NETWORK = {
+NETWORK_KEYS = {
     "model": dict[str, Any],
     "head": dict[str, Any],
     "data": dict[str, Any],
@@ -37,7 +37,7 @@ def build_model(cfg: DictConfig) -> PoseModel:
     Raises:
         ConfigError: a missing key, or one that its part refuses; the file may come from anybody.
     """
-    check_table(cfg, NETWORK)
+    check_table(cfg, NETWORK_KEYS)
     if "start" in cfg.model:
         return build_cascade(cfg)
     backbone = build_backbone(cfg.model, "model")

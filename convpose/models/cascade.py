@@ -24,7 +24,7 @@ TORSO_SHARE = 0.25  # torso over the pose's extent; 98 of 100 people of LSP and 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubImages:
-    """SubImages around the K keypoints of B crops.
+    """Sub-images around the K keypoints of B crops.
 
     Attributes:
         corner: (B, K, 2) upper left corners in unit coordinates of the crop.
@@ -36,7 +36,7 @@ class SubImages:
 
     @classmethod
     def around(cls, keypoints: torch.Tensor, side: torch.Tensor) -> "SubImages":
-        """SubImages of sides (B,) with the keypoints (B, K, 2) in their middle."""
+        """Place sub-images of sides (B,) with the keypoints (B, K, 2) in their middle."""
         side = side.clamp(SMALLEST, LARGEST)[:, None, None]
         return cls(keypoints - side / 2, side)
 
@@ -192,7 +192,7 @@ class Cascade(PoseModel):
         """Estimate the keypoints of (B, 3, S, S) uint8 RGB crops."""
         first = self.start(image)
         points = first["keypoints"]
-        sub_images = self.sub_images(points, pose_diameter(points, self.skeleton))
+        sub_images = SubImages.around(points, self.side * pose_diameter(points, self.skeleton))
         return self.calibrate(self._in_crop(self._refine(image, sub_images), sub_images, first))
 
     def forward_with_loss(
@@ -203,7 +203,7 @@ class Cascade(PoseModel):
         points, size = first["keypoints"], pose_diameter(first["keypoints"], self.skeleton)
         if self.training and self.starts == "simulated":
             points = self.simulate(keypoints, points, size)
-        sub_images = self.sub_images(points, size)
+        sub_images = SubImages.around(points, self.side * size)
         output = self._refine(image, sub_images)
         target = sub_images.to_unit(keypoints)
         inside = ((target >= 0) & (target < 1)).all(dim=-1)  # false for NaN
@@ -222,10 +222,6 @@ class Cascade(PoseModel):
         """
         error = self.error_mean + self.error_std * torch.randn_like(keypoints)
         return torch.where(keypoints.isnan(), estimate, keypoints + size[:, None, None] * error)
-
-    def sub_images(self, points: torch.Tensor, size: torch.Tensor) -> SubImages:
-        """Place the sub-images around points (B, K, 2) of poses of diameters (B,)."""
-        return SubImages.around(points, self.side * size)
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile the networks, which `forward_with_loss` calls as well as `forward`."""

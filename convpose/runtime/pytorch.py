@@ -19,14 +19,14 @@ from convpose.config.schema import check_table
 from convpose.data.crop import Mode, Scale
 from convpose.errors import ConfigError
 from convpose.hardware import AUTOCAST, autocast, resolve_precision, want_gpu
-from convpose.models.build import NETWORK, build_model, drop_weights
+from convpose.models.build import NETWORK_KEYS, build_model, drop_weights
 from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.models.weights import load_checkpoint, no_larger_than
 from convpose.run import Run
 from convpose.runtime import KEY, CropSpec, Runtime, check_file, read_spec, reading
 from convpose.skeleton import LSP14, Skeleton
 
-CROPS = {"data.crop": Mode | Mapping[str, Mode], "data.box_scale": Scale}
+CROP_KEYS = {"data.crop": Mode | Mapping[str, Mode], "data.box_scale": Scale}
 APART = 0.05  # unit: two estimates further apart than this mean two places
 
 
@@ -117,7 +117,7 @@ def network_config(trained: DictConfig) -> DictConfig:
     Raises:
         ConfigError: a key that is missing or out of its range; the file may come from anybody.
     """
-    check_table(trained, {**NETWORK, **CROPS, "trainer.precision": str})
+    check_table(trained, {**NETWORK_KEYS, **CROP_KEYS, "trainer.precision": str})
     plain: Any = OmegaConf.to_container(trained, resolve=True)
     data = {key: plain["data"][key] for key in ("input_size_px", "crop", "box_scale")}
     data["skeleton"] = plain["data"].get("skeleton", LSP14.name)
@@ -219,7 +219,7 @@ class TestTimeAugmentation(nn.Module):
 
     @property
     def passes(self) -> int:
-        """Number of times that the network sees each crop."""
+        """Count how often the network sees each crop."""
         return self.turns * (2 if self.mirror else 1)
 
     def __str__(self) -> str:

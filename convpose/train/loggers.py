@@ -151,7 +151,7 @@ class Board(TensorBoardLogger):
         self.experiment._get_file_writer().add_summary(summary)
 
 
-class Table(CSVLogger):
+class CsvTable(CSVLogger):
     """Write ``csv/metrics.csv`` and the pictures as PNG, for other programs.
 
     Args:
@@ -285,7 +285,7 @@ class Mlflow(MLFlowLogger):
         self.experiment.log_image(self.run_id, image, f"{name}_{step:04d}.png")
 
 
-OURS = (Board, Table, Wandb, Mlflow)
+OURS = (Board, CsvTable, Wandb, Mlflow)
 
 
 def _place(run_folder: str, save_dir: str | None) -> str:

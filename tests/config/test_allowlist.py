@@ -72,6 +72,10 @@ def test_parts_of_a_run_are_found(path):
     assert find_target(path, "key").__name__ == path.rpartition(".")[2]
 
 
+def test_a_renamed_class_is_found():
+    assert find_target("convpose.train.loggers.Table", "key").__name__ == "CsvTable"
+
+
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_a_module_outside_the_packages_is_not_even_imported(path, packages, capsys):
     with pytest.raises(ConfigError, match=r"^model\._target_=.*: not one of the packages that a"):

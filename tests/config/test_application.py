@@ -17,7 +17,7 @@ import convpose
 from convpose.config.application import FailedJobs, explain, write_error
 from convpose.config.arguments import suggest, typed
 from convpose.errors import ConfigError, DataError
-from convpose.run import describe
+from convpose.run import describe_run
 
 REFUSED = {
     "data.batch_siz=4": "unknown key data.batch_siz; did you mean data.batch_size?\nkeys",
@@ -189,7 +189,7 @@ def test_a_multirun_goes_on_where_it_was_interrupted(name, command, train_as):
 
     def some(cfg, folder):
         ran.append((cfg.seed, folder.name))
-        (folder / "run.json").write_text(json.dumps(describe()))
+        (folder / "run.json").write_text(json.dumps(describe_run()))
         (folder / "checkpoints").mkdir(exist_ok=True)
         if cfg.seed < 1:
             (folder / "checkpoints" / "last.ckpt").touch()

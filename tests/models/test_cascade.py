@@ -8,7 +8,7 @@ from convpose.data.crop import Crop
 from convpose.data.dataset import PoseLandmarksDataset
 from convpose.data.synthetic import SyntheticSource
 from convpose.models.backbones.vgg import VggBn
-from convpose.models.cascade import SMALLEST_STD, Cascade, Resized, pose_diameter
+from convpose.models.cascade import SMALLEST_STD, Cascade, Resized, SubImages, pose_diameter
 from convpose.models.keypoints.regression import MaskedL1, RegressionHead
 from convpose.models.pose_model import PoseModel
 from convpose.skeleton import LSP14
@@ -104,7 +104,7 @@ def test_answer_k_in_the_sub_image_of_joint_k_counts(batch):
     start = batch["keypoints"] + 0.05
     model = cascade(Told(start), Numbered())
     output = model(batch["image"])
-    sub_images = model.sub_images(start, pose_diameter(start, LSP14))
+    sub_images = SubImages.around(start, model.side * pose_diameter(start, LSP14))
     answers = sub_images.to_unit(output["keypoints"])
     number = torch.arange(3 * K).view(3, K)
     assert torch.allclose(answers[..., 0], number / 1000, atol=1e-5)
@@ -118,7 +118,7 @@ def test_the_head_sees_the_sub_images_of_the_start(batch):
     model = cascade(Told(batch["keypoints"]), head, side=0.6)
     model(batch["image"])
     side = 0.6 * pose_diameter(batch["keypoints"], LSP14)
-    pixels = model.sub_images(batch["keypoints"], side / 0.6).sample(batch["image"], SUBIMAGE_PX)
+    pixels = SubImages.around(batch["keypoints"], side).sample(batch["image"], SUBIMAGE_PX)
     assert seen[0].shape == (3 * K, 3, SUBIMAGE_PX, SUBIMAGE_PX)
     assert torch.allclose(seen[0] * 255, pixels, atol=1e-2)
 

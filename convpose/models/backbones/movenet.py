@@ -97,7 +97,7 @@ class MoveNet(nn.Module):
 
 
 class MoveNetPyramid(nn.Module):
-    """From coarse to fine: doubled, the backbone's map added, a separable convolution, ReLU.
+    """Pyramid from coarse to fine: double, add the backbone's map, convolve, ReLU.
 
     Args:
         tapped: channels of the backbone's maps by stride (4, 8, 16).
@@ -114,7 +114,7 @@ class MoveNetPyramid(nn.Module):
         self.smooth_4 = Separable(24, 24)
 
     def forward(self, coarsest: torch.Tensor, tapped: dict[int, torch.Tensor]) -> Features:
-        """Maps of strides 4, 8 and 16, finest first."""
+        """Merge into maps of strides 4, 8 and 16, finest first."""
         x16 = self.smooth_16(doubled(self.lateral_32(coarsest)) + self.lateral_16(tapped[16]))
         x8 = self.smooth_8(doubled(x16) + self.lateral_8(tapped[8]))
         x4 = self.smooth_4(doubled(x8) + self.lateral_4(tapped[4]))
