@@ -78,7 +78,7 @@ def torso(comparison: Comparison, *_: str) -> Figure:
     reached = {name: mean(m["pck@0.2"] for m in seeds) for name, seeds in settings.items()}
     ordered = sorted(settings, key=lambda name: -reached[name])
     for (dash, hue), name in zip(product(DASHES, HUES), ordered, strict=False):
-        groups = [seed["per_trunk_angle"] for seed in settings[name]]
+        groups = [seed["per_torso_angle"] for seed in settings[name]]
         bins = [angle for angle in groups[0] if angle != "unknown"]
         values = [100 * mean(group[angle]["pck@0.2"] for group in groups) for angle in bins]
         label = f"{name}  {100 * reached[name]:.1f}"

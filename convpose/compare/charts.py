@@ -7,9 +7,10 @@ from statistics import mean, median, stdev
 from textwrap import wrap
 from typing import Any
 
-from convpose.compare.columns import METRICS, Column
+from convpose.compare.columns import Column
 from convpose.compare.comparison import Comparison
 from convpose.compare.settings import curve, of_runs, settings
+from convpose.plot.tables import metric_of
 
 COLOURS = ("#1f83d6", "#f0801a", "#2a9d6f", "#c8437a", "#7a5cc2", "#b08900", "#17a2b0", "#8a5a3c")
 GREY = "#aab1bc"  # of all runs after the best ones
@@ -42,9 +43,12 @@ def curves(comparison: Comparison) -> tuple[list[Chart], Chart]:
             traces.append(line)
         if len(comparison.runs) > len(COLOURS):
             traces += _median(comparison, name, scale)
-        title = {"text": METRICS[name][0] if scale > 1 else name, "x": 0.01, "font": {"size": 14}}
-        layout = layout_of(300, top=36) | {"title": title}
-        layout["xaxis"] |= {"title": {"text": "epoch"}}
+        title = {
+            "text": metric_of(name).title if scale > 1 else name,
+            "x": 0.01,
+            "font": {"size": 14},
+        }
+        layout = layout_of(300, "epoch", top=36) | {"title": title}
         charts.append({"data": traces, "layout": layout})
     losses = charts[:2]
     spans = [_decades([y for trace in chart["data"] for y in trace["y"]]) for chart in losses]
@@ -104,13 +108,12 @@ def over_seeds(comparison: Comparison) -> list[Chart]:
                 "hovertemplate": f"%{{y}}: <b>%{{x:.4g}}</b>, {len(best)} seeds<extra></extra>",
             }
         )
-    layouts = [layout_of(300), layout_of(300)]
-    layouts[0]["xaxis"] |= {"title": {"text": "epoch"}}
-    layouts[0]["yaxis"] |= {"title": {"text": metric.title}}
-    layouts[1]["xaxis"] |= {"title": {"text": f"{metric.title}, best epoch"}}
-    layouts[1]["yaxis"] |= {"autorange": "reversed"}
-    pairs = zip((lines, points), layouts, strict=True)
-    return [{"data": data, "layout": layout} for data, layout in pairs]
+    best_epochs = layout_of(300, f"{metric.title}, best epoch")
+    best_epochs["yaxis"]["autorange"] = "reversed"
+    return [
+        {"data": lines, "layout": layout_of(300, "epoch", metric.title)},
+        {"data": points, "layout": best_epochs},
+    ]
 
 
 def joints(comparison: Comparison) -> dict[str, Chart]:
@@ -120,8 +123,8 @@ def joints(comparison: Comparison) -> dict[str, Chart]:
         best = run.best(comparison.monitor, comparison.mode).items()
         val = {k[6:]: v for k, v in best if k.startswith("joint/") and math.isfinite(v)}
         for subset, measured in {**run.evaluations, **({"val": val} if val else {})}.items():
-            layout = layout_of(330) | {"barmode": "group", "bargap": 0.25}
-            layout["yaxis"] |= {"rangemode": "tozero", "title": {"text": "PCK@0.2 %"}}
+            layout = layout_of(330, y="PCK@0.2 %") | {"barmode": "group", "bargap": 0.25}
+            layout["yaxis"]["rangemode"] = "tozero"
             chart = charts.setdefault(subset, {"data": [], "layout": layout})
             if measured and len(chart["data"]) < len(COLOURS):
                 chart["data"].append(
@@ -210,7 +213,7 @@ def _axis(column: Column) -> tuple[list[float], dict[float, str]] | None:
     low, span = min(positions), max(positions) - min(positions)
     if span == 0:
         return None
-    less = column.name == "seconds" or (column.name in METRICS and METRICS[column.name][2])
+    less = column.name == "seconds" or column.metric.less_is_better
     positions = [(position - low) / span for position in positions]
     positions = [1 - position for position in positions] if less else positions
     texts = dict(sorted(zip(positions, column.texts, strict=True)))
@@ -249,17 +252,18 @@ def _line(comparison: Comparison, i: int) -> Chart:
     }
 
 
-def layout_of(height: int, top: int = 10) -> Chart:
-    """Return the layout that all charts share, `height` and `top` in pixels."""
+def layout_of(height: int, x: str = "", y: str = "", top: int = 10) -> Chart:
+    """Return the layout that all charts share; titles of the axes, `height` and `top` in pixels."""
     grid = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "automargin": True}
+    across, down = ({"title": {"text": text}} if text else {} for text in (x, y))
     return {
         "height": height,
         "margin": {"l": 50, "r": 10, "t": top, "b": 36},
         "font": {"family": FONT, "size": 12, "color": INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": dict(grid),
-        "yaxis": dict(grid),
+        "xaxis": grid | across,
+        "yaxis": grid | down,
         "showlegend": False,
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},

@@ -8,24 +8,11 @@ from typing import Any
 from convpose.compare.run_result import RunResult
 from convpose.config.run_dirs import short_titles
 from convpose.history import Row
-from convpose.plot.tables import five_digits, percent, pixels
+from convpose.plot.tables import METRICS, Metric, metric_of
 from convpose.run import Value
 
 MOST_KEYS = 6  # differing keys in a terminal's table; the files list all
 RARE = 1 / 8  # of the runs; a key that fewer have changed is shown where it tells runs apart
-# by name, in this order: title, a function to text, True if less is better
-METRICS: dict[str, tuple[str, Callable[[float], str], bool]] = {
-    "val/pck@0.2": ("PCK@0.2 %", percent, False),
-    "val/auc": ("AUC %", percent, False),
-    "val/epe_px": ("EPE px", pixels, True),
-    "val/loss": ("val/loss", "{:.4g}".format, True),
-    "val/pck@0.1": ("PCK@0.1 %", percent, False),
-    "val/pcp@0.5": ("PCP@0.5 %", percent, False),
-    "val/mse_unit": ("MSE [0, 1]", five_digits, True),
-    "val/spread": ("spread", "{:.3f}".format, False),
-    "test/pck@0.2": ("test PCK@0.2 %", percent, False),
-    "test/epe_px": ("test EPE px", pixels, True),
-}
 TITLES = {"seconds": "time", "images_per_s": "images/s"}
 # columns of a terminal beside the monitor and the first keys; the highest rank gives way first
 RANKS = {"state": 2, "val/pck@0.2": 2, "val/epe_px": 3, "parameters": 3, "seconds": 4}
@@ -53,9 +40,14 @@ class Column:
     rank: int | None = 0
 
     @property
+    def metric(self) -> Metric:
+        """Look up how the values of a metric are shown."""
+        return metric_of(self.name)
+
+    @property
     def scale(self) -> int:
         """Return 100 for a metric that is shown in percent, else 1."""
-        return 100 if "%" in self.title else 1
+        return 100 if self.metric.unit == "%" else 1
 
     @property
     def width(self) -> int:
@@ -118,10 +110,10 @@ def _metrics(best: Sequence[Row], monitor: str) -> list[Column]:
     for name in dict.fromkeys((monitor, *METRICS, *(k for row in best for k in row))):
         values = [row.get(name) for row in best]
         if name.startswith(("val/", "test/")) and any(value is not None for value in values):
-            title, show, _ = METRICS.get(name, (name, "{:.4g}".format, False))
-            texts = [ABSENT if value is None else show(value) for value in values]
+            metric = metric_of(name)
+            texts = [ABSENT if value is None else metric.write(value) for value in values]
             rank = 0 if name == monitor else RANKS.get(name)
-            columns.append(Column(name, title, values, texts, "metric", rank))
+            columns.append(Column(name, metric.title, values, texts, "metric", rank))
     return columns
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 import convpose
 from convpose import files
 from convpose.compare.charts import COLOURS, Chart, colour, curves, joints, over_seeds, parallel
-from convpose.compare.columns import METRICS, Column, duration
+from convpose.compare.columns import Column, duration
 from convpose.compare.comparison import WHAT_TO_TYPE, Comparison, read_comparison
 from convpose.compare.settings import seed_table, to_markdown
 from convpose.compare.varied import heat, marginals
@@ -221,8 +221,7 @@ def _cell(column: Column, i: int, monitor: str) -> str:
         style = f' title="{escape(str(value))}"'
     elif column.kind == "metric" and value is not None:
         found = [other for other in column.values if other is not None and math.isfinite(other)]
-        less = column.name in METRICS and METRICS[column.name][2]
-        if found and value == (min if less else max)(found):
+        if found and value == (min if column.metric.less_is_better else max)(found):
             classes += " best"
         if column.name == monitor and found and max(found) > 0 and math.isfinite(value):
             classes += " bar"

@@ -23,7 +23,7 @@ SHORTEST_NAME = 8  # letters of a run's name in a terminal
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, best first.
+    """Holds runs, best first.
 
     Attributes:
         title: name of the study and number of its runs.

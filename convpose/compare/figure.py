@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from convpose import files
 from convpose.compare.charts import COLOURS, GREY, LABEL_WIDTH
-from convpose.compare.columns import METRICS, Column, plain_text
+from convpose.compare.columns import Column, plain_text
 from convpose.compare.comparison import Comparison, left_out
 from convpose.compare.settings import Setting, curve, of_runs, seed_table, settings
 from convpose.compare.varied import MOST_VALUES, colour_range, mean_cells, ordered
@@ -125,17 +125,15 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
     )
     values = list(zip(across.values, down.values, measured.values, strict=True))
     runs = [run for run in values if None not in run]
-    title, show, less = METRICS.get(measured.name, (measured.name, "{:.4g}".format, False))
+    title, less = measured.metric.title, measured.metric.less_is_better
     colours = f"{COLOUR_MAP}_r" if less else COLOUR_MAP
     figure, (axes,) = new_figure(f"{comparison.title}, {title}", columns=1, width=7.2)
     axes.set(xlabel=across.name, ylabel=down.name)
     columns, rows = (ordered({run[i] for run in runs}) for i in (0, 1))
     if max(len(columns), len(rows)) > MOST_VALUES:
-        scale = 100 if "%" in title else 1
         x_values, y_values, results = zip(*runs, strict=True)
-        points = axes.scatter(
-            x_values, y_values, c=scale * np.array(results), cmap=colours, s=90, edgecolor=INK
-        )
+        shown = measured.scale * np.array(results)
+        points = axes.scatter(x_values, y_values, c=shown, cmap=colours, s=90, edgecolor=INK)
         figure.colorbar(points, ax=axes, label=title)
         for name, axis in (("x", columns), ("y", rows)):
             if all(isinstance(value, int | float) and value > 0 for value in axis):
@@ -154,13 +152,13 @@ def heat_map(comparison: Comparison, x: str, y: str, metric: str | None = None) 
         if math.isfinite(value):
             ink = INK if sum(picture.cmap(picture.norm(value))[:3]) > 1.5 else "white"
             weight = "bold" if value == best else "normal"
-            axes.text(j, i, show(value), ha="center", va="center", color=ink, weight=weight)
+            text = measured.metric.write(value)
+            axes.text(j, i, text, ha="center", va="center", color=ink, weight=weight)
     return figure
 
 
 def _column(comparison: Comparison, name: str) -> Column:
-    found = [column for column in comparison.columns if column.name == name]
-    if not found:
+    if (found := comparison.column(name)) is None:
         keys = ", ".join(column.name for column in comparison.of_kind("key"))
         raise ConfigError(f"{name}: no such column in {comparison.title}; keys that differ: {keys}")
-    return found[0]
+    return found

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev, variance
 
-from convpose.compare.columns import METRICS, Column
+from convpose.compare.columns import Column
 from convpose.compare.comparison import Comparison, left_out
 from convpose.config.run_dirs import begun
 from convpose.plot.tables import Table
@@ -148,7 +148,7 @@ def curve(comparison: Comparison, setting: Setting) -> tuple[list[int], list[flo
 
 def signed(value: float, metric: Column) -> str:
     """Write a difference of a metric in the unit of its table, with its sign."""
-    return f"{value:+.1f}" if "%" in metric.title else f"{value:+.4g}"
+    return f"{value:+.1f}" if metric.scale == 100 else f"{value:+.4g}"
 
 
 def of_runs(metric: Column, runs: Sequence[int], scale: int = 1) -> list[float]:
@@ -164,8 +164,7 @@ def spread(metric: Column, runs: Sequence[int]) -> str:
     values = of_runs(metric, runs)
     if not values:
         return "–"
-    _, show, _ = METRICS.get(metric.name, ("", "{:.4g}".format, False))
-    centre = show(mean(values))
+    centre = metric.metric.write(mean(values))
     some = f" ({len(values)} of {len(runs)})" * (len(values) < len(runs))
     if len(values) == 1:
         return centre + some

@@ -6,7 +6,7 @@ from statistics import mean, median
 from typing import Any
 
 from convpose.compare.charts import GREY, INK, Chart, is_number, layout_of
-from convpose.compare.columns import METRICS, Column
+from convpose.compare.columns import Column
 from convpose.compare.comparison import Comparison
 
 MOST_VALUES = 12  # of a key; more were drawn at random, not chosen from a list
@@ -14,7 +14,7 @@ WORST_SHOWN = 3  # the colours end at this multiple of the distance from the bes
 FEWEST_RUNS = 3
 
 
-def varied_keys(comparison: Comparison) -> list[Column]:
+def keys_by_effect(comparison: Comparison) -> list[Column]:
     """List the keys of every table but ``seed``, those first that change the monitor most.
 
     A key changes it by the range of the medians of its values; a key of more than twelve values by
@@ -44,7 +44,7 @@ def marginals(comparison: Comparison) -> list[Chart]:
     if sum(run.finished for run in comparison.runs) < FEWEST_RUNS:
         return []
     charts = []
-    for key in varied_keys(comparison):
+    for key in keys_by_effect(comparison):
         metric, scale = comparison.judged, comparison.judged.scale
         runs = [i for i, v in enumerate(metric.values) if None not in (v, key.values[i])]
         values = ordered({key.values[i] for i in runs})
@@ -77,13 +77,12 @@ def marginals(comparison: Comparison) -> list[Chart]:
             "marker": {"symbol": "line-ew-open", "size": 18, "line": {"width": 3}},
             "hovertemplate": "median <b>%{y}</b><extra></extra>",
         }
-        layout = layout_of(280)
-        layout["xaxis"] |= {"title": {"text": escape(key.title)}} | (
+        layout = layout_of(280, escape(key.title), metric.title)
+        layout["xaxis"] |= (
             {"type": "log" if min(values) > 0 and max(values) > 10 * min(values) else "linear"}
             if many
             else _ticks(key, values)
         )
-        layout["yaxis"] |= {"title": {"text": metric.title}}
         charts.append({"data": [points] if many else [points, line], "layout": layout})
     return charts
 
@@ -93,12 +92,12 @@ def heat(comparison: Comparison) -> Chart | None:
 
     A cell without a run is empty. None where two keys with two to twelve values each are missing.
     """
-    keys = [key for key in varied_keys(comparison) if len(set(key.values)) <= MOST_VALUES]
+    keys = [key for key in keys_by_effect(comparison) if len(set(key.values)) <= MOST_VALUES]
     if len(keys) < 2:
         return None
     x, y = keys[:2]
     metric, scale = comparison.judged, comparison.judged.scale
-    _, show, less = METRICS.get(metric.name, (metric.name, "{:.4g}".format, False))
+    show, less = metric.metric.write, metric.metric.less_is_better
     columns, rows, cells = mean_cells(comparison, x, y, metric)
     found = [value for row in cells for value in row if value is not None]
     low, high = colour_range(found, less)
@@ -118,9 +117,9 @@ def heat(comparison: Comparison) -> Chart | None:
         "colorbar": {"title": {"text": metric.title}, "thickness": 12},
         "hovertemplate": "<b>%{text}</b><extra></extra>",
     }
-    layout = layout_of(max(280, 90 + 34 * len(rows)))
-    layout["xaxis"] |= {"title": {"text": escape(x.title)}} | _ticks(x, columns)
-    layout["yaxis"] |= {"title": {"text": escape(y.title)}} | _ticks(y, rows)
+    layout = layout_of(max(280, 90 + 34 * len(rows)), escape(x.title), escape(y.title))
+    layout["xaxis"] |= _ticks(x, columns)
+    layout["yaxis"] |= _ticks(y, rows)
     return {"data": [trace], "layout": layout}
 
 

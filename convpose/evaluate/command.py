@@ -66,9 +66,8 @@ def evaluate_network(cfg: DictConfig) -> float:
     run = None if cfg.run is None else Run.find(Path(cfg.run))
     if run is None:
         model, trained = rebuild(cfg.weights)
-        folder = Path(cfg.paths.runs) / "evaluate"
     else:
-        trained, folder = run.config_to_score(cfg.paths.data), run.folder
+        trained = run.config_to_score(cfg.paths.data)
         checkpoint = run.checkpoint(cfg.checkpoint)
     box_scale = trained.data.box_scale
     trained = evaluated_config(trained, cfg)
@@ -78,9 +77,7 @@ def evaluate_network(cfg: DictConfig) -> float:
     split_name = (run.config if run is not None and other is None else trained).data.split
     datamodule = build_datamodule(trained)
     datamodule.setup()
-    name = cfg.split if other is None else f"{'_'.join(datamodule.sources)}_{cfg.split}"
     if run is None:
-        name = f"{Path(cfg.weights).stem}_{name}"
         split_name += f" (network of {trained.trained_on})"
     else:
         subset = datamodule.split[cfg.split]
@@ -92,7 +89,6 @@ def evaluate_network(cfg: DictConfig) -> float:
         with no_larger_than(checkpoint):
             model = build_model(trained)
         load_checkpoint(model, checkpoint)
-        name += "" if cfg.checkpoint == "best" else f"_{checkpoint.stem}"
     tta = TestTimeAugmentation(model, datamodule.skeleton, cfg.mirror_test, cfg.quarter_turns)
     device, precision = torch.device("cuda" if gpu else "cpu"), resolve_precision(trained)
     start = time.perf_counter()
@@ -103,28 +99,50 @@ def evaluate_network(cfg: DictConfig) -> float:
     if tta.passes > 1:
         ms = 1000 * (time.perf_counter() - start) / len(predictions.image_id)
         print(f"{tta}: {tta.passes} looks at each crop, {ms:.1f} ms an image with loading")
-    name += "_mirror_test" * cfg.mirror_test + "_quarter_turns" * cfg.quarter_turns
-    name += "_two_looks" * (cfg.looks == 2) + "_boxes" * (cfg.boxes is not None)
-    folder = Path(cfg.output or folder / (name if run is None else f"evaluate_{name}"))
+    folder = Path(cfg.output or folder_of(cfg, run, list(datamodule.sources)))
     truth = GroundTruth.of(datamodule.datasets[cfg.split], datamodule.skeleton)
     predictions.save(folder / "predictions.npz")
     oks = score_coco(datamodule, cfg.split, predictions, folder, cfg.boxes, network)
     stages = []
     if cfg.looks == 1:
         stages = stage_measures(model, datamodule.loader(cfg.split), truth, device, precision)
-    if run is not None and (history := run.folder / "metrics.csv").is_file():
-        title = f"Training of {run.folder.parent.name}, {'+'.join(run.config.data.sources)}"
-        try:
-            figure = training_curves(history, trained.monitor, trained.monitor_mode, title)
-            save_figure(figure, folder / "training.png")
-        except DataError as error:  # the network can be scored without its history
-            log.warning("no training.png: %s", error)
+    if run is not None:
+        draw_training(run, folder / "training.png")
     notes = [split_name, *filter(None, [str(tta)]), *["two looks"] * (cfg.looks == 2)]
     split_name = ", ".join(notes)
     pck = write_report(predictions, truth, datamodule, split_name, cfg, folder, stages, oks)
     if cfg.robustness:
         robustness(network, datamodule, cfg.split, pck, folder)
     return pck
+
+
+def folder_of(cfg: DictConfig, run: Run | None, sources: Sequence[str]) -> Path:
+    """Name the folder of an evaluation by what is scored, on what, and how.
+
+    Args:
+        cfg: of ``conf/evaluate.yaml``.
+        run: None for packaged weights.
+        sources: names of the data sets.
+    """
+    words = [Path(cfg.weights).stem] if run is None else ["evaluate"]
+    words += [] if cfg.get("data") is None else sources
+    words.append(cfg.split)
+    words += [] if cfg.checkpoint == "best" else [Path(cfg.checkpoint).stem]
+    words += ["mirror_test"] * cfg.mirror_test + ["quarter_turns"] * cfg.quarter_turns
+    words += ["two_looks"] * (cfg.looks == 2) + ["boxes"] * (cfg.boxes is not None)
+    return (Path(cfg.paths.runs, "evaluate") if run is None else run.folder) / "_".join(words)
+
+
+def draw_training(run: Run, path: Path) -> None:
+    """Draw the curves of a run's training, if its history can be read: it is scored without."""
+    history, config = run.folder / "metrics.csv", run.config
+    if not history.is_file():
+        return
+    title = f"Training of {run.folder.parent.name}, {'+'.join(config.data.sources)}"
+    try:
+        save_figure(training_curves(history, config.monitor, config.monitor_mode, title), path)
+    except DataError as error:
+        log.warning("no training.png: %s", error)
 
 
 def evaluated_config(trained: DictConfig, cfg: DictConfig) -> DictConfig:

@@ -34,7 +34,7 @@ from convpose.errors import ConfigError, DataError
 from convpose.evaluate.coco_truth import CocoTruth, read_truth
 from convpose.evaluate.predictions import Predictions
 from convpose.evaluate.request import EXPECTED
-from convpose.evaluate.scoring import Network, load, predict
+from convpose.evaluate.scoring import Network, make_loader, predict
 
 log = logging.getLogger(__name__)
 STATS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
@@ -156,9 +156,9 @@ def _results_in_boxes(
         raise ConfigError(f"boxes={path}: a crop cache has no other crops; type data.cache=null")
     category = as_text(truth.content["categories"][0]["id"])
     images = {as_text(image["id"]): image for image in truth.content["images"]}
-    part = subset_of(truth.file)
+    file_subset = subset_of(truth.file)
     names = PhotoNames(source.photos.names())
-    photo_of = names.find_all((image["file_name"], part) for image in images.values())
+    photo_of = names.find_all((image["file_name"], file_subset) for image in images.values())
     nowhere = np.full((len(source.target.keypoints), 2), np.nan)
     people, photos, scores = [], [], []
     try:
@@ -166,7 +166,7 @@ def _results_in_boxes(
             image = images.get(as_text(record["image_id"]))
             if image is None or as_text(record.get("category_id", category)) != category:
                 continue
-            file = photo_of[image["file_name"], part]
+            file = photo_of[image["file_name"], file_subset]
             left, top, width, height = map(float, record["bbox"])
             if file is not None and width > 0 and height > 0:
                 box = np.array([left, top, left + width, top + height]) - 0.5
@@ -184,5 +184,5 @@ def _results_in_boxes(
     detected = copy.copy(source)
     detected.annotations = [source.annotate(person) for person in placed]
     crop = Crop("box", datamodule.crop.box_scale)
-    loader = load(datamodule, detected, range(len(placed)), crop)
+    loader = make_loader(datamodule, detected, range(len(placed)), crop)
     return truth.results(photos, predict(network, loader, "predicting in boxes"), scores)

@@ -26,7 +26,7 @@ from convpose.data.corruption import KINDS, SEVERITIES, Corruption
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
 from convpose.evaluate.predictions import Predictions
-from convpose.evaluate.scoring import GroundTruth, Network, load, on_device, predict
+from convpose.evaluate.scoring import GroundTruth, Network, make_loader, on_device, predict
 from convpose.geometry import transform
 from convpose.metrics.functional import HIT, calibration_error
 from convpose.metrics.pose_metrics import has_torso
@@ -37,7 +37,7 @@ from convpose.plot.curves import error_histogram, new_figure, pck_curve, reliabi
 from convpose.plot.tables import Table, percent
 from convpose.progress import progress
 
-SEED = 0  # of the data sets of `load`: the same damage for every network
+SEED = 0  # of the data sets of `make_loader`: the same damage for every network
 COLOURS = (
     *("#22262e", "#1f83d6", "#f0801a", "#2a9d8f", "#b04a00", "#8a63d2"),
     *("#0b4a86", "#d1495b", "#7b818c", "#6a994e", "#f7b267"),
@@ -64,10 +64,11 @@ def write_report(
     mean_pose_px = transform(truth.unit_to_px, mean_pose)
     measures, baseline = (truth.score(px) for px in (predicted_px, mean_pose_px))
     if upright := has_torso(truth.skeleton):
-        measures["per_trunk_angle"] = truth.score_by_torso_angle(predicted_px)
-        baseline["per_trunk_angle"] = truth.score_by_torso_angle(mean_pose_px)
+        measures["per_torso_angle"] = truth.score_by_torso_angle(predicted_px)
+        baseline["per_torso_angle"] = truth.score_by_torso_angle(mean_pose_px)
     protocol = (
-        f"{'+'.join(datamodule.sources)}, split {split_name}, {cfg.split}, crop {datamodule.crop}"
+        f"{'+'.join(datamodule.sources)}, {cfg.split} subset of split {split_name}, "
+        f"crop {datamodule.crop}"
     )
     folder.mkdir(parents=True, exist_ok=True)
     errors, errors_of_mean = truth.errors(predicted_px), truth.errors(mean_pose_px)
@@ -87,7 +88,7 @@ def write_report(
     files.write(folder / "metrics.json", text)
 
     report = tables.report(measures, baseline, protocol)
-    angles = [part["per_trunk_angle"] for part in (measures, baseline) if upright]
+    angles = [part["per_torso_angle"] for part in (measures, baseline) if upright]
     more = [tables.per_torso_angle(*angles)] if upright else []
     if "pckh_per_part" in measures:
         more.append(tables.per_part_by_head(measures, baseline))
@@ -176,7 +177,7 @@ def robustness(
     pck: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for kind, severity in progress([(k, s) for k in KINDS for s in SEVERITIES], "damaging"):
         damage = Corruption(kind, severity, datamodule.skeleton)
-        loader = load(datamodule, dataset.source, dataset.indices, dataset.crop, damage)
+        loader = make_loader(datamodule, dataset.source, dataset.indices, dataset.crop, damage)
         predictions = predict(network, loader, show=False)
         measures = truth.score(torch.from_numpy(predictions.keypoints_px))
         pck[kind].append(float(measures["pck@0.2"]))
@@ -249,14 +250,9 @@ def stage_measures(
     for number, stage in enumerate(stages(model), start=1):
         network = on_device(stage, device, precision)
         predictions = predict(network, loader, f"predicting, stage {number}")
-        scored = totals(truth.score(torch.from_numpy(predictions.keypoints_px)))
+        scored = tables.totals(truth.score(torch.from_numpy(predictions.keypoints_px)))
         measures.append(scored | {"ms": milliseconds(network, crop)})
     return measures
-
-
-def totals(measures: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the measures that are plain numbers, without those by joint, part or stick."""
-    return {key: value for key, value in measures.items() if isinstance(value, int | float)}
 
 
 def stages(model: Cascade) -> list[nn.Module]:

@@ -162,7 +162,7 @@ def predict(
     )
 
 
-def load(
+def make_loader(
     datamodule: PoseDataModule,
     source: PoseSource,
     indices: Sequence[int],
@@ -208,7 +208,7 @@ def look_again(
     closer_source: Any = copy.copy(dataset.source)
     closer_source.annotations = annotations
     indices = [dataset.indices[row] for row in rows]
-    loader = load(datamodule, closer_source, indices, Crop("box", box_scale))
+    loader = make_loader(datamodule, closer_source, indices, Crop("box", box_scale))
     second = predict(network, loader, "looking again")
     keypoints_px, scores = first.keypoints_px.copy(), first.scores.copy()
     keypoints_px[rows], scores[rows] = second.keypoints_px, second.scores

@@ -23,9 +23,10 @@ from convpose.errors import ConfigError, ModelError
 from convpose.evaluate.scoring import GroundTruth, predict
 from convpose.export.network import Network, staged, write
 from convpose.export.request import SUFFIXES, check_keys
-from convpose.plot.tables import Measures, Table, percent, pixels
+from convpose.plot.tables import Measures, Table, percent, pixels, totals
 from convpose.runtime import CropSpec, Runtime
 from convpose.runtime.engines import ENGINE_OF, MAC_ONLY, OPENERS
+from convpose.runtime.pytorch import AsModule
 
 LIMITS_PX = {"fp32": 0.02, "fp16": 0.5}
 CROPS = 48
@@ -138,7 +139,7 @@ def compare(
     protocol = f"{'+'.join(data.sources)}, crop {data.crop}"
     Console().print(accuracy_table(before, after, protocol).to_rich())
     check_drop(before, after, cfg.max_pck_drop)
-    return {**measured, "before": _plain(before), "after": _plain(after)}
+    return {**measured, "before": totals(before), "after": totals(after)}
 
 
 def accuracy_table(before: Measures, after: Measures, protocol: str) -> Table:
@@ -186,15 +187,11 @@ def check_drop(before: Measures, after: Measures, limit: float) -> None:
     drop = before["pck@0.2"] - after["pck@0.2"]
     if not drop <= limit:
         raise ModelError(
-            f"int8 loses {100 * drop:.1f} points of PCK@0.2 on the validation part "
+            f"int8 loses {100 * drop:.1f} points of PCK@0.2 on the validation subset "
             f"({percent(before['pck@0.2'])} to {percent(after['pck@0.2'])} %); nothing is written. "
             f"max_pck_drop={limit} allows no more; type precision=fp16, more calibration_images, "
             "or a larger max_pck_drop if you can live with it"
         )
-
-
-def _plain(measures: Measures) -> dict[str, float]:
-    return {key: value for key, value in measures.items() if isinstance(value, float | int)}
 
 
 def synthetic_crops(spec: CropSpec, count: int = CROPS) -> NDArray[np.uint8]:
@@ -251,20 +248,15 @@ def open_data(cfg: DictConfig, network: Network, spec: CropSpec) -> PoseDataModu
     return datamodule
 
 
-def some_crops(datamodule: PoseDataModule, part: str, count: int) -> NDArray[np.uint8]:
-    """Up to `count` crops (N, 3, S, S) of a part, drawn at random, always the same."""
-    dataset = datamodule.datasets[part]
+def some_crops(datamodule: PoseDataModule, subset: str, count: int) -> NDArray[np.uint8]:
+    """Draw up to `count` crops (N, 3, S, S) of a subset at random, always the same."""
+    dataset = datamodule.datasets[subset]
     drawn = np.random.default_rng(0).permutation(len(dataset))[:count]
     return np.stack([dataset[int(i)]["image"].numpy() for i in drawn])
 
 
 def validate(runtime: Runtime, datamodule: PoseDataModule, what: str) -> dict[str, Any]:
     """Compute the measures of a runtime on the validation subset, see `GroundTruth.score`."""
-
-    def network(crops: torch.Tensor) -> dict[str, torch.Tensor]:
-        keypoints, scores = runtime(crops.numpy())
-        return {"keypoints": torch.from_numpy(keypoints), "scores": torch.from_numpy(scores)}
-
-    predictions = predict(network, datamodule.loader("val"), f"validating {what}")
+    predictions = predict(AsModule(runtime), datamodule.loader("val"), f"validating {what}")
     truth = GroundTruth.of(datamodule.datasets["val"], datamodule.skeleton)
     return truth.score(torch.from_numpy(predictions.keypoints_px))

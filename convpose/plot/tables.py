@@ -8,7 +8,7 @@ stand beside the mean pose's, the constant guess that every result must beat.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich.box
 import rich.table
@@ -83,6 +83,50 @@ def five_digits(error: float) -> str:
     return _number(error, "{:.5f}")
 
 
+class Metric(NamedTuple):
+    """Say how a metric is shown.
+
+    Attributes:
+        name: for people.
+        write: number to text, without the unit.
+        unit: ``%``, ``px`` or nothing.
+        less_is_better: whether a lower value is a better one.
+    """
+
+    name: str
+    write: Callable[[float], str] = "{:.4g}".format
+    unit: str = ""
+    less_is_better: bool = False
+
+    @property
+    def title(self) -> str:
+        """Return the heading of a column."""
+        return f"{self.name} {self.unit}".strip()
+
+    def sentence(self, value: float) -> str:
+        """Write name, value and unit: ``PCK@0.2 61.3 %``."""
+        return f"{self.name} {self.write(value)} {self.unit}".strip()
+
+
+METRICS = {  # in the order of columns
+    "val/pck@0.2": Metric("PCK@0.2", percent, "%"),
+    "val/auc": Metric("AUC", percent, "%"),
+    "val/epe_px": Metric("EPE", pixels, "px", less_is_better=True),
+    "val/loss": Metric("val/loss", less_is_better=True),
+    "val/pck@0.1": Metric("PCK@0.1", percent, "%"),
+    "val/pcp@0.5": Metric("PCP@0.5", percent, "%"),
+    "val/mse_unit": Metric("MSE [0, 1]", five_digits, less_is_better=True),
+    "val/spread": Metric("spread", "{:.3f}".format),
+    "test/pck@0.2": Metric("test PCK@0.2", percent, "%"),
+    "test/epe_px": Metric("test EPE", pixels, "px", less_is_better=True),
+}
+
+
+def metric_of(name: str) -> Metric:
+    """Look up how a metric is shown; one that `METRICS` lacks is shown by its own name."""
+    return METRICS.get(name, Metric(name))
+
+
 def headline(measures: Measures, baseline: Measures, title: str = "Result") -> Table:
     """Tabulate every total beside the mean pose's; the caption has the counts."""
     rows: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -108,6 +152,11 @@ def headline(measures: Measures, baseline: Measures, title: str = "Result") -> T
         ],
         counts(measures),
     )
+
+
+def totals(measures: Measures) -> dict[str, Any]:
+    """Keep the measures that are plain numbers, without those by joint, part or stick."""
+    return {key: value for key, value in measures.items() if isinstance(value, int | float)}
 
 
 def counts(measures: Measures) -> str:

@@ -24,9 +24,9 @@ from convpose.config.run_dirs import free_name, short_name, vary
 from convpose.errors import ConvposeError, ModelError
 from convpose.files import shown
 from convpose.hardware import lease_gpu
-from convpose.run import Run
+from convpose.run import Run, Value
 from convpose.search.setup import SearchSetup, composed, prepare, print_summary, trial_line
-from convpose.search.space import Pruning, Value, overrides, sampler, short, suggest
+from convpose.search.space import Pruning, overrides, sampler, short, suggest
 from convpose.search.storage import close_storage, find_trial_id, requeue
 from convpose.train import command as training
 from convpose.train.command import keep_console_clean

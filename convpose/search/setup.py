@@ -26,10 +26,10 @@ from convpose.data.datamodule import LOCATION_KEYS
 from convpose.errors import ConfigError
 from convpose.files import shown
 from convpose.models.build import build_model
-from convpose.plot.tables import Table
+from convpose.plot.tables import Table, metric_of
+from convpose.run import Value
 from convpose.search.space import (
     Space,
-    Value,
     corners,
     grid,
     importance,
@@ -214,7 +214,8 @@ def composed(overrides: Sequence[str]) -> Iterator[DictConfig]:
 
 def trial_line(setup: SearchSetup, trial: FrozenTrial) -> str:
     """Describe a finished trial in one line."""
-    value = f"  {setup.cfg.monitor} {trial.value:.4f}" if trial.value is not None else ""
+    metric = metric_of(setup.cfg.monitor)
+    value = f"  {metric.sentence(trial.value)}" if trial.value is not None else ""
     values = "  ".join(f"{key}={short(value)}" for key, value in trial.params.items())
     error = trial.user_attrs.get("error") or "interrupted, or its worker died"
     why = f"  ({error})" if trial.state == TrialState.FAIL else ""
@@ -240,12 +241,17 @@ def best_trials(setup: SearchSetup) -> Table:
     sign = -1 if setup.cfg.monitor_mode == "max" else 1
     complete = setup.queue.in_state(TrialState.COMPLETE)
     best = sorted(complete, key=lambda t: (sign * float(t.value or 0), t.number))[:BEST]
+    metric = metric_of(setup.cfg.monitor)
     rows = [
-        (str(t.number), f"{t.value:.4f}", *(short(t.params[key]) for key in setup.space))
+        (
+            str(t.number),
+            metric.write(float(t.value or 0)),
+            *(short(t.params[key]) for key in setup.space),
+        )
         for t in best
     ]
     title = f"{setup.name}: the best {len(rows)} of {len(complete)} completed trials"
-    return Table(title, ("trial", setup.cfg.monitor, *setup.space), rows)
+    return Table(title, ("trial", metric.title, *setup.space), rows)
 
 
 def command(setup: SearchSetup, trial: FrozenTrial) -> str:

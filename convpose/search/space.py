@@ -30,9 +30,9 @@ from convpose.config.arguments import override
 from convpose.config.instantiate import build
 from convpose.errors import ConfigError
 from convpose.plot.tables import Table
+from convpose.run import Value
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
-Value = bool | int | float | str | None
 Space = Mapping[str, Distribution]
 ENOUGH = 4  # different results below which importances mean nothing
 
@@ -242,10 +242,9 @@ def importance_of_runs(comparison: Comparison, seed: int = 0) -> Table | None:
     that never validated, or lacks one of the keys, is left out.
     """
     keys = [key for key in comparison.of_kind("key") if key.rank is not None]
-    monitor = next(c for c in comparison.columns if c.name == comparison.monitor)
     space = {key.name: _range_of(key.values) for key in keys}
     study = optuna.create_study(direction="maximize" if comparison.mode == "max" else "minimize")
-    for i, value in enumerate(monitor.values):
+    for i, value in enumerate(comparison.judged.values):
         setting = {key.name: key.values[i] for key in keys}
         if value is not None and None not in setting.values():
             study.add_trial(create_trial(params=setting, distributions=space, value=value))

@@ -20,12 +20,13 @@ from convpose.hardware import resolve_precision
 from convpose.models.build import STAGE, check_skeleton, stage_of
 from convpose.models.cascade import Resized
 from convpose.models.pose_model import PoseModel
+from convpose.plot.tables import metric_of
 from convpose.runtime.engines import NAMES
 from convpose.runtime.packaged import rebuild
 from convpose.runtime.pytorch import rebuild_run
 from convpose.train.epoch_report import EpochBar, EpochReport
 from convpose.train.loggers import OURS
-from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
+from convpose.train.module import HEADLINE, PoseModule
 
 
 def check_parts(cfg: DictConfig) -> None:
@@ -194,7 +195,7 @@ def check_monitor(cfg: DictConfig) -> None:
         raise ConfigError(
             f"monitor={cfg.monitor}: no such metric\nmetrics there are: {', '.join(names)}"
         )
-    mode = "min" if cfg.monitor in LOWER_IS_BETTER else "max"
+    mode = "min" if metric_of(cfg.monitor).less_is_better else "max"
     if cfg.monitor_mode != mode:
         raise ConfigError(
             f"monitor={cfg.monitor} monitor_mode={cfg.monitor_mode}: would choose the worst epoch; "

@@ -16,6 +16,7 @@ from convpose.metrics.functional import HIT
 from convpose.models.cascade import Cascade, fit_start_errors, pose_diameter
 from convpose.models.pose_model import PoseModel
 from convpose.models.weights import load_checkpoint
+from convpose.plot.tables import percent
 from convpose.train.checkpoints import DirectFiles
 
 STEPS = 25  # of Newton's method, which settles in about ten
@@ -108,8 +109,9 @@ def measure_start_errors(
     model.set_start_errors(mean.float(), std.float())
     measures = truth.score(predicted_px)
     return (
-        f"starts from val/pck@0.2 {measures['pck@0.2']:.4f}, val/pcp@0.5 {measures['pcp@0.5']:.4f};"
-        f" {100 * share:.0f} % of the joints lie in their sub-images"
+        f"starts from PCK@0.2 {percent(measures['pck@0.2'])} %, strict PCP@0.5 "
+        f"{percent(measures['pcp@0.5'])} % of the validation subset; {100 * share:.0f} % of the "
+        "joints lie in their sub-images"
     )
 
 

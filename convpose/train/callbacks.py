@@ -11,14 +11,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torchmetrics import Metric
 
 from convpose import files
 from convpose.config.schema import Count, Share
 from convpose.errors import ConfigError, ModelError
+from convpose.metrics.pose_metrics import PredictionSpread
 from convpose.train.checkpoints import LAST
 from convpose.train.distributed import gather
 
@@ -107,38 +107,6 @@ class EarlyStopping(callbacks.EarlyStopping):
         """Train no further in the folder of a run that has waited long enough."""
         own = Path(trainer.default_root_dir) / "checkpoints" / LAST
         trainer.should_stop |= own.is_file() and self.wait_count >= max(1, self.patience)
-
-
-class PredictionSpread(Metric):
-    """Root mean variance over the images of the predictions, divided by that of the labels.
-
-    0 is a constant pose, 1 varies as much as people do. Its state is sums, so that batches may come
-    in any size and processes add up.
-    """
-
-    full_state_update = False
-
-    sums: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        # number, sums and sums of squares of predictions and labels, each for K keypoints' x and y
-        self.add_state("sums", torch.zeros(5, 1, 1, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, labelled: Tensor) -> None:
-        """Add a batch of keypoints (B, K, 2), NaN in `labelled` where there is no label."""
-        known = ~labelled.isnan()
-        values = torch.stack([predicted, labelled]).double().where(known, 0.0) - 0.5 * known
-        sums = [known.double().sum(0), *values.sum(1), *values.square().sum(1)]
-        self.sums = self.sums + torch.stack(sums)
-
-    def compute(self) -> Tensor:
-        """Compute the ratio, a scalar; NaN if nothing is labelled."""
-        number, sums, squares = self.sums[0], self.sums[1:3], self.sums[3:5]
-        variances = (squares / number - (sums / number).square()).clamp(min=0)
-        predicted, labelled = variances.nanmean(dim=(1, 2)).sqrt()
-        ratio: Tensor = predicted / labelled
-        return ratio
 
 
 class CollapseAlarm(Callback):

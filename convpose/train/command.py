@@ -24,7 +24,9 @@ from convpose.hardware import resolve_precision
 from convpose.models.build import build_model, self_contained
 from convpose.models.pose_model import PoseModel, layer_table, layer_table_markdown
 from convpose.models.weights import transfer
+from convpose.plot.tables import metric_of, percent
 from convpose.run import Run, compared, hyperparameters
+from convpose.runtime.engines import NAMES
 from convpose.train.build import (
     build_callbacks,
     build_loggers,
@@ -48,7 +50,7 @@ from convpose.train.resume import (
     run_of,
 )
 from convpose.train.start import (
-    Start,
+    Pretrained,
     choose_batch_size,
     describe_keypoints,
     find_learning_rate,
@@ -123,7 +125,7 @@ def prepare(cfg: DictConfig, folder: Path) -> tuple[DictConfig, Path | None]:
         cfg.data.batch_size = run_of(checkpoint).config.data.batch_size
     if cfg.get("take_network"):
         begun = run_of(checkpoint).config if checkpoint else None
-        trained = begun or Start.find(cfg.weights or "packaged").config
+        trained = begun or Pretrained.find(cfg.weights or NAMES[0]).config
         take_network(cfg, trained, continued=begun is not None)
     return cfg, checkpoint
 
@@ -168,11 +170,11 @@ def resume(training: Training) -> float | None:
         check_run(run_of(checkpoint), cfg, datamodule.split)
         return None
     if cfg.weights:
-        start = Start.find(cfg.weights)
-        rows = shared_rows(cfg, module.model, start)
-        trainer.print(transfer(module.model, start.source, start.state, rows))
+        pretrained = Pretrained.find(cfg.weights)
+        rows = shared_rows(cfg, module.model, pretrained)
+        trainer.print(transfer(module.model, pretrained.source, pretrained.state, rows))
         if rows:
-            trainer.print(describe_keypoints(cfg, start))
+            trainer.print(describe_keypoints(cfg, pretrained))
     elif getattr(module.model.backbone, "folded", False):
         settle_norms(module.model, datamodule.train_dataloader(), trainer.strategy.root_device)
     if cfg.data.batch_size == "auto":
@@ -183,7 +185,9 @@ def resume(training: Training) -> float | None:
     before = None
     if cfg.weights and cfg.trainer.limit_val_batches is None:
         before = validation_pck(module.model, datamodule, device, precision)
-        trainer.print(f"PCK@0.2 of the validation subset before the first epoch: {before:.1%}")
+        trainer.print(
+            f"PCK@0.2 of the validation subset before the first epoch: {percent(before)} %"
+        )
     if cfg.lr_find:
         find_learning_rate(trainer, module, datamodule, training.folder)
     return before
@@ -234,8 +238,11 @@ def finish(training: Training, before: float | None = None) -> float:
     value, epoch = best[cfg.monitor], best["epoch"] + 1
     if before is not None:
         after = best.get("val/pck@0.2", math.nan)
-        trainer.print(f"PCK@0.2 of the validation subset: {before:.1%} before, {after:.1%} now")
-    trainer.print(f"best {cfg.monitor} {value:.4f} in epoch {epoch:.0f}; see it with")
+        change = f"{percent(before)} % before, {percent(after)} % now"
+        trainer.print(f"PCK@0.2 of the validation subset: {change}")
+    trainer.print(
+        f"best {metric_of(cfg.monitor).sentence(value)} in epoch {epoch:.0f}; see it with"
+    )
     run = typed("run", folder)
     trainer.print(f"  python -m convpose.evaluate {run} split=val")
     trainer.print(f"  python -m convpose.predict PHOTO.jpg {run}")

@@ -17,6 +17,7 @@ from convpose.config.schema import Count, Natural
 from convpose.data.datamodule import PoseDataModule
 from convpose.data.inspect import gallery
 from convpose.history import Row, best_row, read_history, write_history
+from convpose.plot.tables import metric_of
 from convpose.train.distributed import gather
 from convpose.train.loggers import (
     Board,
@@ -140,17 +141,8 @@ class EpochBar(RichProgressBar):
 
 
 def _line(row: Row, max_epochs: int | None) -> str:
-    measures = "  ".join(
-        f"{name} {row[key]:.4g}"
-        for name, key in (
-            ("train/loss", "train/loss"),
-            ("val/loss", "val/loss"),
-            ("PCK@0.2", "val/pck@0.2"),
-            ("EPE px", "val/epe_px"),
-            ("lr", "lr"),
-        )
-        if key in row
-    )
+    names = ("train/loss", "val/loss", "val/pck@0.2", "val/epe_px", "lr")
+    measures = "  ".join(metric_of(name).sentence(row[name]) for name in names if name in row)
     of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
     speed = f"{row['images_per_s']:.0f} images/s"
     return f"epoch {row['epoch'] + 1:.0f}{of}  {measures}  {speed}  {row['seconds']:.1f} s"

@@ -24,7 +24,6 @@ from convpose.models.pose_model import PoseModel, PoseOutput
 from convpose.skeleton import Skeleton
 
 HEADLINE = ("pck@0.2", "pck@0.1", "auc", "pcp@0.5", "epe_px", "mse_unit")
-LOWER_IS_BETTER = ("val/loss", "val/epe_px", "val/mse_unit")
 # of optimizer.lr
 Factor = Annotated[float, Gt(0), Le(1), "callbacks=[default,freeze] keeps the backbone as it is"]
 

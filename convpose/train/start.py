@@ -4,7 +4,7 @@ Of a trained network it takes over what both share, and measures it. ``data.batc
 ``lr_find=true`` are chosen here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ GPU_SHARE = 0.9  # of its memory; the rest is for what a long training adds, suc
 
 
 @dataclass(frozen=True)
-class Start:
+class Pretrained:
     """Holds a trained network, as its file has it.
 
     Attributes:
@@ -52,8 +52,8 @@ class Start:
     config: DictConfig | None
 
     @classmethod
-    def find(cls, weights: str) -> "Start":
-        """Find what ``weights=`` names: ``packaged``, a run or study, a checkpoint or packed file.
+    def find(cls, weights: str) -> "Pretrained":
+        """Find what ``weights=`` names: ``small``, a run or study, a checkpoint or packed file.
 
         Raises:
             ConfigError: no run there.
@@ -83,7 +83,7 @@ def take_network(cfg: DictConfig, config: DictConfig | None, continued: bool = F
         what = "does not say what network it is of" if config is None else "is of a cascade"
         raise ConfigError(
             f"weights={cfg.weights} take_network=true: the file {what}; type "
-            "weights=packaged or weights=RUN_FOLDER, or take_network=false with the model, head "
+            "weights=small or weights=RUN_FOLDER, or take_network=false with the model, head "
             "and data.input_size_px keys of its run"
         )
     parts: Any = {key: OmegaConf.to_container(config[key]) for key in ("model", "head")}
@@ -100,17 +100,17 @@ def take_network(cfg: DictConfig, config: DictConfig | None, continued: bool = F
         OmegaConf.update(cfg, "loss", own, merge=False, force_add=True)
 
 
-def shared_rows(cfg: DictConfig, model: PoseModel, start: Start) -> dict[str, list[int]]:
-    """Find which rows of the start's head belong to which keypoints of this one, by their names.
+def shared_rows(cfg: DictConfig, model: PoseModel, pretrained: Pretrained) -> dict[str, list[int]]:
+    """Find the rows of a trained network's head that belong to keypoints of this one, by name.
 
     Returns:
-        For each tensor of the head that has rows for keypoints, the start's row for each of its
-        own; −1 where the start lacks the keypoint. Empty where both have the same keypoints, or
-        nobody knows those of the start.
+        For each tensor of the head that has rows for keypoints, the trained network's row for each
+        of its own; −1 where that network lacks the keypoint. Empty where both have the same
+        keypoints, or nobody knows those of the trained network.
     """
-    if start.config is None or "start" in cfg.model:
+    if pretrained.config is None or "start" in cfg.model:
         return {}
-    old, new = skeleton_of(start.config), skeleton_of(cfg)
+    old, new = skeleton_of(pretrained.config), skeleton_of(cfg)
     if old.keypoints == new.keypoints:
         return {}
     other = cfg.copy()
@@ -130,19 +130,16 @@ def shared_rows(cfg: DictConfig, model: PoseModel, start: Start) -> dict[str, li
     return rows
 
 
-def describe_keypoints(cfg: DictConfig, start: Start) -> str:
-    """Say which keypoints the start shares, and which are new."""
-    if start.config is None:
+def describe_keypoints(cfg: DictConfig, pretrained: Pretrained) -> str:
+    """Say which keypoints the trained network shares, and which are new."""
+    if pretrained.config is None:
         return ""
-    old, new = skeleton_of(start.config), skeleton_of(cfg)
+    old, new = skeleton_of(pretrained.config), skeleton_of(cfg)
     index = counterparts(old.keypoints, new)
-    shared = [k for k, i in zip(new.keypoints, index, strict=True) if i >= 0]
-    fresh = [k for k in new.keypoints if k not in shared]
-    return f"  keypoints taken over: {_listed(shared)}; fresh: {_listed(fresh)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    names = zip(new.keypoints, index, strict=True)
+    shared = [name for name, i in names if i >= 0]
+    fresh = ", ".join(name for name in new.keypoints if name not in shared) or "none"
+    return f"  keypoints taken over: {', '.join(shared) or 'none'}; fresh: {fresh}"
 
 
 def validation_pck(

@@ -29,7 +29,7 @@ TRAINED = (
 )
 LIMITS = (
     "Sports photographs, mostly of athletes; one person a crop. Wrists and ankles are worst, and "
-    "people upside down (see per_trunk_angle of the evaluations; quarter_turns=true helps). Left "
+    "people upside down (see per_torso_angle of the evaluations; quarter_turns=true helps). Left "
     "and right are confused where the body is seen from behind or from the side. Several people "
     "need boxes or a detector. Not for decisions about people."
 )

@@ -117,7 +117,7 @@ def test_a_network_of_other_data_is_evaluated_on_it(
         elif name in ("coco", "mpii_json"):
             assert values["num_keypoints"] > 0
     stem = "mpii" if name == "mpii_json" else name
-    assert measures["protocol"].startswith(f"{stem}, split ")
+    assert measures["protocol"].startswith(f"{stem}, test subset of split ")
     assert (tmp_path / "report.md").read_text().count("|") > 100
 
 

@@ -15,14 +15,13 @@ from convpose.evaluate.report import (
     robustness,
     stage_measures,
     stages,
-    totals,
 )
 from convpose.evaluate.scoring import on_device
 from convpose.models.backbones.vgg import VggBn
 from convpose.models.cascade import Cascade, Resized
 from convpose.models.keypoints.regression import RegressionHead
 from convpose.models.pose_model import PoseModel
-from convpose.plot.tables import per_stage
+from convpose.plot.tables import per_stage, totals
 from convpose.skeleton import LSP14
 
 CPU = torch.device("cpu")

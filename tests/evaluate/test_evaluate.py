@@ -94,10 +94,10 @@ def test_report_has_every_measure_and_picture(tested: Path) -> None:
     assert top <= set(measures)
     assert set(measures["limbs"]) == {"pck@0.2", "pck@0.1", "auc"}
     assert top - {"baseline", "protocol"} <= set(measures["baseline"])
-    assert measures["protocol"] == "synthetic, split paper, test, crop box"
+    assert measures["protocol"] == "synthetic, test subset of split paper, crop box"
     assert measures["num_images"] == 7  # the last 15 % of 48
     assert measures["mse_pm1"] == pytest.approx(4 * measures["mse_unit"])
-    for groups in (measures["per_trunk_angle"], measures["baseline"]["per_trunk_angle"]):
+    for groups in (measures["per_torso_angle"], measures["baseline"]["per_torso_angle"]):
         assert sum(group["num_images"] for group in groups.values()) == 7
         assert groups["unknown"]["pck@0.2"] is None  # synthetic people have all joints
     assert "left wrist" in (tested / "report.md").read_text()
@@ -127,7 +127,7 @@ def test_packaged_weights_score_like_the_run_and_say_what_they_were_trained_on(
     assert pck == pytest.approx(of_run["pck@0.2"], abs=0.02), "weights in half precision"
     found = json.loads((tmp_path / "evaluate/own_synthetic_test/metrics.json").read_text())
     assert found["protocol"] == (
-        "synthetic, split paper (network of synthetic, split paper), test, crop box"
+        "synthetic, test subset of split paper (network of synthetic, split paper), crop box"
     )
 
 
@@ -179,7 +179,7 @@ def test_images_that_were_trained_on_are_counted(
 
     measures = json.loads((tmp_path / "metrics.json").read_text())
     split = "whole (34 of these images were trained on)"
-    assert measures["protocol"] == f"synthetic, split {split}, test, crop box"
+    assert measures["protocol"] == f"synthetic, test subset of split {split}, crop box"
     assert "the run was trained on 34 of these 48 images; leave data= out" in caplog.text
 
 
@@ -202,7 +202,7 @@ def test_two_looks_have_their_own_report(run: Path) -> None:
     evaluate(configure("evaluate", *data, "looks=2"))
 
     measures = json.loads((run / "evaluate_synthetic_test_two_looks/metrics.json").read_text())
-    assert measures["protocol"].endswith("two looks, test, crop letterbox")
+    assert measures["protocol"].endswith("two looks, crop letterbox")
 
 
 @pytest.mark.usefixtures("without_pictures")

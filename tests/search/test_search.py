@@ -15,6 +15,7 @@ from tiny import composed, history
 
 from convpose.config.application import USER_ERRORS, explain
 from convpose.errors import ConfigError, ModelError
+from convpose.plot.tables import percent
 from convpose.search.storage import open_storage
 
 pytestmark = pytest.mark.slow
@@ -96,7 +97,8 @@ def test_every_trial_is_an_ordinary_run(search):
         }
         assert list(folder.glob("events.out.tfevents.*"))
     assert (
-        f"trial 1  complete  val/pck@0.2 {study().trials[1].value:.4f}  optimizer.lr=" in ended.out
+        f"trial 1  complete  PCK@0.2 {percent(study().trials[1].value)} %  optimizer.lr="
+        in ended.out
     )
 
 

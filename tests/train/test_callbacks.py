@@ -191,7 +191,7 @@ def test_the_line_of_an_epoch(monkeypatch):
         "seconds": 8.62,
     }
     assert _line(row, 25) == (
-        "epoch 7/25  train/loss 0.03712  val/loss 0.0421  PCK@0.2 0.5124  EPE px 12.35  lr 0.01  "
+        "epoch 7/25  train/loss 0.03712  val/loss 0.0421  PCK@0.2 51.2 %  EPE 12.35 px  lr 0.01  "
         "812 images/s  8.6 s"
     )
     assert _line(row, None).startswith("epoch 7  train/loss")

@@ -15,7 +15,7 @@ from convpose.run import Run
 from convpose.runtime.packaged import is_packaged, pack, read_packaged
 from convpose.skeleton import LSP14, counterparts
 from convpose.train.command import train
-from convpose.train.start import Start, shared_rows, take_network, validation_pck
+from convpose.train.start import Pretrained, shared_rows, take_network, validation_pck
 
 pytestmark = pytest.mark.slow
 FINETUNE = (
@@ -44,7 +44,7 @@ def start(request, tmp_path_factory):
 def test_shared_joints_keep_their_rows_and_others_start_fresh(start, labels):
     """A row of a head is recognised by what it says: shared joints are predicted as before."""
     cfg = composed("train", *FINETUNE, f"data.source={labels}", f"weights={start.folder}")
-    found = Start.find(cfg.weights)
+    found = Pretrained.find(cfg.weights)
     take_network(cfg, found.config)
     build_datamodule(cfg)
     torch.manual_seed(0)
@@ -106,7 +106,7 @@ def test_a_file_that_does_not_say_its_network_is_refused(tmp_path):
 
 
 def test_the_packaged_network_is_the_start():
-    start = Start.find("packaged")
+    start = Pretrained.find("packaged")
     assert start.config.data.input_size_px == 192
     assert is_packaged(start.source)
 

@@ -8,9 +8,10 @@ from convpose.data.build import build_datamodule
 from convpose.geometry import transform
 from convpose.metrics.pose_metrics import PoseMetrics
 from convpose.models.build import build_model
+from convpose.plot.tables import METRICS
 from convpose.skeleton import LSP14
 from convpose.train.build import build_module, build_trainer
-from convpose.train.module import HEADLINE, LOWER_IS_BETTER, PoseModule
+from convpose.train.module import HEADLINE, PoseModule
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_the_validation_is_the_loss_and_the_metrics_of_all_images(parts, tmp_pat
     for name in HEADLINE:
         assert float(logged[f"val/{name}"]) == pytest.approx(expected[name], abs=1e-6)
     assert module.validation["per_joint"] == expected["per_joint"]
-    assert set(LOWER_IS_BETTER) <= {"val/loss", *(f"val/{name}" for name in HEADLINE)}
+    assert {f"val/{name}" for name in HEADLINE} <= METRICS.keys(), "each has a title and an end"
 
 
 def test_dropout_is_seeded_by_run_epoch_and_batch(parts, monkeypatch):

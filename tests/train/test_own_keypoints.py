@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import composed, tiny_config
 
 from convpose.config.instantiate import skeleton_of
-from convpose.data.build import build_datamodule, describe
+from convpose.data.build import build_datamodule, describe_skeleton
 from convpose.data.coco import CocoSource
 from convpose.errors import ConfigError, DataError
 from convpose.evaluate.command import evaluate
@@ -56,7 +56,7 @@ def test_the_category_is_the_skeleton_and_it_says_so(labels, caplog):
     assert "its own skeleton dancer with 10 keypoints: Foot R, Foot L, R-Hip" in said
     assert "guessed from the names: Foot L–Foot R, L-Hip–R-Hip, hand_l–hand_r" in said
     assert "; without a partner" not in said
-    text = describe(Skeleton("a", ("Left Eye", "Right Eye", "Left Ear")), "a.json")
+    text = describe_skeleton(Skeleton("a", ("Left Eye", "Right Eye", "Left Ear")), "a.json")
     assert "Eye; without a partner, so unlabelled in mirrored samples: Left Ear\n" in text
     assert "PCK in box sides" in said
     assert "data.skeleton=FILE.yaml" in said
@@ -111,7 +111,7 @@ def test_a_run_holds_the_skeleton_and_evaluates_with_it(run, tmp_path):
     evaluate(cfg)
     measures = json.loads((tmp_path / "metrics.json").read_text())
     assert list(measures["per_joint"]) == list(OWN.values())
-    assert (measures["normaliser"], "per_trunk_angle" in measures) == ("box_side", False)
+    assert (measures["normaliser"], "per_torso_angle" in measures) == ("box_side", False)
     assert measures["nme"] > 0
     report = (tmp_path / "report.md").read_text()
     assert "| NME %" in report
